@@ -1,0 +1,56 @@
+//! What the leader must make happen in the world. Effects are idempotent, and every one that is still owed can be computed from
+//! the state alone ([`crate::Ledger::pending_effects`]): a new leader starts from that, and nothing is lost with the old one.
+
+use holdfast_types::{Epoch, HoldId, Incarnation, JobId, MemberName, SourceName, TaskId, WorkerId};
+
+/// See the module.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Effect {
+    /// Propose `StartJob` for a pending job.
+    StartJob {
+        /// Which.
+        job: JobId,
+    },
+    /// The job has ready tasks: lease them to workers.
+    Dispatch {
+        /// Which.
+        job: JobId,
+    },
+    /// Tell a worker to stop a task and give its lease back.
+    StopTask {
+        /// The task.
+        task: TaskId,
+        /// The lease.
+        epoch: Epoch,
+        /// Who holds it.
+        worker: WorkerId,
+        /// Which life of it.
+        incarnation: Incarnation,
+    },
+    /// Write a sealed part of the file list, then propose `PartWritten`.
+    WritePart {
+        /// Which job.
+        job: JobId,
+        /// Which part.
+        part: u32,
+    },
+    /// Write the manifest (and, for a full, the LATEST pointer), then propose `LayerCommitted`.
+    CommitLayer {
+        /// Which job.
+        job: JobId,
+    },
+    /// Have a worker near the member end a hold, then propose `HoldReleased`.
+    ReleaseHold {
+        /// The hold.
+        hold: HoldId,
+        /// The source.
+        source: SourceName,
+        /// The member.
+        member: MemberName,
+    },
+    /// Remove the objects of a terminal job that no manifest names, then propose `JobSwept`.
+    SweepJob {
+        /// Which.
+        job: JobId,
+    },
+}

@@ -1,0 +1,25 @@
+//! Compiles the protocol files with protox: no `protoc` on the machine is needed.
+
+use std::error::Error;
+use std::path::PathBuf;
+
+const FILES: [&str; 4] = ["control.proto", "worker.proto", "raft.proto", "mvcc.proto"];
+
+fn main() -> Result<(), Box<dyn Error>> {
+    let root = PathBuf::from("proto");
+    let files: Vec<PathBuf> = FILES
+        .iter()
+        .map(|file| root.join("holdfast/v1").join(file))
+        .collect();
+    for file in &files {
+        println!("cargo::rerun-if-changed={}", file.display());
+    }
+    let descriptors = protox::compile(&files, [&root])?;
+    let encoded = prost::Message::encode_to_vec(&descriptors);
+    let out = PathBuf::from(std::env::var("OUT_DIR")?).join("descriptors.bin");
+    std::fs::write(out, encoded)?;
+    tonic_prost_build::configure()
+        .bytes(".")
+        .compile_fds(descriptors)?;
+    Ok(())
+}

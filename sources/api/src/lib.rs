@@ -1,0 +1,16 @@
+//! What Holdfast asks of a database it protects: the [`Source`] trait, its capabilities, and the conformance suite that
+//! every implementation is run through ([`conformance`]).
+//!
+//! A [`Source`] value is a client of **one member**. Any worker in the member's locality can make one at any time; nothing
+//! that matters lives in it, so that a worker may die and another take over with no more than the member's record.
+
+mod row;
+mod source;
+
+pub mod conformance;
+
+pub use row::{Change, Row, RowBatch};
+pub use source::{
+    Capabilities, Fingerprint, ReadRequest, RestoreTable, RowStream, Source, SourceFactory,
+    successor,
+};

@@ -1,0 +1,40 @@
+//! The words of Holdfast as types: ids, localities, times and positions, spans, job specifications and states.
+//!
+//! Everything here is plain data with `std` and `serde` only: no clock, no I/O, no randomness. A number that crosses a
+//! crate boundary is a newtype, so that a job id cannot be passed for an epoch, nor bytes for rows.
+
+#![warn(missing_debug_implementations)]
+
+mod digest;
+mod error;
+mod ids;
+mod job;
+mod locality;
+mod position;
+mod seal;
+mod source;
+mod span;
+mod spec;
+mod time;
+mod units;
+
+pub use digest::{Digest, Hasher};
+pub use error::{ErrorCode, Fault};
+pub use ids::{
+    ClusterId, Epoch, HoldId, Incarnation, JobId, MemberName, NodeId, RelationId, RequestKey,
+    SourceName, TaskId, WorkerId,
+};
+pub use job::{ControlVerb, IllegalTransition, JobEvent, JobKind, JobState, Phase, Verdict};
+pub use locality::{Locality, LocalityError, Tier};
+pub use position::{AsOf, Hlc, Position, Window};
+pub use seal::Sealed;
+pub use source::{
+    DatabaseName, MemberRecord, Relation, SourceKind, SourceRecord, TableName, Target,
+};
+pub use span::{KeyRange, ObjectKind, ObjectRef, PlannedSpan};
+pub use spec::{
+    BackupMember, BackupMode, BackupSpec, JobSpec, LayerPath, ParentLayer, RestoreMember,
+    RestoreSpec, VerifySpec, full_subdir, incremental_subdir,
+};
+pub use time::{ParseTimeError, Timestamp};
+pub use units::{ByteCount, Millis, RowCount};

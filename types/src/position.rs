@@ -1,0 +1,214 @@
+//! Points in a source's history.
+
+use serde::{Deserialize, Serialize};
+use std::fmt;
+use std::str::FromStr;
+
+use crate::error::{ErrorCode, Fault};
+use crate::time::Timestamp;
+use crate::units::Millis;
+
+/// A hybrid logical timestamp: wall time, and a counter that orders events within one microsecond.
+///
+/// After Kulkarni et al., "Logical Physical Clocks" (OPODIS 2014). Prints as the model system's decimal form,
+/// `<microseconds>.<counter, ten digits>`.
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize,
+)]
+pub struct Hlc {
+    /// Wall time.
+    pub wall: Timestamp,
+    /// Order within the wall time.
+    pub logical: u32,
+}
+
+impl Hlc {
+    /// Before everything.
+    pub const ZERO: Self = Self {
+        wall: Timestamp::from_micros(0),
+        logical: 0,
+    };
+
+    /// The position at the very start of a wall time.
+    #[must_use]
+    pub const fn at(wall: Timestamp) -> Self {
+        Self { wall, logical: 0 }
+    }
+
+    /// The next position after this one.
+    #[must_use]
+    pub const fn next(self) -> Self {
+        match self.logical.checked_add(1) {
+            Some(logical) => Self {
+                wall: self.wall,
+                logical,
+            },
+            None => Self::at(Timestamp::from_micros(self.wall.as_micros() + 1)),
+        }
+    }
+}
+
+impl fmt::Display for Hlc {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}.{:010}", self.wall.as_micros(), self.logical)
+    }
+}
+
+/// A point in the history of one member. Positions of one member are ordered; those of different kinds are not
+/// comparable and never meet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[non_exhaustive]
+pub enum Position {
+    /// An `mvcc` member: a hybrid logical timestamp.
+    Hlc(Hlc),
+}
+
+impl Position {
+    /// The wall time of the position, which is what layers and users name it by.
+    #[must_use]
+    pub fn time(self) -> Timestamp {
+        match self {
+            Self::Hlc(hlc) => hlc.wall,
+        }
+    }
+}
+
+impl From<Hlc> for Position {
+    fn from(hlc: Hlc) -> Self {
+        Self::Hlc(hlc)
+    }
+}
+
+impl fmt::Display for Position {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Hlc(hlc) => fmt::Display::fmt(hlc, f),
+        }
+    }
+}
+
+/// The part of history that a layer holds: everything in `(after, upto]`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Window {
+    /// Exclusive start; `None` for a full layer, which holds what is visible at `upto`.
+    pub after: Option<Position>,
+    /// Inclusive end.
+    pub upto: Position,
+    /// Whether every version in the window is kept, or only the last of each row.
+    pub history: bool,
+}
+
+/// A user's AS OF: an instant, an exact position, or a time ago.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum AsOf {
+    /// An instant.
+    Time(Timestamp),
+    /// An exact hybrid logical timestamp.
+    Exact(Hlc),
+    /// This long before now: `-10s`.
+    Ago(Millis),
+}
+
+impl AsOf {
+    /// The position meant, if now is `now`.
+    #[must_use]
+    pub fn resolve(self, now: Timestamp) -> Hlc {
+        match self {
+            Self::Time(time) => Hlc::at(time),
+            Self::Exact(hlc) => hlc,
+            Self::Ago(ago) => Hlc::at(now.minus(ago)),
+        }
+    }
+}
+
+impl FromStr for AsOf {
+    type Err = Fault;
+
+    /// Reads the model system's forms: a time, a decimal HLC, or a negative interval in `ms`, `s`, `m` or `h`.
+    fn from_str(text: &str) -> Result<Self, Fault> {
+        let text = text.trim();
+        let error = || {
+            Fault::new(
+                ErrorCode::InvalidArgument,
+                format!("\"{}\" is not a time to go back to", text.escape_debug()),
+            )
+            .hint("write 2026-11-23T19:08:00.5Z, or -10s, or an exact position such as 1763924880500000.0000000000")
+        };
+        if let Some(interval) = text.strip_prefix('-') {
+            let digits = interval.trim_end_matches(|c: char| c.is_ascii_alphabetic());
+            let amount: u64 = digits.parse().map_err(|_| error())?;
+            let unit = match &interval[digits.len()..] {
+                "ms" => 1,
+                "s" => 1000,
+                "m" => 60_000,
+                "h" => 3_600_000,
+                _ => return Err(error()),
+            };
+            return Ok(Self::Ago(Millis(amount.saturating_mul(unit))));
+        }
+        if let Some((wall, logical)) = text.split_once('.')
+            && wall.bytes().all(|byte| byte.is_ascii_digit())
+            && logical.len() == 10
+        {
+            let wall = Timestamp::from_micros(wall.parse().map_err(|_| error())?);
+            let logical = logical.parse().map_err(|_| error())?;
+            return Ok(Self::Exact(Hlc { wall, logical }));
+        }
+        text.parse().map(Self::Time).map_err(|_| error())
+    }
+}
+
+impl fmt::Display for AsOf {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Time(time) => fmt::Display::fmt(time, f),
+            Self::Exact(hlc) => fmt::Display::fmt(hlc, f),
+            Self::Ago(ago) => write!(f, "-{}ms", ago.0),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_form_of_as_of_is_read() {
+        let now = Timestamp::from_millis(1_000_000);
+        let cases = [
+            ("-10s", Hlc::at(Timestamp::from_millis(990_000))),
+            ("-250ms", Hlc::at(Timestamp::from_millis(999_750))),
+            (
+                "5000000.0000000007",
+                Hlc {
+                    wall: Timestamp::from_millis(5_000),
+                    logical: 7,
+                },
+            ),
+            (
+                "1970-01-01T00:00:01Z",
+                Hlc::at(Timestamp::from_millis(1_000)),
+            ),
+        ];
+        for (text, expected) in cases {
+            assert_eq!(
+                text.parse::<AsOf>().expect(text).resolve(now),
+                expected,
+                "{text}"
+            );
+        }
+        for text in ["", "-", "-10", "-s", "-10d", "soon", "1.5"] {
+            assert!(text.parse::<AsOf>().is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn an_hlc_prints_so_that_it_can_be_read_back() {
+        let hlc = Hlc {
+            wall: Timestamp::from_millis(1_763_924_880_500),
+            logical: 42,
+        };
+        assert_eq!(hlc.to_string().parse::<AsOf>(), Ok(AsOf::Exact(hlc)));
+        assert!(hlc.next() > hlc);
+    }
+}

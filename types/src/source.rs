@@ -1,0 +1,158 @@
+//! Sources, their members, and what is in them.
+
+use serde::{Deserialize, Serialize};
+use std::fmt;
+use std::str::FromStr;
+
+use crate::error::{ErrorCode, Fault};
+use crate::ids::{MemberName, RelationId, SourceName};
+use crate::locality::Locality;
+use crate::seal::Sealed;
+use crate::time::Timestamp;
+
+/// The kind of database that a source is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[non_exhaustive]
+pub enum SourceKind {
+    /// The embedded multi-version store.
+    Mvcc,
+}
+
+impl fmt::Display for SourceKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Mvcc => "mvcc",
+        })
+    }
+}
+
+impl FromStr for SourceKind {
+    type Err = Fault;
+    fn from_str(text: &str) -> Result<Self, Fault> {
+        match text {
+            "mvcc" => Ok(Self::Mvcc),
+            other => Err(Fault::new(
+                ErrorCode::InvalidArgument,
+                format!("unknown kind of source \"{}\"", other.escape_debug()),
+            )
+            .hint("the kind served by this version is mvcc")),
+        }
+    }
+}
+
+/// One server of a source.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MemberRecord {
+    /// Its name, unique in the source.
+    pub name: MemberName,
+    /// Where it is; its data is read and written by workers there.
+    pub locality: Locality,
+    /// How workers reach it: `host:port` for `mvcc`.
+    pub address: String,
+    /// Credentials, sealed with the cluster key.
+    pub secret: Option<Sealed>,
+}
+
+/// A registered source.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SourceRecord {
+    /// Its name, unique in the cluster.
+    pub name: SourceName,
+    /// What it is.
+    pub kind: SourceKind,
+    /// Its members, in the order of their names.
+    pub members: Vec<MemberRecord>,
+    /// When it was registered.
+    pub registered_at: Timestamp,
+}
+
+/// The name of a database in a source.
+pub type DatabaseName = String;
+
+/// A table, qualified by its database. Prints as `database.table`.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct TableName {
+    /// The database.
+    pub database: DatabaseName,
+    /// The table in it.
+    pub table: String,
+}
+
+impl fmt::Display for TableName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}.{}", self.database, self.table)
+    }
+}
+
+impl FromStr for TableName {
+    type Err = Fault;
+    fn from_str(text: &str) -> Result<Self, Fault> {
+        match text.split_once('.') {
+            Some((database, table)) if !database.is_empty() && !table.is_empty() => Ok(Self {
+                database: database.to_owned(),
+                table: table.to_owned(),
+            }),
+            _ => Err(Fault::new(
+                ErrorCode::InvalidArgument,
+                format!(
+                    "table \"{}\" must be written as database.table",
+                    text.escape_debug()
+                ),
+            )),
+        }
+    }
+}
+
+/// What a backup or restore covers.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub enum Target {
+    /// Everything in the source.
+    #[default]
+    Source,
+    /// Whole databases: later layers may gain or lose tables freely.
+    Databases(Vec<DatabaseName>),
+    /// Single tables.
+    Tables(Vec<TableName>),
+}
+
+impl Target {
+    /// Whether a table is covered.
+    #[must_use]
+    pub fn covers(&self, name: &TableName) -> bool {
+        match self {
+            Self::Source => true,
+            Self::Databases(databases) => databases.contains(&name.database),
+            Self::Tables(tables) => tables.contains(name),
+        }
+    }
+}
+
+impl fmt::Display for Target {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let list = |names: Vec<String>| names.join(", ");
+        match self {
+            Self::Source => f.write_str("the whole source"),
+            Self::Databases(names) => write!(f, "DATABASE {}", names.join(", ")),
+            Self::Tables(names) => {
+                write!(
+                    f,
+                    "TABLE {}",
+                    list(names.iter().map(ToString::to_string).collect())
+                )
+            }
+        }
+    }
+}
+
+/// A relation as a member describes it at a position.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Relation {
+    /// The member's number for it. A table that was dropped and made again has a new one.
+    pub id: RelationId,
+    /// Its name at that position.
+    pub name: TableName,
+    /// When it was created: an incremental reads a relation created in its window from the beginning.
+    pub created_at: crate::position::Position,
+    /// Definition in the source's own terms, opaque to everything but the source.
+    pub definition: Vec<u8>,
+}

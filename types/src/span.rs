@@ -1,0 +1,88 @@
+//! Spans: half-open ranges of one relation on one member, and the objects that hold them.
+
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+
+use crate::digest::Digest;
+use crate::ids::RelationId;
+use crate::seal::Sealed;
+use crate::units::{ByteCount, RowCount};
+
+/// A half-open range of keys in clear: `[start, end)`. An empty `end` is the open end of the key space.
+///
+/// Only sources, workers and the format see keys in clear; the ledger holds [`Sealed`] bounds.
+#[derive(Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct KeyRange {
+    /// First key that belongs to the range.
+    pub start: Bytes,
+    /// First key after the range; empty if the range is open.
+    pub end: Bytes,
+}
+
+impl KeyRange {
+    /// The whole key space.
+    #[must_use]
+    pub fn all() -> Self {
+        Self::default()
+    }
+
+    /// Whether the key lies in the range.
+    #[must_use]
+    pub fn contains(&self, key: &[u8]) -> bool {
+        key >= self.start.as_ref() && (self.end.is_empty() || key < self.end.as_ref())
+    }
+
+    /// Whether the two ranges have a key in common.
+    #[must_use]
+    pub fn overlaps(&self, other: &Self) -> bool {
+        (other.end.is_empty() || self.start < other.end)
+            && (self.end.is_empty() || other.start < self.end)
+    }
+}
+
+impl std::fmt::Debug for KeyRange {
+    /// Keys are row data and never reach a log.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(
+            f,
+            "KeyRange({} bytes..{} bytes)",
+            self.start.len(),
+            self.end.len()
+        )
+    }
+}
+
+/// A span as a planner proposes it: bounds sealed, with the weight that progress is measured by.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PlannedSpan {
+    /// The relation, as its member numbers it.
+    pub relation: RelationId,
+    /// First key, sealed; the open end if the span starts where the relation does.
+    pub start: Sealed,
+    /// First key after the span, sealed; the open end if the span ends where the relation does.
+    pub end: Sealed,
+    /// Estimated bytes.
+    pub weight: ByteCount,
+}
+
+/// What an object holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub enum ObjectKind {
+    /// Rows of a span: a span file.
+    Rows,
+}
+
+/// A durable object, as a checkpoint and a manifest name it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ObjectRef {
+    /// Its name under the layer's `data/`, which carries job, task, epoch and sequence.
+    pub name: String,
+    /// Stored length.
+    pub length: ByteCount,
+    /// Digest of the stored bytes.
+    pub digest: Digest,
+    /// Rows (versions) in it.
+    pub rows: RowCount,
+    /// Bytes of keys and values before compression.
+    pub logical: ByteCount,
+}

@@ -1,0 +1,287 @@
+//! What a job is to do, resolved: everything a leader or a worker needs to know, fixed when the job is accepted.
+
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::fmt;
+
+use crate::digest::Digest;
+use crate::ids::SourceName;
+use crate::job::JobKind;
+use crate::locality::Locality;
+use crate::position::Hlc;
+use crate::source::{DatabaseName, MemberRecord, SourceKind, Target};
+use crate::time::Timestamp;
+
+/// A layer's place in its collection, relative to the collection's root.
+///
+/// A full is `YYYY/MM/DD-HHMMSS.ss`; an incremental on it is
+/// `incrementals/<full>/YYYYMMDD/HHMMSS.ss-YYYYMMDD-HHMMSS.ss` (end, then start), as in the model system.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct LayerPath {
+    /// The full backup that heads the chain.
+    pub full: String,
+    /// The incremental's own two components, if the layer is one.
+    pub incremental: Option<String>,
+}
+
+impl LayerPath {
+    /// The path of a full.
+    #[must_use]
+    pub fn full(subdir: impl Into<String>) -> Self {
+        Self {
+            full: subdir.into(),
+            incremental: None,
+        }
+    }
+
+    /// The path of an incremental of the chain headed by `full`.
+    #[must_use]
+    pub fn incremental(full: impl Into<String>, own: impl Into<String>) -> Self {
+        Self {
+            full: full.into(),
+            incremental: Some(own.into()),
+        }
+    }
+}
+
+impl fmt::Display for LayerPath {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.incremental {
+            None => f.write_str(&self.full),
+            Some(own) => write!(f, "incrementals/{}/{own}", self.full),
+        }
+    }
+}
+
+/// Which layer a backup writes.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum BackupMode {
+    /// A new full, in a directory named by its end time.
+    Full,
+    /// An incremental on the newest full.
+    AppendToLatest,
+    /// An incremental on the full in this subdirectory.
+    AppendTo(String),
+}
+
+/// The layer that an incremental continues.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ParentLayer {
+    /// Where it is.
+    pub path: LayerPath,
+    /// Digest of its manifest: a replaced parent is noticed.
+    pub manifest: Digest,
+    /// Its end, which is this layer's start.
+    pub end: Hlc,
+}
+
+/// One member as a backup sees it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BackupMember {
+    /// The member as registered when the job was accepted.
+    pub member: MemberRecord,
+}
+
+/// A backup job.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BackupSpec {
+    /// The source.
+    pub source: SourceName,
+    /// Its kind.
+    pub kind: SourceKind,
+    /// Its members.
+    pub members: Vec<BackupMember>,
+    /// What is covered.
+    pub target: Target,
+    /// The collection's URI.
+    pub collection: String,
+    /// Where the layer goes.
+    pub path: LayerPath,
+    /// The layer that this one continues; `None` for a full.
+    pub parent: Option<ParentLayer>,
+    /// The layer's inclusive end: every member is read as of this position.
+    pub end: Hlc,
+    /// Whether every version since the parent's end is kept.
+    pub history: bool,
+    /// Only workers whose locality contains this run the job.
+    pub execution_locality: Locality,
+    /// Logical bytes after which a worker closes a part and checkpoints it.
+    pub part_size: u64,
+}
+
+/// One member as a restore sees it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RestoreMember {
+    /// The member that is written.
+    pub member: MemberRecord,
+    /// The member of the backup whose rows it receives.
+    pub from: crate::ids::MemberName,
+}
+
+/// A restore job.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RestoreSpec {
+    /// The source that is written.
+    pub source: SourceName,
+    /// Its kind.
+    pub kind: SourceKind,
+    /// Its members, with the members of the backup that they receive.
+    pub members: Vec<RestoreMember>,
+    /// What is restored.
+    pub target: Target,
+    /// The collection's URI.
+    pub collection: String,
+    /// The layers to merge, oldest first, with the digest of each manifest.
+    pub layers: Vec<(LayerPath, Digest)>,
+    /// The position that is restored.
+    pub as_of: Hlc,
+    /// Databases that get another name: old → new.
+    pub renamed: BTreeMap<DatabaseName, DatabaseName>,
+    /// Whether the databases must exist already (tables restored into them) or must not (whole databases).
+    pub into_existing: bool,
+    /// Only workers whose locality contains this run the job.
+    pub execution_locality: Locality,
+    /// Logical bytes after which a worker checkpoints.
+    pub part_size: u64,
+}
+
+/// A verify job: reads every object of the layers and compares lengths and digests.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct VerifySpec {
+    /// The collection's URI.
+    pub collection: String,
+    /// The layers, oldest first, with the digest of each manifest.
+    pub layers: Vec<(LayerPath, Digest)>,
+    /// Only workers whose locality contains this run the job.
+    pub execution_locality: Locality,
+}
+
+/// What a job is to do.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum JobSpec {
+    /// A backup.
+    Backup(BackupSpec),
+    /// A restore.
+    Restore(RestoreSpec),
+    /// A verification.
+    Verify(VerifySpec),
+}
+
+impl JobSpec {
+    /// The kind of job.
+    #[must_use]
+    pub fn kind(&self) -> JobKind {
+        match self {
+            Self::Backup(_) => JobKind::Backup,
+            Self::Restore(_) => JobKind::Restore,
+            Self::Verify(_) => JobKind::Verify,
+        }
+    }
+
+    /// The collection's URI.
+    #[must_use]
+    pub fn collection(&self) -> &str {
+        match self {
+            Self::Backup(spec) => &spec.collection,
+            Self::Restore(spec) => &spec.collection,
+            Self::Verify(spec) => &spec.collection,
+        }
+    }
+
+    /// The source that is read or written, if any.
+    #[must_use]
+    pub fn source(&self) -> Option<&SourceName> {
+        match self {
+            Self::Backup(spec) => Some(&spec.source),
+            Self::Restore(spec) => Some(&spec.source),
+            Self::Verify(_) => None,
+        }
+    }
+
+    /// The members that are read or written, in task order. A verification has none.
+    #[must_use]
+    pub fn members(&self) -> Vec<&MemberRecord> {
+        match self {
+            Self::Backup(spec) => spec.members.iter().map(|member| &member.member).collect(),
+            Self::Restore(spec) => spec.members.iter().map(|member| &member.member).collect(),
+            Self::Verify(_) => Vec::new(),
+        }
+    }
+
+    /// The filter on the workers' localities.
+    #[must_use]
+    pub fn execution_locality(&self) -> &Locality {
+        match self {
+            Self::Backup(spec) => &spec.execution_locality,
+            Self::Restore(spec) => &spec.execution_locality,
+            Self::Verify(spec) => &spec.execution_locality,
+        }
+    }
+
+    /// The job as one line of prose, as job lists show it.
+    #[must_use]
+    pub fn describe(&self) -> String {
+        match self {
+            Self::Backup(spec) => {
+                let history = if spec.history {
+                    " WITH revision_history"
+                } else {
+                    ""
+                };
+                let kind = if spec.parent.is_some() {
+                    "INCREMENTAL "
+                } else {
+                    ""
+                };
+                format!(
+                    "{kind}BACKUP {} OF SOURCE {} INTO '{}' IN '{}' AS OF SYSTEM TIME '{}'{history}",
+                    spec.target, spec.source, spec.path, spec.collection, spec.end
+                )
+            }
+            Self::Restore(spec) => format!(
+                "RESTORE {} FROM '{}' IN '{}' AS OF SYSTEM TIME '{}' INTO SOURCE {}",
+                spec.target,
+                spec.layers
+                    .first()
+                    .map(|(path, _)| path.full.as_str())
+                    .unwrap_or_default(),
+                spec.collection,
+                spec.as_of,
+                spec.source
+            ),
+            Self::Verify(spec) => format!(
+                "VERIFY {} layer(s) FROM '{}' IN '{}'",
+                spec.layers.len(),
+                spec.layers
+                    .first()
+                    .map(|(path, _)| path.full.as_str())
+                    .unwrap_or_default(),
+                spec.collection
+            ),
+        }
+    }
+}
+
+/// The time that names a full's directory.
+#[must_use]
+pub fn full_subdir(end: Timestamp) -> String {
+    format!(
+        "{}.{:02}",
+        end.format("%Y/%m/%d-%H%M%S"),
+        end.as_millis() / 10 % 100
+    )
+}
+
+/// The two components that name an incremental's directory: end date, then end time and start.
+#[must_use]
+pub fn incremental_subdir(start: Timestamp, end: Timestamp) -> String {
+    let hundredths = |time: Timestamp| time.as_millis() / 10 % 100;
+    format!(
+        "{}/{}.{:02}-{}.{:02}",
+        end.format("%Y%m%d"),
+        end.format("%H%M%S"),
+        hundredths(end),
+        start.format("%Y%m%d-%H%M%S"),
+        hundredths(start)
+    )
+}
