@@ -1,0 +1,76 @@
+//! The interface.
+
+use async_trait::async_trait;
+use futures::stream::BoxStream;
+use holdfast_proto::v1;
+use holdfast_types::Fault;
+use std::fmt::Debug;
+
+/// A job after each of its changes, ending when it is terminal.
+pub type JobStream = BoxStream<'static, Result<v1::Job, Fault>>;
+
+/// What can be asked of a cluster. Implemented by the coordinator in process, and by [`crate::GrpcClient`] from anywhere.
+///
+/// A mutating call that failed after it was sent is `Unknown`, never a failure: repeat it with the same request key, or look. All
+/// methods are cancel-safe in that sense.
+#[async_trait]
+pub trait ControlApi: Debug + Send + Sync {
+    /// Starts a backup.
+    async fn submit_backup(
+        &self,
+        request: v1::SubmitBackupRequest,
+    ) -> Result<v1::SubmitJobResponse, Fault>;
+    /// Starts a restore.
+    async fn submit_restore(
+        &self,
+        request: v1::SubmitRestoreRequest,
+    ) -> Result<v1::SubmitJobResponse, Fault>;
+    /// Starts a verification.
+    async fn submit_verify(
+        &self,
+        request: v1::SubmitVerifyRequest,
+    ) -> Result<v1::SubmitJobResponse, Fault>;
+    /// One job.
+    async fn get_job(&self, job: u64) -> Result<v1::Job, Fault>;
+    /// Jobs, unfinished first, then newest first.
+    async fn list_jobs(&self, request: v1::ListJobsRequest) -> Result<v1::ListJobsResponse, Fault>;
+    /// A job now and after each change, until it is terminal.
+    async fn watch_job(&self, job: u64) -> Result<JobStream, Fault>;
+    /// Pauses, resumes or cancels.
+    async fn control_job(
+        &self,
+        request: v1::ControlJobRequest,
+    ) -> Result<v1::ControlJobResponse, Fault>;
+    /// Registers a source.
+    async fn register_source(
+        &self,
+        request: v1::RegisterSourceRequest,
+    ) -> Result<v1::Source, Fault>;
+    /// Replaces a source's members.
+    async fn update_source(&self, request: v1::RegisterSourceRequest) -> Result<v1::Source, Fault>;
+    /// Forgets a source.
+    async fn drop_source(&self, name: &str) -> Result<(), Fault>;
+    /// All sources.
+    async fn list_sources(&self) -> Result<v1::ListSourcesResponse, Fault>;
+    /// The chains of a collection.
+    async fn list_backups(&self, collection: &str) -> Result<v1::ListBackupsResponse, Fault>;
+    /// The layers of a chain.
+    async fn show_backup(
+        &self,
+        request: v1::ShowBackupRequest,
+    ) -> Result<v1::ShowBackupResponse, Fault>;
+    /// Coordinators, workers, holds, settings.
+    async fn cluster_status(&self) -> Result<v1::ClusterStatusResponse, Fault>;
+    /// Gives a fresh set of coordinators its identity.
+    async fn init_cluster(
+        &self,
+        request: v1::InitClusterRequest,
+    ) -> Result<v1::InitClusterResponse, Fault>;
+    /// Adds (or replaces) a coordinator.
+    async fn add_member(&self, request: v1::AddMemberRequest)
+    -> Result<v1::MembersResponse, Fault>;
+    /// Removes a coordinator.
+    async fn remove_member(&self, node: u64) -> Result<v1::MembersResponse, Fault>;
+    /// Changes a setting.
+    async fn set_setting(&self, name: &str, value: u64) -> Result<(), Fault>;
+}

@@ -1,0 +1,5 @@
+//! The gRPC client.
+
+/// See the module.
+#[derive(Debug)]
+pub struct GrpcClient;

@@ -1,0 +1,159 @@
+//! The key that every process of a cluster reads from its own key file, and that seals what raft may carry but not show.
+//!
+//! Sealing is deterministic (AES-256-GCM-SIV, RFC 8452, with a fixed nonce): the ledger compares span bounds for equality, and the
+//! one thing a deterministic seal gives away, that two bounds are equal, is what it needs to know. The purpose is bound
+//! as associated data, so that a sealed bound is never accepted as a credential.
+
+use aws_lc_rs::aead::{AES_256_GCM_SIV, Aad, LessSafeKey, Nonce, UnboundKey};
+use holdfast_env::{Disk, Entropy};
+use holdfast_types::{ErrorCode, Fault, Sealed};
+use std::fmt;
+use std::sync::Arc;
+use zeroize::Zeroizing;
+
+const KEY_LENGTH: usize = 32;
+const BOUND_PURPOSE: &[u8] = b"holdfast span bound v1";
+
+/// The cluster key. Cheap to clone; never printed.
+#[derive(Clone)]
+pub struct ClusterKey(Arc<LessSafeKey>);
+
+impl fmt::Debug for ClusterKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("ClusterKey(…)")
+    }
+}
+
+impl ClusterKey {
+    /// Takes 32 bytes as a key.
+    #[must_use]
+    pub fn from_bytes(bytes: &[u8; KEY_LENGTH]) -> Self {
+        let key =
+            UnboundKey::new(&AES_256_GCM_SIV, bytes).expect("AES-256 takes every key of 32 bytes");
+        Self(Arc::new(LessSafeKey::new(key)))
+    }
+
+    /// Reads a key file: 64 hexadecimal digits.
+    ///
+    /// # Errors
+    /// The file is missing or is not a key file.
+    pub fn read(disk: &dyn Disk, path: &str) -> Result<Self, Fault> {
+        let text = disk.read(path).map(Zeroizing::new).map_err(|error| {
+            Fault::new(ErrorCode::NotFound, format!("cannot read the cluster key file {path}: {error}"))
+                .hint("copy the key file of another node, or make one for a new cluster with `holdfast init --key-file`")
+        })?;
+        let malformed = || {
+            Fault::new(
+                ErrorCode::InvalidArgument,
+                format!("{path} is not a cluster key file: it must hold 64 hexadecimal digits"),
+            )
+        };
+        let text = std::str::from_utf8(&text).map_err(|_| malformed())?.trim();
+        if text.len() != KEY_LENGTH * 2 || !text.is_ascii() {
+            return Err(malformed());
+        }
+        let mut bytes = Zeroizing::new([0u8; KEY_LENGTH]);
+        for (byte, digits) in bytes.iter_mut().zip(text.as_bytes().chunks_exact(2)) {
+            let digits = std::str::from_utf8(digits).map_err(|_| malformed())?;
+            *byte = u8::from_str_radix(digits, 16).map_err(|_| malformed())?;
+        }
+        Ok(Self::from_bytes(&bytes))
+    }
+
+    /// Reads a key file, making it with a random key if it does not exist.
+    ///
+    /// # Errors
+    /// The file cannot be written, or is not a key file.
+    pub fn read_or_create(
+        disk: &dyn Disk,
+        entropy: &dyn Entropy,
+        path: &str,
+    ) -> Result<Self, Fault> {
+        let failed = |error: std::io::Error| {
+            Fault::new(
+                ErrorCode::Unavailable,
+                format!("cannot write the cluster key file {path}: {error}"),
+            )
+        };
+        if !disk.exists(path).map_err(failed)? {
+            let mut key = Zeroizing::new([0u8; KEY_LENGTH]);
+            entropy.fill(key.as_mut());
+            let text: Zeroizing<String> =
+                Zeroizing::new(key.iter().map(|byte| format!("{byte:02x}")).collect());
+            disk.write_atomically(path, text.as_bytes())
+                .map_err(failed)?;
+        }
+        Self::read(disk, path)
+    }
+
+    fn nonce() -> Nonce {
+        Nonce::assume_unique_for_key([0; 12])
+    }
+
+    /// Seals a key value used as a span bound. The empty key is the open end and stays empty.
+    #[must_use]
+    pub fn seal_bound(&self, key: &[u8]) -> Sealed {
+        if key.is_empty() {
+            return Sealed::open_end();
+        }
+        let mut bytes = key.to_vec();
+        self.0
+            .seal_in_place_append_tag(Self::nonce(), Aad::from(BOUND_PURPOSE), &mut bytes)
+            .expect("a span bound is far below the cipher's limit of 64 GiB");
+        Sealed::from_sealed(bytes)
+    }
+
+    /// Opens a sealed bound.
+    ///
+    /// # Errors
+    /// The bound was sealed with another cluster's key, or is damaged.
+    pub fn open_bound(&self, sealed: &Sealed) -> Result<Vec<u8>, Fault> {
+        if sealed.is_open_end() {
+            return Ok(Vec::new());
+        }
+        let mut bytes = sealed.as_bytes().to_vec();
+        let length = self
+            .0
+            .open_in_place(Self::nonce(), Aad::from(BOUND_PURPOSE), &mut bytes)
+            .map_err(|_| {
+                Fault::new(
+                    ErrorCode::Corrupted,
+                    "a span bound does not open with this cluster key",
+                )
+                .hint("every coordinator and worker of a cluster must have the same key file")
+            })?
+            .len();
+        bytes.truncate(length);
+        Ok(bytes)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn equal_bounds_seal_equally_and_open_again() {
+        let key = ClusterKey::from_bytes(&[7; 32]);
+        let sealed = key.seal_bound(b"account-17");
+        assert_eq!(sealed, key.seal_bound(b"account-17"));
+        assert_ne!(sealed, key.seal_bound(b"account-18"));
+        assert!(
+            !sealed
+                .as_bytes()
+                .windows(7)
+                .any(|window| window == b"account")
+        );
+        assert_eq!(key.open_bound(&sealed), Ok(b"account-17".to_vec()));
+        assert!(key.seal_bound(b"").is_open_end());
+    }
+
+    #[test]
+    fn another_cluster_cannot_open_a_bound() {
+        let sealed = ClusterKey::from_bytes(&[7; 32]).seal_bound(b"account-17");
+        let fault = ClusterKey::from_bytes(&[8; 32])
+            .open_bound(&sealed)
+            .expect_err("wrong key");
+        assert_eq!(fault.code, ErrorCode::Corrupted);
+    }
+}

@@ -1,0 +1,169 @@
+//! Supervision that survives a panic.
+//!
+//! `actix::Supervisor` polls the actor inside its own task, so a panic takes the supervisor along. Here the supervisor is a separate
+//! task that sees the actor's mailbox close and builds a new actor from a factory. Volatile state starts afresh, which is sound
+//! because whatever matters is in the ledger or in the collection.
+
+use actix::dev::ToEnvelope;
+use actix::{Actor, Addr, Context, Handler, Message};
+use std::cell::RefCell;
+use std::fmt;
+use std::rc::Rc;
+use std::time::Duration;
+
+/// How long to wait before an actor is started again.
+#[derive(Debug, Clone, Copy)]
+pub struct Backoff {
+    /// After the first stop; doubled with every further one.
+    pub first: Duration,
+    /// At the most.
+    pub most: Duration,
+}
+
+impl Default for Backoff {
+    fn default() -> Self {
+        Self {
+            first: Duration::from_millis(50),
+            most: Duration::from_secs(5),
+        }
+    }
+}
+
+/// How often a supervisor looks whether its actor is alive.
+const WATCH_INTERVAL: Duration = Duration::from_millis(50);
+
+/// An actor that is started again whenever it stops. Clones share it. It belongs to one thread, as actix actors do.
+pub struct Supervised<A: Actor>(Rc<RefCell<Addr<A>>>);
+
+impl<A: Actor> Clone for Supervised<A> {
+    fn clone(&self) -> Self {
+        Self(Rc::clone(&self.0))
+    }
+}
+
+impl<A: Actor> fmt::Debug for Supervised<A> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Supervised")
+            .field("alive", &self.0.borrow().connected())
+            .finish()
+    }
+}
+
+/// A message was not taken: the actor's mailbox is full, or the actor is being started again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("the actor does not take messages at present")]
+pub struct Busy;
+
+impl<A: Actor<Context = Context<A>>> Supervised<A> {
+    /// Hands a message over without waiting for its handling.
+    ///
+    /// # Errors
+    /// [`Busy`], and the message is dropped: the mailbox bound is real.
+    pub fn try_send<M>(&self, message: M) -> Result<(), Busy>
+    where
+        A: Handler<M>,
+        M: Message + Send + 'static,
+        M::Result: Send,
+        A::Context: ToEnvelope<A, M>,
+    {
+        self.0.borrow().try_send(message).map_err(|_| Busy)
+    }
+
+    /// Hands a message over and waits for the answer.
+    ///
+    /// # Errors
+    /// [`Busy`] if the actor stopped before it answered.
+    pub async fn send<M>(&self, message: M) -> Result<M::Result, Busy>
+    where
+        A: Handler<M>,
+        M: Message + Send + 'static,
+        M::Result: Send,
+        A::Context: ToEnvelope<A, M>,
+    {
+        let request = self.0.borrow().send(message);
+        request.await.map_err(|_| Busy)
+    }
+}
+
+/// Starts an actor from a factory, and again whenever it stops or panics, for as long as the returned value or a clone of it lives.
+/// `name` is for the log. Must be called inside a tokio `LocalSet`, as every actix actor.
+pub fn supervise<A, F>(name: &'static str, backoff: Backoff, mut factory: F) -> Supervised<A>
+where
+    A: Actor<Context = Context<A>>,
+    F: FnMut() -> A + 'static,
+{
+    let supervised = Supervised(Rc::new(RefCell::new(factory().start())));
+    let weak = Rc::downgrade(&supervised.0);
+    tokio::task::spawn_local(async move {
+        let mut wait = backoff.first;
+        let mut calm = Duration::ZERO;
+        loop {
+            tokio::time::sleep(WATCH_INTERVAL).await;
+            let Some(slot) = weak.upgrade() else { return };
+            if slot.borrow().connected() {
+                calm += WATCH_INTERVAL;
+                if calm > backoff.most {
+                    wait = backoff.first;
+                }
+                continue;
+            }
+            drop(slot);
+            tracing::error!(
+                actor = name,
+                wait_ms = wait.as_millis(),
+                "actor stopped, starting it again"
+            );
+            tokio::time::sleep(wait).await;
+            wait = (wait * 2).min(backoff.most);
+            calm = Duration::ZERO;
+            let Some(slot) = weak.upgrade() else { return };
+            *slot.borrow_mut() = factory().start();
+        }
+    });
+    supervised
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    struct Fragile;
+    impl Actor for Fragile {
+        type Context = Context<Self>;
+    }
+
+    #[derive(Message)]
+    #[rtype(result = "u32")]
+    struct Ask {
+        panic: bool,
+    }
+    impl Handler<Ask> for Fragile {
+        type Result = u32;
+        fn handle(&mut self, message: Ask, _: &mut Self::Context) -> u32 {
+            assert!(!message.panic, "as the test wishes");
+            42
+        }
+    }
+
+    #[test]
+    fn an_actor_that_panics_is_started_again() {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .expect("a runtime");
+        tokio::task::LocalSet::new().block_on(&runtime, async {
+            let actor = supervise("fragile", Backoff::default(), || Fragile);
+            assert_eq!(actor.send(Ask { panic: false }).await, Ok(42));
+            assert_eq!(actor.send(Ask { panic: true }).await, Err(Busy));
+            let mut answer = Err(Busy);
+            for _ in 0..40 {
+                tokio::time::sleep(Duration::from_millis(50)).await;
+                answer = actor.send(Ask { panic: false }).await;
+                if answer.is_ok() {
+                    break;
+                }
+            }
+            assert_eq!(answer, Ok(42));
+        });
+    }
+}
