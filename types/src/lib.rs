@@ -11,6 +11,7 @@ mod ids;
 mod job;
 mod locality;
 mod position;
+mod row_sum;
 mod seal;
 mod source;
 mod span;
@@ -27,6 +28,7 @@ pub use ids::{
 pub use job::{ControlVerb, IllegalTransition, JobEvent, JobKind, JobState, Phase, Verdict};
 pub use locality::{Locality, LocalityError, Tier};
 pub use position::{AsOf, Hlc, Position, Window};
+pub use row_sum::RowSum;
 pub use seal::Sealed;
 pub use source::{
     DatabaseName, MemberRecord, Relation, SourceKind, SourceRecord, TableName, Target,

@@ -153,6 +153,9 @@ pub struct Relation {
     pub name: TableName,
     /// When it was created: an incremental reads a relation created in its window from the beginning.
     pub created_at: crate::position::Position,
+    /// When it was dropped, if that lies before the end of what the description covers: a layer with history also lists the
+    /// relations that were dropped in its window. `None` while it exists.
+    pub dropped_at: Option<crate::position::Position>,
     /// Definition in the source's own terms, opaque to everything but the source.
     pub definition: Vec<u8>,
 }
