@@ -13,6 +13,8 @@ mod entropy;
 mod memory_disk;
 mod net;
 mod real;
+#[cfg(feature = "redb")]
+mod redb_backend;
 
 pub use clock::Clock;
 pub use compute::Compute;
@@ -21,6 +23,8 @@ pub use entropy::Entropy;
 pub use memory_disk::MemoryDisk;
 pub use net::{Connection, Listener, Net, Socket};
 pub use real::{SystemClock, SystemCompute, SystemDisk, SystemEntropy, SystemNet};
+#[cfg(feature = "redb")]
+pub use redb_backend::RedbFile;
 
 use std::sync::Arc;
 
