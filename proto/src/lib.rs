@@ -1,8 +1,10 @@
 //! The wire: generated messages and services, conversions to and from [`holdfast_types`], and the transport that carries gRPC
 //! over an [`holdfast_env::Net`], real or simulated.
 
+mod fault;
 mod transport;
 
+pub use fault::{CallKind, fault_to_status, fault_to_wire, status_to_fault, wire_to_fault};
 pub use transport::{ChannelOptions, IncomingSocket, channel, incoming};
 
 /// The messages and services of `proto/holdfast/v1/*.proto`.
