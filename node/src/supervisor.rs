@@ -6,9 +6,8 @@
 
 use actix::dev::ToEnvelope;
 use actix::{Actor, Addr, Context, Handler, Message};
-use std::cell::RefCell;
 use std::fmt;
-use std::rc::Rc;
+use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 /// How long to wait before an actor is started again.
@@ -32,19 +31,20 @@ impl Default for Backoff {
 /// How often a supervisor looks whether its actor is alive.
 const WATCH_INTERVAL: Duration = Duration::from_millis(50);
 
-/// An actor that is started again whenever it stops. Clones share it. It belongs to one thread, as actix actors do.
-pub struct Supervised<A: Actor>(Rc<RefCell<Addr<A>>>);
+/// An actor that is started again whenever it stops. Clones share it, and with it the one mailbox bound, and may go to other
+/// threads; the actor itself stays on the thread where it was started.
+pub struct Supervised<A: Actor>(Arc<RwLock<Addr<A>>>);
 
 impl<A: Actor> Clone for Supervised<A> {
     fn clone(&self) -> Self {
-        Self(Rc::clone(&self.0))
+        Self(Arc::clone(&self.0))
     }
 }
 
 impl<A: Actor> fmt::Debug for Supervised<A> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Supervised")
-            .field("alive", &self.0.borrow().connected())
+            .field("alive", &connected(&self.0))
             .finish()
     }
 }
@@ -66,7 +66,11 @@ impl<A: Actor<Context = Context<A>>> Supervised<A> {
         M::Result: Send,
         A::Context: ToEnvelope<A, M>,
     {
-        self.0.borrow().try_send(message).map_err(|_| Busy)
+        self.0
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .try_send(message)
+            .map_err(|_| Busy)
     }
 
     /// Hands a message over and waits for the answer.
@@ -80,9 +84,19 @@ impl<A: Actor<Context = Context<A>>> Supervised<A> {
         M::Result: Send,
         A::Context: ToEnvelope<A, M>,
     {
-        let request = self.0.borrow().send(message);
+        let request = self
+            .0
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .send(message);
         request.await.map_err(|_| Busy)
     }
+}
+
+fn connected<A: Actor>(slot: &RwLock<Addr<A>>) -> bool {
+    slot.read()
+        .unwrap_or_else(PoisonError::into_inner)
+        .connected()
 }
 
 /// Starts an actor from a factory, and again whenever it stops or panics, for as long as the returned value or a clone of it lives.
@@ -92,15 +106,15 @@ where
     A: Actor<Context = Context<A>>,
     F: FnMut() -> A + 'static,
 {
-    let supervised = Supervised(Rc::new(RefCell::new(factory().start())));
-    let weak = Rc::downgrade(&supervised.0);
+    let supervised = Supervised(Arc::new(RwLock::new(factory().start())));
+    let weak = Arc::downgrade(&supervised.0);
     tokio::task::spawn_local(async move {
         let mut wait = backoff.first;
         let mut calm = Duration::ZERO;
         loop {
             tokio::time::sleep(WATCH_INTERVAL).await;
             let Some(slot) = weak.upgrade() else { return };
-            if slot.borrow().connected() {
+            if connected(&slot) {
                 calm += WATCH_INTERVAL;
                 if calm > backoff.most {
                     wait = backoff.first;
@@ -117,7 +131,8 @@ where
             wait = (wait * 2).min(backoff.most);
             calm = Duration::ZERO;
             let Some(slot) = weak.upgrade() else { return };
-            *slot.borrow_mut() = factory().start();
+            let fresh = factory().start();
+            *slot.write().unwrap_or_else(PoisonError::into_inner) = fresh;
         }
     });
     supervised
