@@ -1,0 +1,459 @@
+//! What a restore finds in a chain (`cockroachdb-backup.md` 3.7 in its description of the model system).
+
+use holdfast_types::{
+    DatabaseName, ErrorCode, Fault, Hlc, LayerPath, MemberName, Position, Relation, TableName,
+    Target,
+};
+use std::collections::BTreeSet;
+
+use super::{Chain, Layer, RestorePoint, show};
+use crate::manifest::Manifest;
+
+/// A relation to be restored.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RestoreRelation {
+    /// The relation as the chain describes it.
+    pub relation: Relation,
+    /// The first of [`RestorePlan::layers`] that has a say in it: older ones hold nothing of it, or of an earlier table of
+    /// its name only.
+    pub first_layer: usize,
+}
+
+/// What is restored of one member.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MemberPlan {
+    /// The member of the backup.
+    pub name: MemberName,
+    /// Its number in the file lists of every layer.
+    pub index: u16,
+    /// The position that it is restored to.
+    pub position: Position,
+    /// Its relations, sorted by id.
+    pub relations: Vec<RestoreRelation>,
+}
+
+/// What a restore is to do.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RestorePlan {
+    /// The position that is restored.
+    pub at: Hlc,
+    /// The layers to merge, oldest first, with the digest of each manifest.
+    pub layers: Vec<(LayerPath, holdfast_types::Digest)>,
+    /// Databases that are restored whole, sorted; empty when single tables are.
+    pub databases: Vec<DatabaseName>,
+    /// What is restored of each member, in the order of the manifests. Members without relations are listed too.
+    pub members: Vec<MemberPlan>,
+}
+
+const SHOW_BACKUP: &str = "list what the backup holds with `holdfast backups`";
+
+impl Chain {
+    /// Resolves what is to be restored, as of an instant or the end of the chain.
+    ///
+    /// A table named `*` stands for all tables of its database.
+    ///
+    /// # Errors
+    /// `NotCovered` for an instant that no layer covers or a target that did not exist then, `NotFound` for one that the chain never
+    /// held, `FailedPrecondition` for one that it does not hold whole.
+    pub fn resolve_restore(
+        &self,
+        target: &Target,
+        as_of: Option<Hlc>,
+    ) -> Result<RestorePlan, Fault> {
+        let point = self.resolve_as_of(as_of)?;
+        let Some(layer) = point.layers.last() else {
+            return Err(Fault::new(ErrorCode::NotFound, "the chain has no layer"));
+        };
+        let there = Present {
+            chain: self,
+            manifest: &layer.manifest,
+            at: point.at,
+        };
+        let wanted = there.resolve(target)?;
+        let members = layer.manifest.members.iter().enumerate();
+        let members = members
+            .map(|(index, member)| MemberPlan {
+                name: member.name.clone(),
+                // A manifest's entries number members in 16 bits, so that no layer has more.
+                index: u16::try_from(index).unwrap_or(u16::MAX),
+                position: there.cut(member.window.upto),
+                relations: there
+                    .relations_of(index)
+                    .filter(|relation| wanted.covers(&relation.name))
+                    .map(|relation| RestoreRelation {
+                        first_layer: first_layer(&point, index, relation),
+                        relation: relation.clone(),
+                    })
+                    .collect(),
+            })
+            .collect();
+        Ok(RestorePlan {
+            at: point.at,
+            layers: point
+                .layers
+                .iter()
+                .map(|layer| (layer.manifest.path.clone(), layer.digest))
+                .collect(),
+            databases: match &wanted {
+                Target::Databases(names) => names.clone(),
+                Target::Source => there.databases().into_iter().collect(),
+                Target::Tables(_) => Vec::new(),
+            },
+            members,
+        })
+    }
+}
+
+/// The newest layer that holds the relation from its beginning.
+fn first_layer(point: &RestorePoint<'_>, member: usize, relation: &Relation) -> usize {
+    let holds = |layer: &&&Layer| {
+        let members = layer.manifest.members.get(member);
+        members
+            .and_then(|member| member.relation(relation.id))
+            .is_some_and(|held| held.introduced)
+    };
+    let introduced = point.layers.iter().rposition(|layer| holds(&layer));
+    introduced.unwrap_or(0)
+}
+
+/// What a layer says was there at an instant that it covers.
+struct Present<'chain> {
+    chain: &'chain Chain,
+    manifest: &'chain Manifest,
+    at: Hlc,
+}
+
+impl<'chain> Present<'chain> {
+    /// The position at which a member is cut.
+    fn cut(&self, upto: Position) -> Position {
+        if self.at == self.manifest.end {
+            upto
+        } else {
+            Position::Hlc(self.at)
+        }
+    }
+
+    fn relations_of(&self, member: usize) -> impl Iterator<Item = &'chain Relation> + use<'chain> {
+        let found = self.manifest.members.get(member);
+        let cut = found.map(|member| self.cut(member.window.upto));
+        let relations = found.map(|member| member.relations.as_slice());
+        relations
+            .unwrap_or_default()
+            .iter()
+            .map(|held| &held.relation)
+            .filter(move |relation| {
+                let dropped = relation.dropped_at;
+                cut.is_some_and(|cut| {
+                    relation.created_at <= cut && dropped.is_none_or(|dropped| dropped > cut)
+                })
+            })
+    }
+
+    fn relations(&self) -> impl Iterator<Item = &'chain Relation> + '_ {
+        (0..self.manifest.members.len()).flat_map(|member| self.relations_of(member))
+    }
+
+    /// Databases that are held whole at the instant.
+    fn databases(&self) -> BTreeSet<DatabaseName> {
+        let target = &self.manifest.target;
+        let has_database = |name: &&Relation| match target {
+            Target::Source => true,
+            Target::Databases(names) => names.contains(&name.name.database),
+            Target::Tables(_) => false,
+        };
+        let alive = self.relations().filter(has_database);
+        alive
+            .map(|relation| relation.name.database.clone())
+            .chain(self.manifest.complete.iter().cloned())
+            .collect()
+    }
+
+    /// The target with wildcards resolved, after checking that all of it is there.
+    fn resolve(&self, target: &Target) -> Result<Target, Fault> {
+        match target {
+            Target::Source if self.manifest.target == Target::Source => Ok(Target::Source),
+            Target::Source => Err(Fault::new(
+                ErrorCode::FailedPrecondition,
+                format!(
+                    "full cluster RESTORE can only be used on full cluster BACKUP files, and this is a backup of {}",
+                    self.manifest.target
+                ),
+            )
+            .hint("name the databases or tables to restore")),
+            Target::Databases(names) => {
+                names.iter().try_for_each(|name| self.check_database(name))?;
+                let mut names = names.clone();
+                names.sort();
+                names.dedup();
+                Ok(Target::Databases(names))
+            }
+            Target::Tables(names) => self.resolve_tables(names),
+        }
+    }
+
+    fn check_database(&self, name: &DatabaseName) -> Result<(), Fault> {
+        if self.databases().contains(name) {
+            return Ok(());
+        }
+        if self.relations().any(|held| held.name.database == *name) {
+            return Err(Fault::new(
+                ErrorCode::FailedPrecondition,
+                format!(
+                    "cannot RESTORE DATABASE from a backup of individual tables: database \"{name}\" is not held whole"
+                ),
+            )
+            .hint("restore its tables by name"));
+        }
+        let known = |manifest: &Manifest| {
+            let relations = manifest.members.iter().flat_map(|member| &member.relations);
+            manifest.holds_complete(name)
+                || relations
+                    .map(|held| &held.relation.name.database)
+                    .any(|held| held == name)
+        };
+        Err(self.missing("database", name, known))
+    }
+
+    fn resolve_tables(&self, names: &[TableName]) -> Result<Target, Fault> {
+        let mut wanted = BTreeSet::new();
+        for name in names {
+            let before = wanted.len();
+            let is_wildcard = name.table == "*";
+            let matches = self.relations().filter(|held| {
+                held.name == *name || (is_wildcard && held.name.database == name.database)
+            });
+            wanted.extend(matches.map(|held| held.name.clone()));
+            if is_wildcard && !self.databases().contains(&name.database) {
+                if wanted.len() == before {
+                    self.check_database(&name.database)?;
+                }
+                return Err(Fault::new(
+                    ErrorCode::FailedPrecondition,
+                    format!(
+                        "cannot RESTORE {}.* from a backup of individual tables",
+                        name.database
+                    ),
+                )
+                .hint("restore its tables by name"));
+            }
+            if !is_wildcard && !wanted.contains(name) {
+                let known = |manifest: &Manifest| {
+                    let relations = manifest.members.iter().flat_map(|member| &member.relations);
+                    relations
+                        .map(|held| &held.relation.name)
+                        .any(|held| held == name)
+                };
+                return Err(self.missing("table", &name.to_string(), known));
+            }
+        }
+        Ok(Target::Tables(wanted.into_iter().collect()))
+    }
+
+    /// The error for something that is not there: at that instant, or at all.
+    fn missing(&self, what: &str, name: &str, known: impl Fn(&Manifest) -> bool) -> Fault {
+        if self.chain.all_layers().any(|layer| known(&layer.manifest)) {
+            Fault::new(
+                ErrorCode::NotCovered,
+                format!(
+                    "{what} \"{name}\" does not exist, or invalid RESTORE timestamp {}: supplied backups do not cover \
+                     requested time",
+                    show(self.at)
+                ),
+            )
+            .hint(format!("the backup holds the {what} at other times: choose another AS OF"))
+        } else {
+            Fault::new(
+                ErrorCode::NotFound,
+                format!("failed to resolve targets in the BACKUP location: {what} \"{name}\" does not exist in it"),
+            )
+            .hint(SHOW_BACKUP)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::fixtures::{at, full, incremental, relation, sealed, table, with_history};
+    use super::*;
+
+    fn databases(names: &[&str]) -> Target {
+        Target::Databases(names.iter().map(ToString::to_string).collect())
+    }
+
+    fn tables(names: &[&str]) -> Target {
+        Target::Tables(names.iter().map(|name| table(name)).collect())
+    }
+
+    fn ids(plan: &RestorePlan) -> Vec<u64> {
+        let relations = plan.members.iter().flat_map(|member| &member.relations);
+        relations.map(|held| held.relation.id.0).collect()
+    }
+
+    /// A full of the source at 10 (`shop.orders` 1, `shop.old` 2), an incremental with history at 30: `shop.old` dropped at 15 and made
+    /// again at 25 as relation 3, `bank.accounts` 4 made at 22; an incremental at 40 without `bank`.
+    fn chain() -> Chain {
+        let mut base = full(10);
+        base.manifest.members[0]
+            .relations
+            .push(relation(2, "shop.old", 2, None));
+        let base = sealed(base);
+        let mut history = with_history(incremental(&base, 30), None);
+        let introduced = |mut held: crate::LayerRelation| {
+            held.introduced = true;
+            held
+        };
+        history.manifest.members[0].relations = vec![
+            relation(1, "shop.orders", 1, None),
+            relation(2, "shop.old", 2, Some(15)),
+            introduced(relation(3, "shop.old", 25, None)),
+            introduced(relation(4, "bank.accounts", 22, None)),
+        ];
+        history.manifest.complete = vec!["bank".to_owned(), "shop".to_owned()];
+        let history = sealed(history);
+        let mut last = incremental(&history, 40);
+        last.manifest.members[0].relations = vec![
+            relation(1, "shop.orders", 1, None),
+            relation(3, "shop.old", 25, None),
+        ];
+        last.manifest.complete = vec!["shop".to_owned()];
+        Chain::assemble(vec![base, history, sealed(last)]).expect("a chain")
+    }
+
+    #[test]
+    fn relations_are_those_that_existed_at_the_instant() {
+        let chain = chain();
+        let cases: [(u64, &[u64]); 8] = [
+            (10, &[1, 2]),
+            (12, &[1, 2]),
+            (15, &[1]),
+            (21, &[1]),
+            (22, &[1, 4]),
+            (25, &[1, 3, 4]),
+            (30, &[1, 3, 4]),
+            (40, &[1, 3]),
+        ];
+        for (seconds, expected) in cases {
+            let plan = chain
+                .resolve_restore(&Target::Source, Some(at(seconds)))
+                .expect("covered");
+            assert_eq!(ids(&plan), expected, "at {seconds}");
+            assert_eq!(plan.members[0].position, at(seconds).into());
+        }
+    }
+
+    #[test]
+    fn a_table_made_again_is_restored_from_its_own_layers_only() {
+        let plan = chain()
+            .resolve_restore(&tables(&["shop.old"]), None)
+            .expect("there");
+        assert_eq!(ids(&plan), [3]);
+        assert_eq!(plan.members[0].relations[0].first_layer, 1);
+        assert_eq!(plan.layers.len(), 3);
+        assert!(plan.databases.is_empty());
+        let before = chain()
+            .resolve_restore(&tables(&["shop.old"]), Some(at(12)))
+            .expect("there");
+        assert_eq!(
+            (ids(&before), before.members[0].relations[0].first_layer),
+            (vec![2], 0)
+        );
+    }
+
+    #[test]
+    fn databases_follow_the_instant_too() {
+        let chain = chain();
+        let plan = chain
+            .resolve_restore(&databases(&["bank"]), Some(at(30)))
+            .expect("there");
+        assert_eq!(
+            (ids(&plan), plan.databases),
+            (vec![4], vec!["bank".to_owned()])
+        );
+        let plan = chain.resolve_restore(&Target::Source, None).expect("there");
+        assert_eq!(plan.databases, ["shop"]);
+        let plan = chain
+            .resolve_restore(&tables(&["shop.*"]), None)
+            .expect("there");
+        assert_eq!(ids(&plan), [1, 3]);
+    }
+
+    #[test]
+    fn what_is_not_there_is_refused_by_name() {
+        let mut base = full(10);
+        base.manifest.target = tables(&["shop.orders"]);
+        base.manifest.complete.clear();
+        let of_tables = Chain::assemble(vec![sealed(base)]).expect("a chain");
+        let of_source = chain();
+        let cases = [
+            (
+                &of_tables,
+                Target::Source,
+                None,
+                ErrorCode::FailedPrecondition,
+                "full cluster RESTORE can only be used on full cluster BACKUP files",
+            ),
+            (
+                &of_tables,
+                databases(&["shop"]),
+                None,
+                ErrorCode::FailedPrecondition,
+                "cannot RESTORE DATABASE from a backup of individual tables",
+            ),
+            (
+                &of_tables,
+                tables(&["shop.*"]),
+                None,
+                ErrorCode::FailedPrecondition,
+                "cannot RESTORE shop.* from a backup of individual tables",
+            ),
+            (
+                &of_source,
+                tables(&["shop.nothing"]),
+                None,
+                ErrorCode::NotFound,
+                "failed to resolve targets in the BACKUP location: table \"shop.nothing\"",
+            ),
+            (
+                &of_source,
+                tables(&["nothing.*"]),
+                None,
+                ErrorCode::NotFound,
+                "failed to resolve targets in the BACKUP location: database \"nothing\"",
+            ),
+            (
+                &of_source,
+                databases(&["nothing"]),
+                None,
+                ErrorCode::NotFound,
+                "failed to resolve targets in the BACKUP location: database \"nothing\"",
+            ),
+            (
+                &of_source,
+                databases(&["bank"]),
+                Some(at(21)),
+                ErrorCode::NotCovered,
+                "does not exist, or invalid RESTORE timestamp",
+            ),
+            (
+                &of_source,
+                tables(&["bank.accounts"]),
+                None,
+                ErrorCode::NotCovered,
+                "supplied backups do not cover requested time",
+            ),
+            (
+                &of_source,
+                Target::Source,
+                Some(at(35)),
+                ErrorCode::NotCovered,
+                "invalid RESTORE timestamp",
+            ),
+        ];
+        for (chain, target, as_of, code, text) in cases {
+            let fault = chain.resolve_restore(&target, as_of).expect_err(text);
+            assert_eq!(fault.code, code, "{target}: {fault}");
+            assert!(fault.message.contains(text), "{target}: {fault}");
+            assert!(fault.hint.is_some(), "{fault}");
+        }
+    }
+}

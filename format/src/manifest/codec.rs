@@ -1,0 +1,260 @@
+//! The bytes of a manifest: a fixed head, the fields in order, a digest of all before it.
+
+use bytes::Bytes;
+use holdfast_types::{
+    ByteCount, ClusterId, Digest, ErrorCode, Fault, JobId, LayerPath, Locality, ParentLayer,
+    Relation, RelationId, RowCount, SourceKind, TableName, Target, Window,
+};
+
+use super::{LayerRelation, LayerTotals, Manifest, ManifestMember, PartRef};
+use crate::wire::{Decoder, Encoder, corrupted};
+
+const MAGIC: &[u8; 8] = b"HFMANIF\n";
+const VERSION: u16 = 1;
+const DIGEST_LENGTH: usize = 32;
+const WHAT: &str = "a manifest";
+/// The longest name, path or locality. Databases and tables are the source's to name; PostgreSQL's longest is 63 bytes.
+const MAX_TEXT: usize = 4096;
+/// The longest definition of one relation.
+const MAX_DEFINITION: usize = 16 << 20;
+
+const KIND_MVCC: u8 = 1;
+const TARGET_SOURCE: u8 = 1;
+const TARGET_DATABASES: u8 = 2;
+const TARGET_TABLES: u8 = 3;
+
+impl Manifest {
+    /// The largest manifest that is read, in bytes: some hundred thousand relations with their definitions.
+    pub const MAX_LENGTH: u64 = 256 << 20;
+
+    /// The manifest as bytes.
+    ///
+    /// # Errors
+    /// `Unsupported` if a field is of a kind that format version 1 cannot hold, `ResourceExhausted` if it is too large.
+    pub fn encode(&self) -> Result<Bytes, Fault> {
+        let mut encoder = Encoder::default();
+        encoder.raw(MAGIC).u16(VERSION).u16(0);
+        encoder.raw(&self.cluster.0).u64(self.job.0);
+        encoder.text(self.source.as_str()).u8(kind_code(self.kind)?);
+        write_path(&mut encoder, &self.path)?;
+        encoder.option(self.parent.as_ref(), |encoder, parent| {
+            write_path(encoder, &parent.path)?;
+            encoder.digest(&parent.manifest).hlc(parent.end);
+            Ok(())
+        })?;
+        write_target(&mut encoder, &self.target)?;
+        encoder.list(&self.complete, write_text)?;
+        encoder.hlc(self.end).flag(self.history);
+        encoder.option(self.revision_start, |encoder, start| {
+            encoder.hlc(start);
+            Ok(())
+        })?;
+        encoder.list(&self.members, write_member)?;
+        encoder
+            .u64(self.totals.rows.0)
+            .u64(self.totals.logical.0)
+            .u64(self.totals.stored.0)
+            .u64(self.totals.objects);
+        encoder.list(&self.parts, |encoder, part| {
+            encoder
+                .text(&part.name)
+                .u64(part.length.0)
+                .digest(&part.digest)
+                .u64(part.entries);
+            Ok(())
+        })?;
+        let digest = Digest::of(&encoder.0);
+        encoder.digest(&digest);
+        if encoder.0.len() as u64 > Self::MAX_LENGTH {
+            return Err(Fault::new(
+                ErrorCode::ResourceExhausted,
+                format!("the manifest of layer {} would be too large", self.path),
+            )
+            .hint("back up fewer relations at once"));
+        }
+        Ok(encoder.finish())
+    }
+
+    /// Reads a manifest and checks the digest that it ends with.
+    ///
+    /// # Errors
+    /// `Corrupted`, or `Unsupported` if a newer version wrote it.
+    pub fn decode(bytes: &[u8]) -> Result<Self, Fault> {
+        if bytes.len() as u64 > Self::MAX_LENGTH {
+            return Err(corrupted(WHAT, "it is larger than any manifest"));
+        }
+        let Some((body, digest)) = bytes.split_last_chunk::<DIGEST_LENGTH>() else {
+            return Err(corrupted(WHAT, "it is too short"));
+        };
+        let mut decoder = Decoder::new(body, WHAT);
+        if decoder.raw(MAGIC.len())? != MAGIC {
+            return Err(corrupted(WHAT, "it does not start as one"));
+        }
+        if Digest::of(body).0 != *digest {
+            return Err(corrupted(WHAT, "its digest does not match"));
+        }
+        let version = decoder.u16()?;
+        let flags = decoder.u16()?;
+        if version != VERSION || flags != 0 {
+            return Err(Fault::new(
+                ErrorCode::Unsupported,
+                format!("a manifest has format version {version}, and this build reads {VERSION}"),
+            )
+            .hint("use the version of holdfast that wrote it, or a newer one"));
+        }
+        let manifest = read_fields(&mut decoder)?;
+        decoder.end()?;
+        Ok(manifest)
+    }
+}
+
+fn read_fields(decoder: &mut Decoder<'_>) -> Result<Manifest, Fault> {
+    Ok(Manifest {
+        cluster: ClusterId(decoder.array()?),
+        job: JobId(decoder.u64()?),
+        source: decoder.parsed(MAX_TEXT)?,
+        kind: match decoder.u8()? {
+            KIND_MVCC => SourceKind::Mvcc,
+            _ => return Err(decoder.damaged("its source is of an unknown kind")),
+        },
+        path: read_path(decoder)?,
+        parent: decoder.option(|decoder| {
+            Ok(ParentLayer {
+                path: read_path(decoder)?,
+                manifest: decoder.digest()?,
+                end: decoder.hlc()?,
+            })
+        })?,
+        target: read_target(decoder)?,
+        complete: decoder.list(read_text)?,
+        end: decoder.hlc()?,
+        history: decoder.flag()?,
+        revision_start: decoder.option(Decoder::hlc)?,
+        members: decoder.list(read_member)?,
+        totals: LayerTotals {
+            rows: RowCount(decoder.u64()?),
+            logical: ByteCount(decoder.u64()?),
+            stored: ByteCount(decoder.u64()?),
+            objects: decoder.u64()?,
+        },
+        parts: decoder.list(|decoder| {
+            Ok(PartRef {
+                name: read_text(decoder)?,
+                length: ByteCount(decoder.u64()?),
+                digest: decoder.digest()?,
+                entries: decoder.u64()?,
+            })
+        })?,
+    })
+}
+
+fn kind_code(kind: SourceKind) -> Result<u8, Fault> {
+    match kind {
+        SourceKind::Mvcc => Ok(KIND_MVCC),
+        other => Err(Fault::new(
+            ErrorCode::Unsupported,
+            format!("format version 1 holds no backups of {other} sources"),
+        )),
+    }
+}
+
+#[expect(clippy::ptr_arg, reason = "lists of texts are lists of `String`")]
+fn write_text(encoder: &mut Encoder, text: &String) -> Result<(), Fault> {
+    encoder.text(text);
+    Ok(())
+}
+
+fn read_text(decoder: &mut Decoder<'_>) -> Result<String, Fault> {
+    decoder.text(MAX_TEXT).map(str::to_owned)
+}
+
+fn write_path(encoder: &mut Encoder, path: &LayerPath) -> Result<(), Fault> {
+    encoder.text(&path.full);
+    encoder.option(path.incremental.as_ref(), write_text)?;
+    Ok(())
+}
+
+fn read_path(decoder: &mut Decoder<'_>) -> Result<LayerPath, Fault> {
+    Ok(LayerPath {
+        full: read_text(decoder)?,
+        incremental: decoder.option(read_text)?,
+    })
+}
+
+fn write_table(encoder: &mut Encoder, name: &TableName) -> Result<(), Fault> {
+    encoder.text(&name.database).text(&name.table);
+    Ok(())
+}
+
+fn read_table(decoder: &mut Decoder<'_>) -> Result<TableName, Fault> {
+    Ok(TableName {
+        database: read_text(decoder)?,
+        table: read_text(decoder)?,
+    })
+}
+
+fn write_target(encoder: &mut Encoder, target: &Target) -> Result<(), Fault> {
+    match target {
+        Target::Source => encoder.u8(TARGET_SOURCE),
+        Target::Databases(names) => encoder.u8(TARGET_DATABASES).list(names, write_text)?,
+        Target::Tables(names) => encoder.u8(TARGET_TABLES).list(names, write_table)?,
+    };
+    Ok(())
+}
+
+fn read_target(decoder: &mut Decoder<'_>) -> Result<Target, Fault> {
+    match decoder.u8()? {
+        TARGET_SOURCE => Ok(Target::Source),
+        TARGET_DATABASES => decoder.list(read_text).map(Target::Databases),
+        TARGET_TABLES => decoder.list(read_table).map(Target::Tables),
+        _ => Err(decoder.damaged("its target is of an unknown kind")),
+    }
+}
+
+fn write_member(encoder: &mut Encoder, member: &ManifestMember) -> Result<(), Fault> {
+    encoder
+        .text(member.name.as_str())
+        .text(&member.locality.to_string());
+    encoder.option(member.window.after, |encoder, after| {
+        encoder.position(after).map(|_| ())
+    })?;
+    encoder
+        .position(member.window.upto)?
+        .flag(member.window.history);
+    encoder.list(&member.relations, |encoder, held| {
+        let relation = &held.relation;
+        encoder.u64(relation.id.0);
+        write_table(encoder, &relation.name)?;
+        encoder.position(relation.created_at)?;
+        encoder.option(relation.dropped_at, |encoder, at| {
+            encoder.position(at).map(|_| ())
+        })?;
+        encoder.bytes(&relation.definition).flag(held.introduced);
+        Ok(())
+    })?;
+    Ok(())
+}
+
+fn read_member(decoder: &mut Decoder<'_>) -> Result<ManifestMember, Fault> {
+    Ok(ManifestMember {
+        name: decoder.parsed(MAX_TEXT)?,
+        locality: decoder.parsed::<Locality>(MAX_TEXT)?,
+        window: Window {
+            after: decoder.option(Decoder::position)?,
+            upto: decoder.position()?,
+            history: decoder.flag()?,
+        },
+        relations: decoder.list(|decoder| {
+            Ok(LayerRelation {
+                relation: Relation {
+                    id: RelationId(decoder.u64()?),
+                    name: read_table(decoder)?,
+                    created_at: decoder.position()?,
+                    dropped_at: decoder.option(Decoder::position)?,
+                    definition: decoder.bytes(MAX_DEFINITION)?.to_vec(),
+                },
+                introduced: decoder.flag()?,
+            })
+        })?,
+    })
+}
