@@ -1,5 +1,178 @@
 //! The gRPC client.
 
-/// See the module.
-#[derive(Debug)]
-pub struct GrpcClient;
+use async_trait::async_trait;
+use holdfast_env::Env;
+use holdfast_proto::v1;
+use holdfast_types::Fault;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::retry::{ClientOptions, Endpoints, Nature};
+use crate::{ControlApi, JobStream};
+
+/// [`ControlApi`] over gRPC, from anywhere.
+///
+/// It knows several coordinators and goes on to the next when one cannot be reached or knows no leader. Reads and submissions are
+/// repeated within [`ClientOptions::patience`]; a submission without a request key is given a random one, so that its repetition
+/// is safe. Other changes are repeated only while they surely have not arrived; a lost answer to them is `Unknown`. Every call has
+/// a deadline, every message a bound. Clones share their connections.
+#[derive(Debug, Clone)]
+pub struct GrpcClient {
+    endpoints: Arc<Endpoints>,
+}
+
+impl GrpcClient {
+    /// A client of the coordinators at these addresses (`host:port`). Connecting is lazy.
+    ///
+    /// # Errors
+    /// No address, too many, or one that is not `host:port`.
+    pub fn new(env: Env, addresses: &[String], options: ClientOptions) -> Result<Self, Fault> {
+        Ok(Self {
+            endpoints: Arc::new(Endpoints::new(env, addresses, options)?),
+        })
+    }
+
+    fn short(&self) -> Duration {
+        self.endpoints.options().call_timeout
+    }
+
+    fn long(&self) -> Duration {
+        self.endpoints.options().long_call_timeout
+    }
+
+    fn keyed(&self, key: String) -> String {
+        if key.is_empty() {
+            self.endpoints.fresh_key()
+        } else {
+            key
+        }
+    }
+}
+
+/// One unary call: `call!(self, nature, deadline, method, request)`.
+macro_rules! call {
+    ($self:ident, $nature:ident, $deadline:ident, $method:ident, $request:expr) => {
+        $self
+            .endpoints
+            .call(
+                Nature::$nature,
+                $self.$deadline(),
+                $request,
+                |mut client, request| async move { client.$method(request).await },
+            )
+            .await
+    };
+}
+
+#[async_trait]
+impl ControlApi for GrpcClient {
+    async fn submit_backup(
+        &self,
+        mut request: v1::SubmitBackupRequest,
+    ) -> Result<v1::SubmitJobResponse, Fault> {
+        request.request_key = self.keyed(request.request_key);
+        call!(self, Repeatable, long, submit_backup, request)
+    }
+
+    async fn submit_restore(
+        &self,
+        mut request: v1::SubmitRestoreRequest,
+    ) -> Result<v1::SubmitJobResponse, Fault> {
+        request.request_key = self.keyed(request.request_key);
+        call!(self, Repeatable, long, submit_restore, request)
+    }
+
+    async fn submit_verify(
+        &self,
+        mut request: v1::SubmitVerifyRequest,
+    ) -> Result<v1::SubmitJobResponse, Fault> {
+        request.request_key = self.keyed(request.request_key);
+        call!(self, Repeatable, long, submit_verify, request)
+    }
+
+    async fn get_job(&self, job: u64) -> Result<v1::Job, Fault> {
+        call!(self, Repeatable, short, get_job, v1::GetJobRequest { job })
+    }
+
+    async fn list_jobs(&self, request: v1::ListJobsRequest) -> Result<v1::ListJobsResponse, Fault> {
+        call!(self, Repeatable, short, list_jobs, request)
+    }
+
+    async fn watch_job(&self, job: u64) -> Result<JobStream, Fault> {
+        crate::watch::watch(Arc::clone(&self.endpoints), job).await
+    }
+
+    async fn control_job(
+        &self,
+        request: v1::ControlJobRequest,
+    ) -> Result<v1::ControlJobResponse, Fault> {
+        call!(self, Mutation, short, control_job, request)
+    }
+
+    async fn register_source(
+        &self,
+        request: v1::RegisterSourceRequest,
+    ) -> Result<v1::Source, Fault> {
+        call!(self, Mutation, short, register_source, request)
+    }
+
+    async fn update_source(&self, request: v1::RegisterSourceRequest) -> Result<v1::Source, Fault> {
+        call!(self, Mutation, short, update_source, request)
+    }
+
+    async fn drop_source(&self, name: &str) -> Result<(), Fault> {
+        let request = v1::DropSourceRequest { name: name.into() };
+        call!(self, Mutation, short, drop_source, request).map(|_| ())
+    }
+
+    async fn list_sources(&self) -> Result<v1::ListSourcesResponse, Fault> {
+        let request = v1::ListSourcesRequest {};
+        call!(self, Repeatable, short, list_sources, request)
+    }
+
+    async fn list_backups(&self, collection: &str) -> Result<v1::ListBackupsResponse, Fault> {
+        let request = v1::ListBackupsRequest {
+            collection: collection.into(),
+        };
+        call!(self, Repeatable, long, list_backups, request)
+    }
+
+    async fn show_backup(
+        &self,
+        request: v1::ShowBackupRequest,
+    ) -> Result<v1::ShowBackupResponse, Fault> {
+        call!(self, Repeatable, long, show_backup, request)
+    }
+
+    async fn cluster_status(&self) -> Result<v1::ClusterStatusResponse, Fault> {
+        let request = v1::ClusterStatusRequest {};
+        call!(self, Repeatable, short, cluster_status, request)
+    }
+
+    async fn init_cluster(
+        &self,
+        request: v1::InitClusterRequest,
+    ) -> Result<v1::InitClusterResponse, Fault> {
+        call!(self, Mutation, long, init_cluster, request)
+    }
+
+    async fn add_member(
+        &self,
+        request: v1::AddMemberRequest,
+    ) -> Result<v1::MembersResponse, Fault> {
+        call!(self, Mutation, long, add_member, request)
+    }
+
+    async fn remove_member(&self, node: u64) -> Result<v1::MembersResponse, Fault> {
+        let request = v1::RemoveMemberRequest { node };
+        call!(self, Mutation, long, remove_member, request)
+    }
+
+    async fn set_setting(&self, name: &str, value: u64) -> Result<(), Fault> {
+        let request = v1::SetSettingRequest {
+            name: name.into(),
+            value,
+        };
+        call!(self, Mutation, short, set_setting, request).map(|_| ())
+    }
+}

@@ -5,7 +5,10 @@
 
 mod api;
 mod grpc;
+mod retry;
+mod watch;
 
 pub use api::{ControlApi, JobStream};
 pub use grpc::GrpcClient;
 pub use holdfast_proto::v1;
+pub use retry::{ClientOptions, MAX_ADDRESSES};
