@@ -1,0 +1,103 @@
+//! `cargo xtask ci`: the one gate. Fast checks first, then tests, then the simulator and the end-to-end tests. It fails at the first
+//! step that fails, and ends with what each step took.
+
+use crate::step::{Steps, execute, succeeds};
+use crate::{Result, tidy, tree};
+use clap::Args;
+use std::path::Path;
+
+/// Which parts of the gate run.
+#[derive(Debug, Args)]
+pub(crate) struct CiArguments {
+    /// Leave out the simulator, the end-to-end tests and the demo
+    #[arg(long)]
+    quick: bool,
+}
+
+/// How many seeds of the simulator a change must survive, beside those of `sim/regressions.txt`.
+const SEEDS: &str = "1..=12";
+/// How many of them run at once: one for each core of a small machine.
+const JOBS: u32 = 2;
+/// The seed whose run is done twice and compared line by line.
+const META_SEED: u32 = 1;
+
+/// Runs the gate.
+pub(crate) fn run(arguments: &CiArguments) -> Result<()> {
+    let root = tree::root();
+    let mut steps = Steps::default();
+    let result = checks(&mut steps, &root).and_then(|()| {
+        if arguments.quick {
+            Ok(())
+        } else {
+            whole_system(&mut steps, &root)
+        }
+    });
+    println!("\n{}", steps.table());
+    result?;
+    println!("ci: ok");
+    Ok(())
+}
+
+fn checks(steps: &mut Steps, root: &Path) -> Result<()> {
+    steps.command("format", root, "cargo fmt --all --check")?;
+    steps.run("tidy", || tidy::run(&tidy::TidyArguments::default()))?;
+    if succeeds(root, "cargo deny --version") {
+        steps.command("deny", root, "cargo deny --locked check")?;
+    }
+    steps.command(
+        "clippy",
+        root,
+        "cargo clippy --locked --workspace --all-targets -- -D warnings",
+    )?;
+    steps.command(
+        "build",
+        root,
+        "cargo build --locked -p holdfast-cli -p holdfast-sim",
+    )?;
+    steps.run("documents' commands", || {
+        tidy::run(&tidy::TidyArguments::commands_only())
+    })?;
+    steps.run("tests", || tests(root))?;
+    steps.command(
+        "doctests and docs",
+        root,
+        "cargo test --locked --workspace --doc --quiet",
+    )
+}
+
+/// Unit and property tests, and the conformance suites; the end-to-end crate has a step of its own.
+fn tests(root: &Path) -> Result<()> {
+    if succeeds(root, "cargo nextest --version") {
+        execute(
+            root,
+            "cargo nextest run --locked --workspace --exclude holdfast-tests",
+        )
+    } else {
+        execute(
+            root,
+            "cargo test --locked --workspace --exclude holdfast-tests --lib --bins --tests",
+        )
+    }
+}
+
+fn whole_system(steps: &mut Steps, root: &Path) -> Result<()> {
+    let sim = "target/debug/holdfast-sim";
+    // First of all: without determinism no seed means anything.
+    steps.command("sim meta", root, &format!("{sim} meta --seed {META_SEED}"))?;
+    steps.command(
+        "sim regressions",
+        root,
+        &format!("{sim} regressions --jobs {JOBS}"),
+    )?;
+    steps.command(
+        "sim seeds",
+        root,
+        &format!("{sim} run --seeds {SEEDS} --jobs {JOBS}"),
+    )?;
+    steps.command(
+        "end to end",
+        root,
+        "cargo test --locked -p holdfast-tests -- --test-threads=1",
+    )?;
+    steps.command("demo", root, "cargo run --locked --release -- demo")
+}
