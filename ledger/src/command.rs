@@ -25,8 +25,9 @@ pub enum Action {
         /// The identity.
         cluster: ClusterId,
     },
-    /// Several changes in one step, in order. Each has its own outcome; a refused one does not stop the rest.
-    Batch(Vec<Action>),
+    /// Several changes in one step, in order. Each has its own outcome; a refused one does not stop the rest. Batches do not nest: one
+    /// inside another is refused, and is not even decoded.
+    Batch(#[serde(deserialize_with = "crate::codec::flat_batch")] Vec<Action>),
 
     /// Registers a source, refused if the name is taken.
     RegisterSource {

@@ -16,7 +16,10 @@ pub enum Effect {
         /// Which.
         job: JobId,
     },
-    /// Tell a worker to stop a task and give its lease back.
+    /// Tell a worker to stop a task and give its lease back with `Released`. A worker that does not know the task (the grant was lost on its
+    /// way) must answer `Released` all the same. It is also owed for leases that were revoked because their job failed: their epoch is
+    /// no longer current, yet undoing, the sweep and the release of holds wait until their worker has said `Released` or has expired, so
+    /// that nothing is written behind their backs.
     StopTask {
         /// The task.
         task: TaskId,
@@ -48,7 +51,9 @@ pub enum Effect {
         /// The member.
         member: MemberName,
     },
-    /// Remove the objects of a terminal job that no manifest names, then propose `JobSwept`.
+    /// Remove the objects of a terminal job that no manifest names, then propose `JobSwept`. If the job's manifest turns out to exist (it was
+    /// being written when the job was cancelled), propose `LayerCommitted` first: the layer is taken into the catalogue, and
+    /// everything that it names stays. Not before an own `CommitLayer` of the same job has ended.
     SweepJob {
         /// Which.
         job: JobId,

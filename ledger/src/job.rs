@@ -1,0 +1,388 @@
+//! A job: what it is to do, where it stands, and what it has done.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use holdfast_types::{
+    ByteCount, Digest, Epoch, Fault, HoldId, JobId, JobKind, JobSpec, JobState, Phase, Relation,
+    RequestKey, RowCount, TaskId, Timestamp,
+};
+use serde::{Deserialize, Serialize};
+
+use crate::command::PartRef;
+use crate::file_list::{FileList, ManifestEntry};
+use crate::tasks::{Lease, TaskTable};
+
+/// How many errors a job keeps for show: the newest.
+pub(crate) const MAX_JOB_ERRORS: usize = 16;
+/// How many state changes a job keeps for show: the newest.
+pub(crate) const MAX_TRANSITIONS: usize = 32;
+
+/// Why a job can no longer succeed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Doom {
+    /// A permanent error.
+    Failed(Fault),
+    /// An operator's wish.
+    Canceled,
+}
+
+/// An error that a job has met, whether or not it went on.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct JobError {
+    /// When.
+    pub at: Timestamp,
+    /// In which task, if in one.
+    pub task: Option<TaskId>,
+    /// What.
+    pub fault: Fault,
+}
+
+/// A change of a job's state.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Transition {
+    /// When.
+    pub at: Timestamp,
+    /// From which state.
+    pub from: JobState,
+    /// To which.
+    pub to: JobState,
+}
+
+/// What the sweep after a job's end removed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Swept {
+    /// Objects.
+    pub objects: u64,
+    /// Their bytes.
+    pub bytes: ByteCount,
+}
+
+/// What the finish task of a restored member found.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FinishResult {
+    /// Index of the member in the job's specification.
+    pub member: u32,
+    /// Rows counted.
+    pub rows: RowCount,
+    /// Their digest.
+    pub fingerprint: Option<Digest>,
+}
+
+/// What a job has done so far. Every count only grows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Counters {
+    /// Bytes read from the source (backup) or the collection (restore, verify).
+    pub bytes_read: ByteCount,
+    /// Bytes written to the collection (backup) or the source (restore).
+    pub bytes_written: ByteCount,
+    /// Upper bound of what was read twice: after a worker was lost or a task failed, all that the task's next checkpoint read.
+    pub bytes_redone: ByteCount,
+    /// Rows.
+    pub rows: RowCount,
+    /// Objects accepted.
+    pub objects: u64,
+    /// Rows (versions) in them.
+    pub object_rows: RowCount,
+    /// Their stored bytes.
+    pub stored: ByteCount,
+    /// Bytes of keys and values in them before compression.
+    pub logical: ByteCount,
+    /// Estimated bytes of all spans; known once every member is planned.
+    pub weight_total: u64,
+    /// The part of it that is done.
+    pub weight_done: u64,
+    /// Spans planned.
+    pub spans_total: u32,
+    /// Spans finished.
+    pub spans_done: u32,
+    /// Finish tasks.
+    pub finishes_total: u32,
+    /// Finish tasks that are done.
+    pub finishes_done: u32,
+}
+
+/// One member's part of a job (of a verification there is one, of no member).
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub(crate) struct Lane {
+    pub(crate) relations: Arc<Vec<Relation>>,
+    pub(crate) weight_total: u64,
+    pub(crate) weight_done: u64,
+    pub(crate) spans_total: u32,
+    pub(crate) spans_done: u32,
+}
+
+/// A job.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Job {
+    pub(crate) id: JobId,
+    pub(crate) spec: Arc<JobSpec>,
+    pub(crate) request: Option<RequestKey>,
+    pub(crate) hold: Option<HoldId>,
+    pub(crate) state: JobState,
+    pub(crate) phase: Phase,
+    pub(crate) doom: Option<Doom>,
+    pub(crate) reason: Option<String>,
+    pub(crate) created_at: Timestamp,
+    pub(crate) started_at: Option<Timestamp>,
+    pub(crate) finished_at: Option<Timestamp>,
+    pub(crate) transitions: Vec<Transition>,
+    pub(crate) errors: Vec<JobError>,
+    pub(crate) errors_total: u64,
+    pub(crate) counters: Counters,
+    pub(crate) lanes: Vec<Lane>,
+    pub(crate) tasks: TaskTable,
+    /// Leases that were revoked when the job failed, until their workers have let go: by task index and epoch.
+    pub(crate) lingering: BTreeMap<(u32, Epoch), Lease>,
+    pub(crate) list: FileList,
+    /// Everything that the manifest names is durable: it may be written, or be there already.
+    pub(crate) committing: bool,
+    /// The manifest is durable, and the layer is in the catalogue.
+    pub(crate) committed: bool,
+    pub(crate) finish_results: Vec<FinishResult>,
+    pub(crate) swept: Option<Swept>,
+}
+
+impl Job {
+    /// Its id.
+    #[must_use]
+    pub fn id(&self) -> JobId {
+        self.id
+    }
+
+    /// What it is to do.
+    #[must_use]
+    pub fn spec(&self) -> &Arc<JobSpec> {
+        &self.spec
+    }
+
+    /// The kind of job.
+    #[must_use]
+    pub fn kind(&self) -> JobKind {
+        self.spec.kind()
+    }
+
+    /// The client's idempotency key.
+    #[must_use]
+    pub fn request(&self) -> Option<&RequestKey> {
+        self.request.as_ref()
+    }
+
+    /// Its hold, until every member has let go of it.
+    #[must_use]
+    pub fn hold(&self) -> Option<HoldId> {
+        self.hold
+    }
+
+    /// Where it stands.
+    #[must_use]
+    pub fn state(&self) -> JobState {
+        self.state
+    }
+
+    /// What it is busy with while it runs, or was when it stopped.
+    #[must_use]
+    pub fn phase(&self) -> Phase {
+        self.phase
+    }
+
+    /// Why it can no longer succeed, if so.
+    #[must_use]
+    pub fn doom(&self) -> Option<&Doom> {
+        self.doom.as_ref()
+    }
+
+    /// The permanent error that it met, if any.
+    #[must_use]
+    pub fn fault(&self) -> Option<&Fault> {
+        match &self.doom {
+            Some(Doom::Failed(fault)) => Some(fault),
+            Some(Doom::Canceled) | None => None,
+        }
+    }
+
+    /// Why it was paused or cancelled.
+    #[must_use]
+    pub fn reason(&self) -> Option<&str> {
+        self.reason.as_deref()
+    }
+
+    /// When it was accepted.
+    #[must_use]
+    pub fn created_at(&self) -> Timestamp {
+        self.created_at
+    }
+
+    /// When the leader first took it up.
+    #[must_use]
+    pub fn started_at(&self) -> Option<Timestamp> {
+        self.started_at
+    }
+
+    /// When it became terminal.
+    #[must_use]
+    pub fn finished_at(&self) -> Option<Timestamp> {
+        self.finished_at
+    }
+
+    /// Its newest changes of state, oldest first.
+    #[must_use]
+    pub fn transitions(&self) -> &[Transition] {
+        &self.transitions
+    }
+
+    /// The newest errors that it met, oldest first.
+    #[must_use]
+    pub fn errors(&self) -> &[JobError] {
+        &self.errors
+    }
+
+    /// How many errors it met in all.
+    #[must_use]
+    pub fn errors_total(&self) -> u64 {
+        self.errors_total
+    }
+
+    /// What it has done.
+    #[must_use]
+    pub fn counters(&self) -> &Counters {
+        &self.counters
+    }
+
+    /// What a member's plan described, in its order; known once every member is planned, dropped when the job is terminal.
+    #[must_use]
+    pub fn relations(&self, member: u32) -> Arc<Vec<Relation>> {
+        self.lanes
+            .get(member as usize)
+            .map(|lane| Arc::clone(&lane.relations))
+            .unwrap_or_default()
+    }
+
+    /// The durable parts of the file list, in order.
+    #[must_use]
+    pub fn parts(&self) -> &[PartRef] {
+        self.list.parts()
+    }
+
+    /// The part of the file list that is to be written: its number, and its objects in their order.
+    #[must_use]
+    pub fn sealed_part(&self) -> Option<(u32, Arc<Vec<ManifestEntry>>)> {
+        self.list
+            .sealed()
+            .map(|(number, entries)| (number, Arc::clone(entries)))
+    }
+
+    /// Whether everything that the manifest names is durable, so that the manifest may be written or be there already.
+    #[must_use]
+    pub fn is_committing(&self) -> bool {
+        self.committing
+    }
+
+    /// Whether its layer is in the catalogue.
+    #[must_use]
+    pub fn is_committed(&self) -> bool {
+        self.committed
+    }
+
+    /// What the finish tasks of a restore found.
+    #[must_use]
+    pub fn finish_results(&self) -> &[FinishResult] {
+        &self.finish_results
+    }
+
+    /// What the sweep after its end removed.
+    #[must_use]
+    pub fn swept(&self) -> Option<Swept> {
+        self.swept
+    }
+
+    /// Leases that were revoked and not yet given back.
+    pub fn lingering(&self) -> impl Iterator<Item = (TaskId, Epoch, &Lease)> {
+        self.lingering.iter().map(|(&(index, epoch), lease)| {
+            let task = TaskId {
+                job: self.id,
+                index,
+            };
+            (task, epoch, lease)
+        })
+    }
+
+    /// Whether the job can only be undone.
+    pub(crate) fn is_doomed(&self) -> bool {
+        self.doom.is_some()
+    }
+
+    /// Whether no worker may be reading or writing for the job.
+    pub(crate) fn is_quiet(&self) -> bool {
+        self.tasks.leased().is_empty() && self.lingering.is_empty()
+    }
+
+    /// Whether the sweep after its end is owed.
+    pub(crate) fn needs_sweep(&self) -> bool {
+        self.state.is_terminal() && self.kind() == JobKind::Backup && self.swept.is_none()
+    }
+
+    /// Whether the job may owe an effect or hold a lease.
+    pub(crate) fn needs_attention(&self) -> bool {
+        !self.state.is_terminal() || self.needs_sweep() || !self.lingering.is_empty()
+    }
+
+    /// The indices of the job's members; a single `None` for a verification.
+    pub(crate) fn members(&self) -> Vec<Option<u32>> {
+        match self.kind() {
+            JobKind::Verify => vec![None],
+            JobKind::Backup | JobKind::Restore => {
+                let count = u32::try_from(self.spec.members().len()).unwrap_or(u32::MAX);
+                (0..count).map(Some).collect()
+            }
+        }
+    }
+
+    /// Remembers an error for show.
+    pub(crate) fn note_error(&mut self, error: JobError) {
+        if self.errors.len() >= MAX_JOB_ERRORS {
+            self.errors.remove(0);
+        }
+        self.errors.push(error);
+        self.errors_total += 1;
+    }
+
+    /// Moves to a state, and remembers that.
+    pub(crate) fn enter(&mut self, to: JobState, at: Timestamp) {
+        if self.transitions.len() >= MAX_TRANSITIONS {
+            self.transitions.remove(0);
+        }
+        let from = self.state;
+        self.transitions.push(Transition { at, from, to });
+        self.state = to;
+    }
+
+    /// A task in words: `member eu-1, relation bank.accounts`.
+    pub(crate) fn describe_task(&self, index: u32) -> String {
+        let members = self.spec.members();
+        let member = self
+            .tasks
+            .member(index)
+            .and_then(|member| members.get(member as usize));
+        let place = self.tasks.locate(index);
+        let relation = place
+            .and_then(|place| self.tasks.segment_of(place))
+            .and_then(|(segment, slot)| segment.relation(slot));
+        match (member, relation) {
+            (Some(member), Some(id)) => {
+                let lane = self.tasks.member(index).unwrap_or_default() as usize;
+                let named = self.lanes.get(lane).and_then(|lane| {
+                    lane.relations
+                        .iter()
+                        .find(|relation| relation.id == id)
+                        .map(|relation| relation.name.to_string())
+                });
+                let relation = named.unwrap_or_else(|| id.to_string());
+                format!("member {}, relation {relation}", member.name)
+            }
+            (Some(member), None) => format!("member {}", member.name),
+            (None, Some(layer)) => format!("layer {layer}"),
+            (None, None) => format!("task {index}"),
+        }
+    }
+}
