@@ -67,6 +67,12 @@ impl Chain {
         let there = Present {
             chain: self,
             manifest: &layer.manifest,
+            before: point
+                .layers
+                .iter()
+                .rev()
+                .nth(1)
+                .map(|layer| &layer.manifest),
             at: point.at,
         };
         let wanted = there.resolve(target)?;
@@ -120,6 +126,8 @@ fn first_layer(point: &RestorePoint<'_>, member: usize, relation: &Relation) -> 
 struct Present<'chain> {
     chain: &'chain Chain,
     manifest: &'chain Manifest,
+    /// The layer before it.
+    before: Option<&'chain Manifest>,
     at: Hlc,
 }
 
@@ -153,7 +161,8 @@ impl<'chain> Present<'chain> {
         (0..self.manifest.members.len()).flat_map(|member| self.relations_of(member))
     }
 
-    /// Databases that are held whole at the instant.
+    /// Databases that are held whole at the instant: those with a table then, and those that were there before the layer and
+    /// are still at its end. (A database without tables that was made in the window is seen at its end only.)
     fn databases(&self) -> BTreeSet<DatabaseName> {
         let target = &self.manifest.target;
         let has_database = |name: &&Relation| match target {
@@ -161,10 +170,17 @@ impl<'chain> Present<'chain> {
             Target::Databases(names) => names.contains(&name.name.database),
             Target::Tables(_) => false,
         };
+        let lasting = self.manifest.complete.iter().filter(|name| {
+            let was_there = || {
+                self.before
+                    .is_some_and(|before| before.holds_complete(name))
+            };
+            self.at == self.manifest.end || was_there()
+        });
         let alive = self.relations().filter(has_database);
         alive
             .map(|relation| relation.name.database.clone())
-            .chain(self.manifest.complete.iter().cloned())
+            .chain(lasting.cloned())
             .collect()
     }
 
