@@ -1,0 +1,156 @@
+//! Who leads, and whether this node takes part: watched from openraft's metrics.
+
+use holdfast_types::{ErrorCode, Fault, NodeId};
+use openraft::async_runtime::WatchReceiver;
+use openraft::{Raft, ServerState};
+use tokio::sync::watch;
+
+use crate::log_store::LogReader;
+use crate::log_writer::LogWriter;
+use crate::machine_store::MachineStore;
+use crate::type_config::{Metrics, TypeConfig};
+
+/// Who leads, as far as this node knows.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Leadership {
+    /// The leader and its advertised address.
+    pub leader: Option<(NodeId, String)>,
+    /// The term this node is in.
+    pub term: u64,
+    /// Whether it is this node. A leader that is cut off believes so for a while: before acting on time, ask
+    /// [`crate::Node::quorum_acked_within`].
+    pub is_self: bool,
+}
+
+/// Whether this node takes part.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub enum Standing {
+    /// It does, or waits to be added.
+    #[default]
+    Running,
+    /// It was removed from its cluster, for good.
+    Removed,
+    /// Its storage failed, or it was shut down: it serves nothing any more. The process should end.
+    Stopped(Fault),
+}
+
+/// Turns openraft's metrics into what others watch.
+pub(crate) struct Watcher {
+    pub(crate) node: NodeId,
+    pub(crate) raft: Raft<TypeConfig, MachineStore>,
+    pub(crate) writer: LogWriter,
+    pub(crate) log: LogReader,
+    pub(crate) snapshot_bytes: u64,
+    pub(crate) leadership: watch::Sender<Leadership>,
+    pub(crate) standing: watch::Sender<Standing>,
+    pub(crate) removed: watch::Receiver<bool>,
+    pub(crate) stop: watch::Receiver<bool>,
+}
+
+impl Watcher {
+    /// Runs until raft stops.
+    pub(crate) async fn run(mut self) {
+        let mut metrics = self.raft.metrics();
+        let mut was_member = false;
+        let mut snapshot_asked_at = None;
+        loop {
+            let now = metrics.borrow_watched().clone();
+            let is_member = now
+                .membership_config
+                .membership()
+                .get_node(&now.id)
+                .is_some();
+            let removed = *self.removed.borrow_and_update() || (was_member && !is_member);
+            was_member |= is_member;
+            self.publish(&now, removed);
+            if now.running_state.is_err() {
+                return;
+            }
+            if self.log.bytes_since_snapshot() > self.snapshot_bytes
+                && snapshot_asked_at != now.snapshot.map(|id| id.index + 1).or(Some(0))
+            {
+                snapshot_asked_at = now.snapshot.map(|id| id.index + 1).or(Some(0));
+                // It fails only when raft has stopped, which the next turn finds out.
+                let _ = self.raft.trigger().snapshot().await;
+            }
+            tokio::select! {
+                biased;
+                changed = metrics.changed() => if changed.is_err() {
+                    self.stopped(&metrics.borrow_watched().clone());
+                    return;
+                },
+                _ = self.removed.changed() => {}
+                _ = self.stop.changed() => {
+                    self.stopped(&metrics.borrow_watched().clone());
+                    return;
+                }
+            }
+        }
+    }
+
+    fn publish(&self, metrics: &Metrics, removed: bool) {
+        if metrics.running_state.is_err() {
+            self.stopped(metrics);
+            return;
+        }
+        let next = leadership_of(metrics);
+        self.leadership.send_if_modified(|leadership| {
+            let changed = *leadership != next;
+            if changed {
+                tracing::info!(node = %self.node, term = next.term, leader = ?next.leader, "leadership");
+                *leadership = next;
+            }
+            changed
+        });
+        if removed {
+            self.standing.send_if_modified(|standing| {
+                let changed = *standing == Standing::Running;
+                if changed {
+                    tracing::warn!(node = %self.node, "this node was removed from its cluster");
+                    *standing = Standing::Removed;
+                }
+                changed
+            });
+        }
+    }
+
+    /// Raft runs no more: nobody leads from here.
+    fn stopped(&self, metrics: &Metrics) {
+        self.leadership.send_replace(Leadership {
+            term: metrics.current_term,
+            ..Leadership::default()
+        });
+        let fault = match (self.writer.failure(), &metrics.running_state) {
+            (Some(fault), _) => fault.clone(),
+            (None, Err(openraft::errors::Fatal::StorageError(error))) => Fault::new(
+                ErrorCode::Corrupted,
+                format!("raft storage of node {}: {error}", self.node),
+            )
+            .hint("replace this node by a new one with an empty data directory and a new id"),
+            (None, Err(openraft::errors::Fatal::Panicked)) => Fault::new(
+                ErrorCode::Internal,
+                format!("raft on node {} has failed", self.node),
+            )
+            .hint("start the node again, and report the panic in its log"),
+            (None, Err(openraft::errors::Fatal::Stopped) | Ok(())) => Fault::new(
+                ErrorCode::Unavailable,
+                format!("node {} was shut down", self.node),
+            ),
+        };
+        self.standing.send_replace(Standing::Stopped(fault));
+    }
+}
+
+/// Reads who leads out of the metrics.
+pub(crate) fn leadership_of(metrics: &Metrics) -> Leadership {
+    let is_self = metrics.state == ServerState::Leader;
+    let leader = metrics.current_leader.and_then(|id| {
+        let node = metrics.membership_config.membership().get_node(&id)?;
+        Some((NodeId(id), node.addr.clone()))
+    });
+    Leadership {
+        leader,
+        term: metrics.current_term,
+        is_self: is_self && metrics.current_leader == Some(metrics.id),
+    }
+}

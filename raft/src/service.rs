@@ -1,0 +1,315 @@
+//! What the other coordinators may ask of this one.
+
+use holdfast_proto::v1::raft_transport_server::{RaftTransport, RaftTransportServer};
+use holdfast_proto::{fault_to_status, v1};
+use holdfast_types::{ClusterId, ErrorCode, Fault};
+use openraft::Snapshot;
+use openraft::errors::RaftError;
+use openraft::raft::{AppendEntriesRequest, SnapshotResponse, TransferLeaderRequest, VoteRequest};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use std::sync::Arc;
+use std::time::Duration;
+use tonic::{Request, Response, Status, Streaming};
+
+use crate::config::{
+    MAX_COMMAND_SIZE, MAX_FORWARD_COMMANDS, MAX_RAFT_MESSAGE, SNAPSHOT_CHUNK_SIZE,
+};
+use crate::core::Core;
+use crate::type_config::TypeConfig;
+use crate::wire::{self, ForwardReply, ForwardRequest, SnapshotAnnouncement};
+
+type Answer = Result<Response<v1::RaftMessage>, Status>;
+
+/// The largest snapshot that is taken from another node, in bytes. Far above any real one; it bounds what a broken peer
+/// can fill the disk with.
+const MAX_SNAPSHOT_SIZE: u64 = 4 * 1024 * 1024 * 1024;
+
+/// The gRPC service that coordinators talk raft over. Mount it beside the node's other services.
+#[derive(Debug, Clone)]
+pub struct RaftService {
+    core: Arc<Core>,
+}
+
+/// [`RaftService`] as a server takes it.
+pub type RaftServer = RaftTransportServer<RaftService>;
+
+/// Whether a message makes a node without a cluster join the sender's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Newcomer {
+    /// It comes from a leader or candidate of the cluster that this node is to be part of.
+    Joins,
+    /// It is answered, and nothing changes.
+    Answers,
+    /// It is refused.
+    Refuses,
+}
+
+impl RaftService {
+    pub(crate) fn server(core: Arc<Core>) -> RaftServer {
+        RaftTransportServer::new(Self { core })
+            .max_decoding_message_size(MAX_RAFT_MESSAGE)
+            .max_encoding_message_size(MAX_RAFT_MESSAGE)
+    }
+
+    /// Checks where a message comes from and whom it is for, before its payload is looked at.
+    async fn admit(
+        &self,
+        cluster: &[u8],
+        target: u64,
+        newcomer: Newcomer,
+    ) -> Result<ClusterId, Fault> {
+        let cluster = wire::cluster_of(cluster)?;
+        let identity = &self.core.identity;
+        identity.check(cluster, target)?;
+        match newcomer {
+            Newcomer::Joins => identity.adopt(cluster).await?,
+            Newcomer::Refuses if identity.cluster().is_none() => {
+                return Err(Fault::new(
+                    ErrorCode::FailedPrecondition,
+                    format!("node {} belongs to no cluster yet", identity.node()),
+                ));
+            }
+            Newcomer::Answers | Newcomer::Refuses => {}
+        }
+        Ok(cluster)
+    }
+
+    async fn open<T: DeserializeOwned>(
+        &self,
+        message: &v1::RaftMessage,
+        newcomer: Newcomer,
+    ) -> Result<(ClusterId, T), Fault> {
+        let payload = wire::decode(message.version, &message.payload)?;
+        let cluster = self
+            .admit(&message.cluster_id, message.target, newcomer)
+            .await?;
+        Ok((cluster, payload))
+    }
+
+    fn answer<T: Serialize>(
+        &self,
+        cluster: ClusterId,
+        to: u64,
+        payload: &T,
+    ) -> Result<v1::RaftMessage, Fault> {
+        wire::envelope(cluster, self.core.identity.node().0, to, payload)
+    }
+
+    fn engine_fault(&self, error: RaftError<TypeConfig>) -> Fault {
+        match error {
+            RaftError::Fatal(fatal) => self.core.fatal(&fatal),
+            RaftError::APIError(never) => match never {},
+        }
+    }
+
+    /// A node that was removed asks for votes as long as nobody tells it.
+    fn refuse_retired(&self, node: u64) -> Result<(), Fault> {
+        if self.core.machine.is_retired(node) {
+            Err(Fault::new(
+                ErrorCode::NotFound,
+                format!("node {node} was removed from the cluster"),
+            )
+            .hint("stop it; to bring it back, give it an empty data directory and a new id"))
+        } else {
+            Ok(())
+        }
+    }
+
+    async fn append(&self, message: v1::RaftMessage) -> Result<v1::RaftMessage, Fault> {
+        let (cluster, request): (_, AppendEntriesRequest<TypeConfig>) =
+            self.open(&message, Newcomer::Joins).await?;
+        let answer = self.core.raft.append_entries(request).await;
+        let answer = answer.map_err(|error| self.engine_fault(error))?;
+        self.answer(cluster, message.from, &answer)
+    }
+
+    async fn ask_vote(
+        &self,
+        message: v1::RaftMessage,
+        newcomer: Newcomer,
+    ) -> Result<v1::RaftMessage, Fault> {
+        let (cluster, request): (_, VoteRequest<TypeConfig>) =
+            self.open(&message, newcomer).await?;
+        self.refuse_retired(message.from)?;
+        let raft = &self.core.raft;
+        let answer = if newcomer == Newcomer::Answers {
+            raft.pre_vote(request).await
+        } else {
+            raft.vote(request).await
+        };
+        let answer = answer.map_err(|error| self.engine_fault(error))?;
+        self.answer(cluster, message.from, &answer)
+    }
+
+    async fn take_over(&self, message: v1::RaftMessage) -> Result<v1::RaftMessage, Fault> {
+        let (cluster, request): (_, TransferLeaderRequest<TypeConfig>) =
+            self.open(&message, Newcomer::Refuses).await?;
+        let answer = self.core.raft.handle_transfer_leader(request).await;
+        let answer = answer.map_err(|fatal| self.core.fatal(&fatal))?;
+        self.answer(cluster, message.from, &answer)
+    }
+
+    async fn lead(&self, message: v1::RaftMessage) -> Result<v1::RaftMessage, Fault> {
+        let (cluster, request) = self.open(&message, Newcomer::Refuses).await?;
+        let reply = match request {
+            ForwardRequest::Propose(commands) => {
+                check_forwarded(&commands)?;
+                ForwardReply::Outcomes(self.core.propose_as_leader(commands).await?)
+            }
+            ForwardRequest::ReadIndex => {
+                ForwardReply::Index(self.core.read_index_as_leader().await?)
+            }
+            ForwardRequest::Change(change) => {
+                self.core.change_as_leader(change).await?;
+                ForwardReply::Done
+            }
+            ForwardRequest::Transfer(to) => {
+                self.core.transfer_as_leader(to).await?;
+                ForwardReply::Done
+            }
+        };
+        self.answer(cluster, message.from, &reply)
+    }
+
+    async fn install(
+        &self,
+        mut chunks: Streaming<v1::SnapshotChunk>,
+    ) -> Result<v1::RaftMessage, Fault> {
+        let timeout = self.core.config.chunk_timeout;
+        let first = next_chunk(&mut chunks, timeout).await?;
+        let announcement: SnapshotAnnouncement = wire::decode(first.version, &first.header)?;
+        let cluster = self
+            .admit(&first.cluster_id, first.target, Newcomer::Joins)
+            .await?;
+        if announcement.length > MAX_SNAPSHOT_SIZE {
+            return Err(Fault::new(
+                ErrorCode::ResourceExhausted,
+                format!(
+                    "node {} announces a snapshot of {} bytes",
+                    first.from, announcement.length
+                ),
+            ));
+        }
+        let _receiving = self.core.receiving.try_lock().map_err(|_| {
+            Fault::new(
+                ErrorCode::ResourceExhausted,
+                format!(
+                    "node {} is receiving another snapshot",
+                    self.core.config.node
+                ),
+            )
+        })?;
+        let storage = |error: std::io::Error| {
+            crate::log_engine::storage_fault(&self.core.config.data_dir, &error)
+        };
+        let mut incoming = self.core.snapshots.receive().await.map_err(storage)?;
+        let mut received = 0;
+        let mut last = first.last;
+        while !last {
+            let chunk = next_chunk(&mut chunks, timeout).await?;
+            received += chunk.data.len() as u64;
+            last = chunk.last;
+            if chunk.data.len() > SNAPSHOT_CHUNK_SIZE || received > announcement.length {
+                return Err(Fault::new(
+                    ErrorCode::InvalidArgument,
+                    format!(
+                        "node {} sends more of a snapshot than it announced",
+                        first.from
+                    ),
+                ));
+            }
+            incoming.write(chunk.data).await.map_err(storage)?;
+        }
+        if received != announcement.length {
+            return Err(Fault::new(
+                ErrorCode::InvalidArgument,
+                format!(
+                    "a snapshot of node {} was cut off at {received} bytes",
+                    first.from
+                ),
+            ));
+        }
+        let snapshot = incoming.finish().await.map_err(storage)?;
+        let snapshot = Snapshot {
+            meta: announcement.meta,
+            snapshot,
+        };
+        let raft = &self.core.raft;
+        let answer = raft
+            .install_full_snapshot(announcement.vote, snapshot)
+            .await;
+        let answer: SnapshotResponse<TypeConfig> =
+            answer.map_err(|fatal| self.core.fatal(&fatal))?;
+        self.answer(cluster, first.from, &answer)
+    }
+}
+
+/// The next chunk, under a deadline; the end of the stream before the last one is an error.
+async fn next_chunk(
+    chunks: &mut Streaming<v1::SnapshotChunk>,
+    timeout: Duration,
+) -> Result<v1::SnapshotChunk, Fault> {
+    let cut_off = |why: String| {
+        Fault::new(
+            ErrorCode::Unavailable,
+            format!("a snapshot was cut off: {why}"),
+        )
+    };
+    match tokio::time::timeout(timeout, chunks.message()).await {
+        Ok(Ok(Some(chunk))) => Ok(chunk),
+        Ok(Ok(None)) => Err(cut_off("the stream ended".to_owned())),
+        Ok(Err(status)) => Err(cut_off(status.message().to_owned())),
+        Err(_) => Err(cut_off(format!("nothing came for {timeout:?}"))),
+    }
+}
+
+fn check_forwarded(commands: &[bytes::Bytes]) -> Result<(), Fault> {
+    let too_much = commands.len() > MAX_FORWARD_COMMANDS
+        || commands
+            .iter()
+            .any(|command| command.len() > MAX_COMMAND_SIZE);
+    if too_much {
+        return Err(Fault::new(
+            ErrorCode::ResourceExhausted,
+            format!(
+                "a forwarded batch of {} commands is too large",
+                commands.len()
+            ),
+        ));
+    }
+    Ok(())
+}
+
+fn respond(answer: Result<v1::RaftMessage, Fault>) -> Answer {
+    answer
+        .map(Response::new)
+        .map_err(|fault| fault_to_status(&fault))
+}
+
+#[tonic::async_trait]
+impl RaftTransport for RaftService {
+    async fn append_entries(&self, request: Request<v1::RaftMessage>) -> Answer {
+        respond(self.append(request.into_inner()).await)
+    }
+
+    async fn vote(&self, request: Request<v1::RaftMessage>) -> Answer {
+        respond(self.ask_vote(request.into_inner(), Newcomer::Joins).await)
+    }
+
+    async fn pre_vote(&self, request: Request<v1::RaftMessage>) -> Answer {
+        respond(self.ask_vote(request.into_inner(), Newcomer::Answers).await)
+    }
+
+    async fn transfer_leader(&self, request: Request<v1::RaftMessage>) -> Answer {
+        respond(self.take_over(request.into_inner()).await)
+    }
+
+    async fn install_snapshot(&self, request: Request<Streaming<v1::SnapshotChunk>>) -> Answer {
+        respond(self.install(request.into_inner()).await)
+    }
+
+    async fn forward(&self, request: Request<v1::RaftMessage>) -> Answer {
+        respond(self.lead(request.into_inner()).await)
+    }
+}

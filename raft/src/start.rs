@@ -1,0 +1,206 @@
+//! How a node comes up and goes down.
+
+use holdfast_env::Env;
+use holdfast_types::{ErrorCode, Fault, NodeId};
+use openraft::async_runtime::WatchReceiver;
+use openraft::{Raft, ServerState};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use tokio::sync::{Semaphore, watch};
+
+use crate::config::RaftConfig;
+use crate::core::Core;
+use crate::identity::Identity;
+use crate::leadership::{Leadership, Standing, Watcher};
+use crate::log_store::LogStore;
+use crate::machine::Machine;
+use crate::machine_store::MachineStore;
+use crate::network::Network;
+use crate::peers::Peers;
+use crate::snapshot::{SnapshotPointer, SnapshotStore, snapshot_fault};
+use crate::type_config::{Runtime, TypeConfig};
+
+/// Opens everything and starts raft.
+pub(crate) async fn start(
+    config: RaftConfig,
+    env: Env,
+    machine: Arc<dyn Machine>,
+) -> Result<Arc<Core>, Fault> {
+    let engine_config = Arc::new(config.engine()?);
+    let identity = Identity::open(&env, &config.data_dir, config.node, config.cluster).await?;
+    let identity = Arc::new(identity);
+    let (log, pointer) = LogStore::open(&env, &config.data_dir, config.cache_bytes).await?;
+    let (writer, reader) = (log.writer(), log.reader());
+    let snapshots = Arc::new(SnapshotStore::new(
+        &env,
+        &config.data_dir,
+        writer.clone(),
+        reader.clone(),
+    ));
+    if let Some(pointer) = pointer {
+        restore(&env, &snapshots, &machine, pointer).await?;
+    }
+    let (applied_sender, applied) = watch::channel(0);
+    let store = MachineStore {
+        env: env.clone(),
+        machine: Arc::clone(&machine),
+        snapshots: Arc::clone(&snapshots),
+        applied: applied_sender,
+    };
+    let peers = Arc::new(Peers::new(&env, Arc::clone(&identity), config.election_min));
+    let (removed_sender, removed) = watch::channel(false);
+    let network = Network {
+        env: env.clone(),
+        peers: Arc::clone(&peers),
+        append_timeout: config.election_max,
+        chunk_timeout: config.chunk_timeout,
+        removed: removed_sender,
+    };
+    let seed = env.entropy.next_u64();
+    let raft =
+        Raft::<TypeConfig, MachineStore>::new(config.node.0, engine_config, network, log, store);
+    let raft = Runtime::scope(seed, raft)
+        .await
+        .map_err(|fatal| start_fault(&config, &fatal))?;
+
+    let (leadership_sender, leadership) = watch::channel(Leadership::default());
+    let (standing_sender, standing) = watch::channel(Standing::Running);
+    let (stop, stopping) = watch::channel(false);
+    let watcher = Watcher {
+        node: config.node,
+        raft: raft.clone(),
+        writer: writer.clone(),
+        log: reader,
+        snapshot_bytes: config.snapshot_bytes,
+        leadership: leadership_sender,
+        standing: standing_sender,
+        removed,
+        stop: stopping.clone(),
+    };
+    drop(tokio::spawn(watcher.run()));
+    let disk_full = Arc::new(AtomicBool::new(false));
+    look_at_disk(&env, &config, &disk_full).await;
+    drop(tokio::spawn(watch_disk(
+        env.clone(),
+        config.clone(),
+        Arc::clone(&disk_full),
+        stopping,
+    )));
+    Ok(Arc::new(Core {
+        in_flight: Semaphore::new(config.max_in_flight),
+        config,
+        env,
+        raft,
+        machine,
+        identity,
+        peers,
+        snapshots,
+        writer,
+        leadership,
+        standing,
+        applied,
+        disk_full,
+        stop,
+        receiving: tokio::sync::Mutex::new(()),
+    }))
+}
+
+/// Takes the state of the last snapshot.
+async fn restore(
+    env: &Env,
+    snapshots: &SnapshotStore,
+    machine: &Arc<dyn Machine>,
+    pointer: SnapshotPointer,
+) -> Result<(), Fault> {
+    let name = pointer.name.clone();
+    let (header, state) = snapshots
+        .resume(pointer)
+        .await
+        .map_err(|error| snapshot_fault(&name, &error))?;
+    let machine = Arc::clone(machine);
+    env.blocking(move || machine.install(header, &state))
+        .await
+        .map_err(|fault| fault.context(format!("raft snapshot {name}")))
+}
+
+fn start_fault(config: &RaftConfig, fatal: &openraft::errors::Fatal<TypeConfig>) -> Fault {
+    Fault::new(
+        ErrorCode::Corrupted,
+        format!(
+            "raft of node {} cannot start from {}: {fatal}",
+            config.node, config.data_dir
+        ),
+    )
+    .hint("replace this node by a new one with an empty data directory and a new id")
+}
+
+async fn watch_disk(
+    env: Env,
+    config: RaftConfig,
+    disk_full: Arc<AtomicBool>,
+    mut stop: watch::Receiver<bool>,
+) {
+    while tokio::time::timeout(config.disk_check_interval, stop.changed())
+        .await
+        .is_err()
+    {
+        look_at_disk(&env, &config, &disk_full).await;
+    }
+}
+
+async fn look_at_disk(env: &Env, config: &RaftConfig, disk_full: &AtomicBool) {
+    let disk = Arc::clone(&env.disk);
+    let data_dir = config.data_dir.clone();
+    match env.blocking(move || disk.available(&data_dir)).await {
+        Ok(free) => {
+            let full = free < config.disk_reserve;
+            if disk_full.swap(full, Ordering::Relaxed) != full {
+                if full {
+                    tracing::error!(node = %config.node, free, "the disk is nearly full: no new work is accepted");
+                } else {
+                    tracing::info!(node = %config.node, free, "the disk has space again");
+                }
+            }
+        }
+        Err(error) => {
+            tracing::warn!(node = %config.node, dir = config.data_dir, %error, "cannot tell the free space");
+        }
+    }
+}
+
+/// Hands leadership over, stops raft, makes what is queued durable and lets the files go.
+pub(crate) async fn shutdown(core: &Core) {
+    if let Some(successor) = successor(core) {
+        // Best effort: without it, the others elect one after their election timeout.
+        let handed = tokio::time::timeout(
+            core.config.election_min,
+            core.transfer_as_leader(successor.0),
+        );
+        if let Ok(Err(fault)) = handed.await {
+            tracing::debug!(node = %core.config.node, %fault, "leadership was not handed over");
+        }
+    }
+    if let Err(error) = core.raft.shutdown().await {
+        tracing::warn!(node = %core.config.node, %error, "raft ended badly");
+    }
+    core.stop.send_replace(true);
+    core.writer.close().await;
+}
+
+/// The voter that is known to be furthest, if this node leads.
+fn successor(core: &Core) -> Option<NodeId> {
+    let metrics = core.raft.metrics();
+    let metrics = metrics.borrow_watched();
+    if metrics.state != ServerState::Leader {
+        return None;
+    }
+    let matched = metrics.replication.as_ref()?;
+    let voters = metrics.membership_config.membership().voter_ids();
+    voters
+        .filter(|voter| *voter != core.config.node.0)
+        .max_by_key(|voter| {
+            let index = matched.get(voter).copied().flatten().map(|id| id.index);
+            (index, std::cmp::Reverse(*voter))
+        })
+        .map(NodeId)
+}
