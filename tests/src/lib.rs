@@ -1,1 +1,13 @@
-//! holdfast-tests
+//! End-to-end tests: real processes of the `holdfast` binary on loopback, really killed.
+//!
+//! The library is the scaffolding; the tests are in `tests/tests/`, one file a situation.
+
+mod binary;
+mod cluster;
+mod data;
+mod process;
+
+pub use binary::holdfast_binary;
+pub use cluster::{Cluster, Shape, eventually};
+pub use data::{Accounts, Writers};
+pub use process::{Output, Process, free_ports, run};
