@@ -16,11 +16,11 @@ pub enum Envelope {
 }
 
 impl Envelope {
-    /// Frames an object. `path` is its key in the collection, which an encrypting envelope binds to the content.
+    /// Frames an object, given as its bytes in pieces. `path` is its key in the collection, which an encrypting envelope binds to the content.
     ///
     /// # Errors
     /// None for [`Envelope::Clear`].
-    pub fn seal(&self, _path: &str, clear: Bytes) -> Result<Bytes, Fault> {
+    pub fn seal(&self, _path: &str, clear: Vec<Bytes>) -> Result<Vec<Bytes>, Fault> {
         match self {
             Self::Clear => Ok(clear),
         }

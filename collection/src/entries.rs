@@ -1,0 +1,107 @@
+//! Streaming a layer's file list.
+
+use futures::StreamExt;
+use futures::stream::{self, BoxStream};
+use holdfast_format::{Layer, ManifestEntry, PartReader, PartRef};
+use holdfast_types::{Fault, Hasher};
+use object_store::path::Path;
+
+use crate::layout;
+use crate::store::{CollectionStore, damaged};
+
+/// Bytes of a file list that are held at once.
+const WINDOW: u64 = 1 << 20;
+
+/// Where a stream of entries stands.
+struct Progress {
+    store: CollectionStore,
+    directory: Path,
+    parts: std::vec::IntoIter<PartRef>,
+    current: Option<Open>,
+}
+
+/// The part that is being read.
+struct Open {
+    part: PartRef,
+    at: Path,
+    reader: PartReader,
+    hasher: Hasher,
+    offset: u64,
+}
+
+impl CollectionStore {
+    /// All entries of a layer's file list, in order, in batches of bounded size. The stream ends after its first error; a list is
+    /// complete when the stream ends without one.
+    #[must_use]
+    pub fn entries(&self, layer: &Layer) -> BoxStream<'static, Result<Vec<ManifestEntry>, Fault>> {
+        let progress = Progress {
+            store: self.clone(),
+            directory: layout::parts(&layer.manifest.path),
+            parts: layer.manifest.parts.clone().into_iter(),
+            current: None,
+        };
+        let entries = stream::unfold(Some(progress), |progress| async move {
+            let mut progress = progress?;
+            match progress.next().await {
+                Ok(Some(entries)) => Some((Ok(entries), Some(progress))),
+                Ok(None) => None,
+                Err(fault) => Some((Err(fault), None)),
+            }
+        });
+        entries.boxed()
+    }
+}
+
+impl Progress {
+    async fn next(&mut self) -> Result<Option<Vec<ManifestEntry>>, Fault> {
+        loop {
+            let Some(open) = &mut self.current else {
+                let Some(part) = self.parts.next() else {
+                    return Ok(None);
+                };
+                self.current = Some(Open {
+                    at: self.directory.clone().join(part.name.as_str()),
+                    part,
+                    reader: PartReader::new(),
+                    hasher: Hasher::new(),
+                    offset: 0,
+                });
+                continue;
+            };
+            let next = open.reader.next_block();
+            match next.map_err(|fault| fault.context(&open.at))? {
+                Some(entries) => return Ok(Some(entries)),
+                None if open.offset < open.part.length.0 => {
+                    let end = open.part.length.0.min(open.offset.saturating_add(WINDOW));
+                    let bytes = self.store.get_range(&open.at, open.offset..end).await?;
+                    open.hasher.update(&bytes);
+                    open.reader.feed(&bytes);
+                    open.offset = end;
+                }
+                None => self.close()?,
+            }
+        }
+    }
+
+    /// Checks the part that was read to its end against the manifest.
+    fn close(&mut self) -> Result<(), Fault> {
+        let Some(open) = self.current.take() else {
+            return Ok(());
+        };
+        if open.hasher.finish() != open.part.digest {
+            return Err(damaged(&open.at, "its digest does not match"));
+        }
+        let entries = open
+            .reader
+            .finish()
+            .map_err(|fault| fault.context(&open.at))?;
+        if entries == open.part.entries {
+            Ok(())
+        } else {
+            Err(damaged(
+                &open.at,
+                "it does not list as many objects as the manifest says",
+            ))
+        }
+    }
+}

@@ -1,0 +1,198 @@
+//! Finding layers and chains.
+
+use futures::{StreamExt, TryStreamExt};
+use holdfast_format::Chain;
+use holdfast_types::{ErrorCode, Fault, LayerPath};
+use object_store::ListResult;
+use object_store::path::Path;
+
+use crate::layout;
+use crate::names::{is_full_component, is_full_subdir, is_incremental_component};
+use crate::store::{CONCURRENCY, CollectionStore, LIST_DEADLINE, damaged, within};
+
+/// The word for the newest full.
+const LATEST: &str = "LATEST";
+
+/// The error for a collection, or a place in it, without a full.
+fn no_full(message: String) -> Fault {
+    Fault::new(ErrorCode::NotFound, message)
+        .hint("take a full backup first: an incremental continues one")
+}
+
+impl CollectionStore {
+    /// The fulls of the collection, oldest first. Directories without a manifest are none.
+    ///
+    /// # Errors
+    /// What the store failed with.
+    pub async fn list_chains(&self) -> Result<Vec<LayerPath>, Fault> {
+        let mut directories = vec![Path::default()];
+        for level in 0..3 {
+            directories = self
+                .descend(directories, |name| is_full_component(level, name))
+                .await?;
+        }
+        let fulls = directories
+            .into_iter()
+            .map(|directory| LayerPath::full(directory.to_string()));
+        self.finished(fulls.collect()).await
+    }
+
+    /// The layers of a chain: its full, then its incrementals sorted by their end. Those without a manifest are left out.
+    ///
+    /// # Errors
+    /// `NotFound` if there is no such full, otherwise what the store failed with.
+    pub async fn list_layers(&self, full: &str) -> Result<Vec<LayerPath>, Fault> {
+        if !is_full_subdir(full) {
+            return Err(Fault::new(
+                ErrorCode::InvalidArgument,
+                format!(
+                    "\"{}\" is not the directory of a full backup",
+                    full.escape_debug()
+                ),
+            )
+            .hint("write it as YYYY/MM/DD-HHMMSS.ss, or LATEST"));
+        }
+        let root = layout::incrementals(full);
+        let mut directories = vec![root.clone()];
+        for level in 0..2 {
+            directories = self
+                .descend(directories, |name| is_incremental_component(level, name))
+                .await?;
+        }
+        let own = |directory: Path| {
+            let parts: Vec<String> = directory
+                .prefix_match(&root)?
+                .map(|part| part.as_ref().to_owned())
+                .collect();
+            Some(LayerPath::incremental(full, parts.join("/")))
+        };
+        let mut layers = vec![LayerPath::full(full)];
+        layers.extend(directories.into_iter().filter_map(own));
+        let found = self.finished(layers).await?;
+        if found.first().is_some_and(|path| path.incremental.is_none()) {
+            Ok(found)
+        } else {
+            Err(no_full(format!(
+                "there is no full backup in {full} of {}",
+                self.uri()
+            )))
+        }
+    }
+
+    /// Reads the manifests of a chain, and puts them in order.
+    ///
+    /// # Errors
+    /// As [`CollectionStore::list_layers`], and `Corrupted` if a manifest is damaged.
+    pub async fn load_chain(&self, full: &str) -> Result<Chain, Fault> {
+        let layers = self.list_layers(full).await?;
+        let layers = futures::stream::iter(layers)
+            .map(|path| async move { self.load_layer(&path).await })
+            .buffered(CONCURRENCY)
+            .try_collect()
+            .await?;
+        Chain::assemble(layers)
+    }
+
+    /// The directory of the newest full.
+    ///
+    /// # Errors
+    /// `NotFound` if no full was completed in the collection, `Corrupted` if the pointer to it is damaged.
+    pub async fn latest(&self) -> Result<String, Fault> {
+        let listed = self.list_directory(&Path::from(layout::LATEST)).await?;
+        let mut names: Vec<Path> = listed
+            .objects
+            .into_iter()
+            // Tools that copy trees leave empty placeholders behind.
+            .filter(|meta| meta.size > 0)
+            .map(|meta| meta.location)
+            .filter(|at| {
+                at.filename()
+                    .is_some_and(|name| name.starts_with(layout::LATEST_PREFIX))
+            })
+            .collect();
+        names.sort();
+        let Some(newest) = names.first() else {
+            return Err(no_full(format!(
+                "path does not contain a completed latest backup: {}",
+                self.uri()
+            )));
+        };
+        let body = self.get_small(newest).await?;
+        match std::str::from_utf8(&body) {
+            Ok(subdir) if is_full_subdir(subdir) => Ok(subdir.to_owned()),
+            _ => Err(damaged(newest, "it does not name a full backup")),
+        }
+    }
+
+    /// The directory of the full that a user means: `LATEST`, or a subdirectory, with or without slashes around it.
+    ///
+    /// # Errors
+    /// `NotFound` if there is no such full, `InvalidArgument` if the text names none.
+    pub async fn resolve_subdir(&self, text: &str) -> Result<String, Fault> {
+        if text.eq_ignore_ascii_case(LATEST) {
+            return self.latest().await;
+        }
+        let full = text.trim_matches('/');
+        if !is_full_subdir(full) {
+            return Err(Fault::new(
+                ErrorCode::InvalidArgument,
+                format!(
+                    "\"{}\" is not the directory of a full backup",
+                    text.escape_debug()
+                ),
+            )
+            .hint("write it as YYYY/MM/DD-HHMMSS.ss, or LATEST"));
+        }
+        let path = LayerPath::full(full);
+        match self.head(&layout::manifest(&path)).await? {
+            Some(_) => Ok(path.full),
+            None => Err(no_full(format!(
+                "there is no full backup in {full} of {}",
+                self.uri()
+            ))),
+        }
+    }
+
+    /// Those of some layers that have a manifest, in the same order.
+    async fn finished(&self, layers: Vec<LayerPath>) -> Result<Vec<LayerPath>, Fault> {
+        let found: Vec<Option<LayerPath>> = futures::stream::iter(layers)
+            .map(|path| async move {
+                let manifest = self.head(&layout::manifest(&path)).await?;
+                Ok::<_, Fault>(manifest.map(|_| path))
+            })
+            .buffered(CONCURRENCY)
+            .try_collect()
+            .await?;
+        Ok(found.into_iter().flatten().collect())
+    }
+
+    /// The directories one level down whose names are as they should be, sorted.
+    async fn descend(
+        &self,
+        directories: Vec<Path>,
+        is_wanted: impl Fn(&str) -> bool,
+    ) -> Result<Vec<Path>, Fault> {
+        let listed: Vec<ListResult> = futures::stream::iter(directories)
+            .map(|directory| async move { self.list_directory(&directory).await })
+            .buffered(CONCURRENCY)
+            .try_collect()
+            .await?;
+        let mut found: Vec<Path> = listed
+            .into_iter()
+            .flat_map(|result| result.common_prefixes)
+            .filter(|at| at.filename().is_some_and(&is_wanted))
+            .collect();
+        found.sort();
+        Ok(found)
+    }
+
+    /// What is directly in a directory; nothing, if it does not exist.
+    pub(crate) async fn list_directory(&self, at: &Path) -> Result<ListResult, Fault> {
+        let prefix = (!at.as_ref().is_empty()).then_some(at);
+        self.retrying(|| {
+            let list = self.objects().list_with_delimiter(prefix);
+            within(LIST_DEADLINE, "listing", at, list)
+        })
+        .await
+    }
+}

@@ -1,0 +1,167 @@
+//! Opening stores: the real ones here, the simulator's elsewhere.
+
+use holdfast_env::Disk;
+use holdfast_types::{ErrorCode, Fault};
+use object_store::ObjectStore;
+use object_store::local::LocalFileSystem;
+use object_store::memory::InMemory;
+use std::collections::BTreeMap;
+use std::fmt::Debug;
+use std::io;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use crate::uri::{CollectionUri, Scheme};
+
+/// Opens the store behind a URI. All methods may block on the local disk; callers run them inside `Env::blocking`.
+pub trait StoreProvider: Debug + Send + Sync {
+    /// The store, rooted at the collection. A directory is made if it does not exist.
+    ///
+    /// # Errors
+    /// `Unsupported` for a scheme that is not served, otherwise what opening failed with.
+    fn open(&self, uri: &CollectionUri) -> Result<Arc<dyn ObjectStore>, Fault>;
+
+    /// Whether the collection's place exists. Stores that cannot tell say yes.
+    ///
+    /// # Errors
+    /// What asking failed with.
+    fn exists(&self, uri: &CollectionUri) -> Result<bool, Fault> {
+        let _ = uri;
+        Ok(true)
+    }
+
+    /// Makes an object durable that a writer may have published just before it died. Stores whose answers are always durable
+    /// do nothing.
+    ///
+    /// # Errors
+    /// What syncing failed with.
+    fn settle(&self, uri: &CollectionUri, key: &str) -> Result<(), Fault> {
+        let _ = (uri, key);
+        Ok(())
+    }
+
+    /// Removes what writers that died left of objects whose name starts with `prefix` in a directory, and says how many there were.
+    ///
+    /// # Errors
+    /// What removing failed with.
+    fn remove_drafts(
+        &self,
+        uri: &CollectionUri,
+        directory: &str,
+        prefix: &str,
+    ) -> Result<u64, Fault> {
+        let _ = (uri, directory, prefix);
+        Ok(0)
+    }
+}
+
+/// The stores of the real world. Stores in memory live as long as this value.
+#[derive(Debug)]
+pub struct SystemStores {
+    disk: Arc<dyn Disk>,
+    memory: Mutex<BTreeMap<String, Arc<InMemory>>>,
+}
+
+impl SystemStores {
+    /// Opens directories through this disk.
+    #[must_use]
+    pub fn new(disk: Arc<dyn Disk>) -> Self {
+        Self {
+            disk,
+            memory: Mutex::default(),
+        }
+    }
+
+    fn fault(action: &str, path: &str, error: io::Error) -> Fault {
+        let error = object_store::Error::Generic {
+            store: "LocalFileSystem",
+            source: Box::new(error),
+        };
+        crate::error::fault(action, path, &error)
+    }
+}
+
+impl StoreProvider for SystemStores {
+    fn open(&self, uri: &CollectionUri) -> Result<Arc<dyn ObjectStore>, Fault> {
+        let path = uri.place();
+        match uri.scheme() {
+            Scheme::File => {
+                self.disk
+                    .create_dir_all(path)
+                    .map_err(|error| Self::fault("opening collection", path, error))?;
+                let store = LocalFileSystem::new_with_prefix(path)
+                    .map_err(|error| crate::error::fault("opening collection", path, &error))?;
+                // Staged beside its name, synced, linked: a half-written object is never seen. Emptied directories go too.
+                Ok(Arc::new(
+                    store.with_fsync(true).with_automatic_cleanup(true),
+                ))
+            }
+            Scheme::Memory => {
+                let mut memory = self.memory.lock().unwrap_or_else(PoisonError::into_inner);
+                let store = memory.entry(path.to_owned()).or_default();
+                Ok(Arc::<InMemory>::clone(store))
+            }
+        }
+    }
+
+    fn exists(&self, uri: &CollectionUri) -> Result<bool, Fault> {
+        let path = uri.place();
+        match uri.scheme() {
+            Scheme::File => self
+                .disk
+                .exists(path)
+                .map_err(|error| Self::fault("opening collection", path, error)),
+            Scheme::Memory => {
+                let memory = self.memory.lock().unwrap_or_else(PoisonError::into_inner);
+                Ok(memory.contains_key(path))
+            }
+        }
+    }
+
+    fn settle(&self, uri: &CollectionUri, key: &str) -> Result<(), Fault> {
+        if uri.scheme() == Scheme::Memory {
+            return Ok(());
+        }
+        let path = format!("{}/{key}", uri.place());
+        // A rename onto itself changes nothing, and syncs the directory. The content was synced before it got its name.
+        match self.disk.rename(&path, &path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Err(Fault::new(
+                ErrorCode::Unavailable,
+                format!("object {key} vanished while it was compared"),
+            )),
+            other => other.map_err(|error| Self::fault("writing", &path, error)),
+        }
+    }
+
+    fn remove_drafts(
+        &self,
+        uri: &CollectionUri,
+        directory: &str,
+        prefix: &str,
+    ) -> Result<u64, Fault> {
+        if uri.scheme() == Scheme::Memory {
+            return Ok(0);
+        }
+        let directory = format!("{}/{directory}", uri.place());
+        let names = match self.disk.list(&directory) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(0),
+            other => other.map_err(|error| Self::fault("listing", &directory, error))?,
+        };
+        let mut removed = 0;
+        for name in names.iter().filter(|name| is_draft(name, prefix)) {
+            let path = format!("{directory}/{name}");
+            self.disk
+                .remove(&path)
+                .map_err(|error| Self::fault("removing", &path, error))?;
+            removed += 1;
+        }
+        Ok(removed)
+    }
+}
+
+/// Whether a file is what `object_store` stages an object in before it links it to its name: `<name>#<digits>`.
+fn is_draft(name: &str, prefix: &str) -> bool {
+    name.starts_with(prefix)
+        && name.rsplit_once('#').is_some_and(|(_, digits)| {
+            !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit())
+        })
+}
