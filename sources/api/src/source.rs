@@ -83,7 +83,20 @@ pub trait Source: Debug + Send + Sync {
     /// The relations of the target as of a position, sorted by id. Names in the target that do not exist are `NotFound`.
     async fn describe(&self, target: &Target, at: Position) -> Result<Vec<Relation>, Fault>;
 
-    /// Names and creation positions of all databases as of a position.
+    /// The relations of the target that were dropped in `(after, upto]`, with [`Relation::dropped_at`] set, sorted by id: a
+    /// layer with history holds them up to that position. Names that do not exist are no error. `HistoryGone` if the window starts
+    /// before the GC threshold.
+    async fn dropped(
+        &self,
+        target: &Target,
+        after: Position,
+        upto: Position,
+    ) -> Result<Vec<Relation>, Fault> {
+        let _ = (target, after, upto);
+        Ok(Vec::new())
+    }
+
+    /// Names of all databases as of a position.
     async fn databases(&self, at: Position) -> Result<Vec<String>, Fault>;
 
     /// Cuts what a window holds of a relation into ranges of about `target_bytes`, in order, from the open start to the
