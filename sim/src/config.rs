@@ -152,7 +152,11 @@ impl fmt::Display for Config {
             self.part_size,
             self.span_size,
             self.operator_pause,
-            if faults.is_empty() { "none".to_owned() } else { faults.join(" ") }
+            if faults.is_empty() {
+                "none".to_owned()
+            } else {
+                faults.join(" ")
+            }
         )
     }
 }
@@ -169,7 +173,9 @@ mod tests {
 
     #[test]
     fn every_fault_is_on_in_some_run_and_off_in_another() {
-        let runs: Vec<_> = (0..100).map(|seed| Config::from_seed(seed).faults.named()).collect();
+        let runs: Vec<_> = (0..100)
+            .map(|seed| Config::from_seed(seed).faults.named())
+            .collect();
         for kind in 0..runs[0].len() {
             assert!(runs.iter().any(|run| run[kind].1), "{}", runs[0][kind].0);
             assert!(runs.iter().any(|run| !run[kind].1), "{}", runs[0][kind].0);

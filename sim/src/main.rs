@@ -2,12 +2,15 @@
 //! and an audit that restores every acknowledged backup and compares it with history. One process runs one seed; the same seed gives
 //! the same run.
 
+mod checks;
+mod config;
 mod door;
 mod libc_override;
 mod log;
 mod meta;
 mod outcome;
 mod seeds;
+mod store;
 mod trace;
 
 use clap::{Args, Parser, Subcommand};

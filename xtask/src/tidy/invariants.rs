@@ -7,8 +7,8 @@ use crate::tree::Tree;
 use std::collections::BTreeMap;
 
 const DOCUMENT: &str = "docs/INVARIANTS.md";
-/// The letters that ids begin with: raft, jobs, collections, data, schedules, answers, liveness, bounds, holds.
-const LETTERS: &str = "RJCDSALBH";
+/// The letters that ids begin with: raft, jobs, collections, data, schedules, answers, liveness, bounds, holds, computed state.
+const LETTERS: &str = "RJCDSALBHK";
 /// Looks like an id, and is something else.
 const NOT_IDS: [&str; 1] = ["S3"];
 

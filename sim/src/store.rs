@@ -1,0 +1,350 @@
+//! The object store that all hosts share. It never loses what it acknowledged; everything else it may do: reject, be slow, do what it was
+//! asked and lose the answer. It remembers the content of every key that was ever put, and notes when one is put again with another.
+
+use async_trait::async_trait;
+use futures::stream::{BoxStream, StreamExt};
+use holdfast_collection::faulty::{FaultPlan, FaultyStore, Injection, StoreFault, StoreOp};
+use holdfast_collection::{CollectionUri, StoreProvider};
+use holdfast_types::Fault;
+use object_store::memory::InMemory;
+use object_store::path::Path;
+use object_store::{
+    CopyOptions, Error, GetOptions, GetResult, ListResult, MultipartUpload, ObjectMeta,
+    ObjectStore, PutMode, PutMultipartOptions, PutOptions, PutPayload, PutResult, Result,
+};
+use rand::rngs::StdRng;
+use rand::{RngExt, SeedableRng};
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use crate::trace;
+
+const NAME: &str = "simulated store";
+
+/// How the store misbehaves.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+pub(crate) struct StoreFaults {
+    /// Part of the requests that are rejected without effect.
+    pub(crate) reject: f64,
+    /// Part of the changes that take effect, and whose answer is lost.
+    pub(crate) lose_answer: f64,
+    /// The longest that a request waits.
+    pub(crate) delay: Duration,
+}
+
+#[derive(Debug)]
+struct Shared {
+    buckets: BTreeMap<String, Arc<InMemory>>,
+    /// What was ever put under a key.
+    history: BTreeMap<String, u64>,
+    faults: StoreFaults,
+    rng: StdRng,
+    /// What C2 forbids, when it happened.
+    overwrites: Vec<String>,
+    puts: u64,
+    deletions: u64,
+}
+
+/// The store, as the driver sees it. Clones share it.
+#[derive(Debug, Clone)]
+pub(crate) struct Vault(Arc<Mutex<Shared>>);
+
+impl Vault {
+    /// An empty store without faults.
+    pub(crate) fn new(seed: u64) -> Self {
+        Self(Arc::new(Mutex::new(Shared {
+            buckets: BTreeMap::new(),
+            history: BTreeMap::new(),
+            faults: StoreFaults::default(),
+            rng: StdRng::seed_from_u64(seed),
+            overwrites: Vec::new(),
+            puts: 0,
+            deletions: 0,
+        })))
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Shared> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// From now on it misbehaves like this.
+    pub(crate) fn set_faults(&self, faults: StoreFaults) {
+        self.lock().faults = faults;
+    }
+
+    /// Keys that were put twice with different bytes, or were asked to be overwritten.
+    pub(crate) fn overwrites(&self) -> Vec<String> {
+        self.lock().overwrites.clone()
+    }
+
+    /// Puts that took effect, and deletions.
+    pub(crate) fn counts(&self) -> (u64, u64) {
+        let shared = self.lock();
+        (shared.puts, shared.deletions)
+    }
+
+    /// The door to the store of one life of a host.
+    pub(crate) fn provider(&self, host: &str) -> Arc<HostStores> {
+        Arc::new(HostStores {
+            vault: self.clone(),
+            host: host.to_owned(),
+            alive: Arc::new(AtomicBool::new(true)),
+        })
+    }
+}
+
+/// Opens stores for one life of a host. After [`HostStores::crash`] nothing of that life reaches the store any more.
+#[derive(Debug)]
+pub(crate) struct HostStores {
+    vault: Vault,
+    host: String,
+    alive: Arc<AtomicBool>,
+}
+
+impl HostStores {
+    /// The host's life is over.
+    pub(crate) fn crash(&self) {
+        self.alive.store(false, Ordering::Relaxed);
+    }
+}
+
+impl StoreProvider for HostStores {
+    fn open(&self, uri: &CollectionUri) -> std::result::Result<Arc<dyn ObjectStore>, Fault> {
+        let place = uri.place().to_owned();
+        let objects = Arc::clone(self.vault.lock().buckets.entry(place.clone()).or_default());
+        let bucket = Bucket {
+            objects,
+            place,
+            vault: self.vault.clone(),
+            host: self.host.clone(),
+        };
+        let way = Way {
+            vault: self.vault.clone(),
+            alive: Arc::clone(&self.alive),
+        };
+        Ok(Arc::new(FaultyStore::new(Arc::new(bucket), Arc::new(way))))
+    }
+}
+
+/// What one life of a host meets on its way to the store.
+#[derive(Debug)]
+struct Way {
+    vault: Vault,
+    alive: Arc<AtomicBool>,
+}
+
+impl FaultPlan for Way {
+    fn next(&self, operation: StoreOp, _: &str) -> Injection {
+        if !self.alive.load(Ordering::Relaxed) {
+            return Injection {
+                delay: Duration::ZERO,
+                fault: Some(StoreFault::Reject),
+            };
+        }
+        let mut shared = self.vault.lock();
+        let faults = shared.faults;
+        if matches!(operation, StoreOp::Chunk | StoreOp::Listed) {
+            return Injection::NONE;
+        }
+        let longest = u64::try_from(faults.delay.as_millis()).unwrap_or(u64::MAX);
+        let delay = Duration::from_millis(shared.rng.random_range(0..=longest));
+        let changes = matches!(operation, StoreOp::Put | StoreOp::Delete);
+        let fault = if shared.rng.random_bool(faults.reject) {
+            Some(StoreFault::Reject)
+        } else if changes && shared.rng.random_bool(faults.lose_answer) {
+            Some(StoreFault::LoseAnswer)
+        } else {
+            None
+        };
+        Injection { delay, fault }
+    }
+}
+
+/// One bucket, with a memory of everything that was ever put into it.
+#[derive(Debug, Clone)]
+struct Bucket {
+    objects: Arc<InMemory>,
+    place: String,
+    vault: Vault,
+    host: String,
+}
+
+impl fmt::Display for Bucket {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{NAME} {}", self.place)
+    }
+}
+
+fn refused(operation: &str) -> Error {
+    Error::NotImplemented {
+        operation: operation.to_owned(),
+        implementer: NAME.to_owned(),
+    }
+}
+
+impl Bucket {
+    fn note(&self, what: &str, location: &Path, length: usize) {
+        trace::event(
+            &self.host,
+            format_args!("store {what} {}/{location} {length}", self.place),
+        );
+    }
+
+    /// Remembers what a key holds; a key that held something else is a violation.
+    fn witness(&self, location: &Path, payload: &PutPayload) {
+        let mut bytes = Vec::with_capacity(payload.content_length());
+        payload
+            .iter()
+            .for_each(|chunk| bytes.extend_from_slice(chunk));
+        let content = trace::fingerprint(&bytes);
+        let key = format!("{}/{location}", self.place);
+        let mut shared = self.vault.lock();
+        shared.puts += 1;
+        match shared.history.insert(key.clone(), content) {
+            Some(before) if before != content => shared.overwrites.push(key),
+            _ => {}
+        }
+    }
+}
+
+#[async_trait]
+impl ObjectStore for Bucket {
+    async fn put_opts(
+        &self,
+        location: &Path,
+        payload: PutPayload,
+        options: PutOptions,
+    ) -> Result<PutResult> {
+        if options.mode != PutMode::Create {
+            let key = format!("{}/{location} (not put-once)", self.place);
+            self.vault.lock().overwrites.push(key);
+        }
+        let result = self
+            .objects
+            .put_opts(location, payload.clone(), options)
+            .await?;
+        self.witness(location, &payload);
+        self.note("put", location, payload.content_length());
+        Ok(result)
+    }
+
+    async fn put_multipart_opts(
+        &self,
+        _: &Path,
+        _: PutMultipartOptions,
+    ) -> Result<Box<dyn MultipartUpload>> {
+        Err(refused("put_multipart_opts"))
+    }
+
+    async fn get_opts(&self, location: &Path, options: GetOptions) -> Result<GetResult> {
+        self.objects.get_opts(location, options).await
+    }
+
+    fn delete_stream(
+        &self,
+        locations: BoxStream<'static, Result<Path>>,
+    ) -> BoxStream<'static, Result<Path>> {
+        let bucket = self.clone();
+        let deleted = self.objects.delete_stream(locations);
+        deleted
+            .inspect(move |result| {
+                if let Ok(location) = result {
+                    bucket.vault.lock().deletions += 1;
+                    bucket.note("delete", location, 0);
+                }
+            })
+            .boxed()
+    }
+
+    fn list(&self, prefix: Option<&Path>) -> BoxStream<'static, Result<ObjectMeta>> {
+        self.objects.list(prefix)
+    }
+
+    async fn list_with_delimiter(&self, prefix: Option<&Path>) -> Result<ListResult> {
+        self.objects.list_with_delimiter(prefix).await
+    }
+
+    async fn copy_opts(&self, _: &Path, _: &Path, _: CopyOptions) -> Result<()> {
+        Err(refused("copy_opts"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use object_store::ObjectStoreExt;
+
+    fn open(provider: &HostStores) -> Arc<dyn ObjectStore> {
+        provider
+            .open(&"memory://vault".parse().expect("a URI"))
+            .expect("a store")
+    }
+
+    fn block_on<T>(future: impl Future<Output = T>) -> T {
+        tokio::runtime::Builder::new_current_thread()
+            .enable_time()
+            .start_paused(true)
+            .build()
+            .expect("a runtime")
+            .block_on(future)
+    }
+
+    async fn create(store: &dyn ObjectStore, key: &str, bytes: &'static [u8]) -> Result<PutResult> {
+        let options = PutOptions {
+            mode: PutMode::Create,
+            ..PutOptions::default()
+        };
+        store
+            .put_opts(&Path::from(key), bytes.into(), options)
+            .await
+    }
+
+    #[test]
+    fn a_lost_answer_leaves_the_object() {
+        block_on(async {
+            let vault = Vault::new(1);
+            let store = open(&vault.provider("a"));
+            vault.set_faults(StoreFaults {
+                lose_answer: 1.0,
+                ..StoreFaults::default()
+            });
+            assert!(create(&*store, "k", b"x").await.is_err());
+            vault.set_faults(StoreFaults::default());
+            assert!(store.get(&Path::from("k")).await.is_ok());
+            assert!(vault.overwrites().is_empty());
+        });
+    }
+
+    #[test]
+    fn a_crashed_host_reaches_nothing_and_others_do() {
+        block_on(async {
+            let vault = Vault::new(1);
+            let provider = vault.provider("a");
+            let store = open(&provider);
+            create(&*store, "k", b"x").await.expect("a put");
+            provider.crash();
+            assert!(create(&*store, "l", b"x").await.is_err());
+            let other = open(&vault.provider("b"));
+            assert!(other.get(&Path::from("k")).await.is_ok());
+            assert!(other.get(&Path::from("l")).await.is_err());
+        });
+    }
+
+    #[test]
+    fn another_content_under_one_key_is_noticed_even_after_a_deletion() {
+        block_on(async {
+            let vault = Vault::new(1);
+            let store = open(&vault.provider("a"));
+            create(&*store, "k", b"x").await.expect("a put");
+            store.delete(&Path::from("k")).await.expect("a deletion");
+            create(&*store, "k", b"x").await.expect("the same again");
+            assert!(vault.overwrites().is_empty());
+            store.delete(&Path::from("k")).await.expect("a deletion");
+            create(&*store, "k", b"y").await.expect("another");
+            assert_eq!(vault.overwrites(), ["vault/k"]);
+        });
+    }
+}
