@@ -1,6 +1,6 @@
 //! The claim on a layer's directory: which job writes there.
 
-use holdfast_types::{ClusterId, ErrorCode, Fault, JobId, LayerPath};
+use holdfast_types::{ClusterId, Digest, ErrorCode, Fault, JobId, LayerPath};
 
 /// Who writes a layer. Stored once, before anything else, as a short text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -15,10 +15,12 @@ pub struct Claim {
 const HEAD: &str = "holdfast claim 1";
 
 impl Claim {
-    /// The claim as it is stored.
+    /// The claim as it is stored; its last line is the digest of those before.
     #[must_use]
     pub fn encode(&self) -> String {
-        format!("{HEAD}\ncluster {}\njob {}\n", self.cluster, self.job)
+        let text = format!("{HEAD}\ncluster {}\njob {}\n", self.cluster, self.job);
+        let digest = Digest::of(text.as_bytes());
+        format!("{text}digest {digest}\n")
     }
 
     /// Reads a stored claim.

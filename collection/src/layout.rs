@@ -9,7 +9,7 @@
 use holdfast_types::{Hlc, LayerPath};
 use object_store::path::Path;
 
-use crate::names::descending;
+use crate::names::{descending, is_full_subdir};
 
 /// The commit point of a layer.
 pub(crate) const MANIFEST: &str = "MANIFEST";
@@ -62,4 +62,31 @@ pub(crate) fn latest(end: Hlc) -> Path {
         end.logical
     );
     Path::from(format!("{LATEST}/{LATEST_PREFIX}{}", descending(&text)))
+}
+
+/// Whether a pointer, by its name, belongs to this full: both carry the full's end, to the hundredth of a second.
+pub(crate) fn points_to(pointer: &Path, full: &str) -> bool {
+    // `YYYY/MM/DD-HHMMSS.ss` without slashes is how the pointer's text starts.
+    let text = descending(&full.replace('/', ""));
+    let name = pointer.filename().unwrap_or_default();
+    is_full_subdir(full)
+        && name
+            .strip_prefix(LATEST_PREFIX)
+            .is_some_and(|rest| rest.starts_with(&text))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use holdfast_types::{Timestamp, full_subdir};
+
+    #[test]
+    fn a_pointer_belongs_to_one_full() {
+        let time = Timestamp::from_micros(1_790_000_000_123_456);
+        let pointer = latest(Hlc::at(time));
+        assert!(points_to(&pointer, &full_subdir(time)));
+        let later = Timestamp::from_micros(time.as_micros() + 10_000);
+        assert!(!points_to(&pointer, &full_subdir(later)));
+        assert!(!points_to(&pointer, ""));
+    }
 }

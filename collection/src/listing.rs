@@ -1,5 +1,6 @@
 //! Finding layers and chains.
 
+use bytes::Bytes;
 use futures::{StreamExt, TryStreamExt};
 use holdfast_format::Chain;
 use holdfast_types::{ErrorCode, Fault, LayerPath};
@@ -117,11 +118,15 @@ impl CollectionStore {
                 self.uri()
             )));
         };
-        let body = self.get_small(newest).await?;
-        match std::str::from_utf8(&body) {
-            Ok(subdir) if is_full_subdir(subdir) => Ok(subdir.to_owned()),
-            _ => Err(damaged(newest, "it does not name a full backup")),
-        }
+        // The pointer's name says when the full ends, and its body where it is: one must fit the other.
+        let parse = |body: Bytes| match std::str::from_utf8(&body) {
+            Ok(subdir) if layout::points_to(newest, subdir) => Ok(subdir.to_owned()),
+            _ => Err(damaged(
+                newest,
+                "it does not name the full backup of its time",
+            )),
+        };
+        self.get_parsed(newest, parse).await
     }
 
     /// The directory of the full that a user means: `LATEST`, or a subdirectory, with or without slashes around it.

@@ -121,11 +121,6 @@ pub fn is_full_subdir(text: &str) -> bool {
     has_shape(text, "0000/00/00-000000.00")
 }
 
-/// Whether a text is an incremental's own directory: `YYYYMMDD/HHMMSS.ss-YYYYMMDD-HHMMSS.ss`.
-pub(crate) fn is_incremental_subdir(text: &str) -> bool {
-    has_shape(text, "00000000/000000.00-00000000-000000.00")
-}
-
 /// Whether a directory component of a full has the shape of its level: year, month, day and time.
 pub(crate) fn is_full_component(level: usize, text: &str) -> bool {
     const SHAPES: [&str; 3] = ["0000", "00", "00-000000.00"];
@@ -190,7 +185,10 @@ mod tests {
     fn directories_are_told_by_their_shape() {
         let time = Timestamp::from_millis(1_790_000_000_120);
         assert!(is_full_subdir(&full_subdir(time)));
-        assert!(is_incremental_subdir(&incremental_subdir(time, time)));
+        let own = incremental_subdir(time, time);
+        for (level, name) in own.split('/').enumerate() {
+            assert!(is_incremental_component(level, name), "{name}");
+        }
         assert!(!is_full_subdir("2022/09/19-134123.64/data"));
         assert!(!is_full_subdir("latest"));
     }

@@ -1,12 +1,10 @@
 //! The handle: put-once writes, verified reads, retries and deadlines.
 
 use bytes::{Bytes, BytesMut};
-use futures::{StreamExt, TryStreamExt};
+use futures::TryStreamExt;
 use holdfast_env::Env;
-use holdfast_format::{
-    Envelope, Layer, Manifest, ManifestEntry, PartRef, PartSummary, SpanFileReader, SpanFileSummary,
-};
-use holdfast_types::{ByteCount, Digest, ErrorCode, Fault, Hasher, LayerPath, ObjectRef};
+use holdfast_format::{Envelope, Manifest};
+use holdfast_types::{ByteCount, Digest, ErrorCode, Fault, Hasher};
 use object_store::path::Path;
 use object_store::{
     GetOptions, GetRange, ObjectMeta, ObjectStore, ObjectStoreExt, PutMode, PutOptions, PutPayload,
@@ -16,15 +14,14 @@ use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::claim::Claim;
 use crate::error::fault;
-use crate::layout;
-use crate::names::{DataName, PartName};
 use crate::provider::StoreProvider;
 use crate::uri::CollectionUri;
 
 /// How often an operation is tried while its errors may pass. A job retries on top of this, with its task.
-const ATTEMPTS: u32 = 4;
+pub(crate) const ATTEMPTS: u32 = 6;
+/// How often what looks damaged is read before it counts as damaged: lines damage bits, too.
+pub(crate) const READS: u32 = 3;
 /// The pause before the second attempt; it doubles with each further one. Short: this is for hiccups, outages are the job's business.
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
 /// The longest that a small operation may take, and that a stream may stand still.
@@ -120,235 +117,6 @@ impl CollectionStore {
         &self.inner.objects
     }
 
-    /// Claims a layer's directory for a job, before anything is written there. A job's own claim is recognised.
-    ///
-    /// # Errors
-    /// `AlreadyExists` if the directory holds a finished layer of another job, `FailedPrecondition` if another job claimed it.
-    pub async fn claim(&self, path: &LayerPath, claim: Claim) -> Result<(), Fault> {
-        if let Some(layer) = self.find_layer(path).await? {
-            let manifest = &layer.manifest;
-            return if (manifest.cluster, manifest.job) == (claim.cluster, claim.job) {
-                Ok(())
-            } else {
-                Err(already_there(path, manifest))
-            };
-        }
-        let at = layout::claim(path);
-        let body = Bytes::from(claim.encode());
-        match self.put_once(&at, vec![body]).await {
-            Ok(_) => Ok(()),
-            Err(fault) if fault.code == ErrorCode::AlreadyExists => {
-                let found = self.read_claim(path).await?;
-                match found {
-                    Some(found) if found == claim => Ok(()),
-                    Some(found) => Err(found.taken(path)),
-                    None => Err(fault),
-                }
-            }
-            Err(fault) => Err(fault),
-        }
-    }
-
-    /// The claim on a layer's directory, if there is one.
-    ///
-    /// # Errors
-    /// `Corrupted` if it cannot be read back.
-    pub async fn read_claim(&self, path: &LayerPath) -> Result<Option<Claim>, Fault> {
-        let at = layout::claim(path);
-        match self.get_small(&at).await {
-            Ok(bytes) => Claim::decode(&bytes)
-                .map(Some)
-                .map_err(|fault| fault.context(&at)),
-            Err(fault) if fault.code == ErrorCode::NotFound => Ok(None),
-            Err(fault) => Err(fault),
-        }
-    }
-
-    /// Writes a finished span file, and gives the reference that checkpoints and manifests carry. Durable when it returns.
-    ///
-    /// `chunks` are all bytes of the file in order, `summary` is what its writer said of them.
-    ///
-    /// # Errors
-    /// `AlreadyExists` if the name holds other content, otherwise what the store failed with.
-    pub async fn put_data(
-        &self,
-        path: &LayerPath,
-        name: DataName,
-        chunks: Vec<Bytes>,
-        summary: &SpanFileSummary,
-    ) -> Result<ObjectRef, Fault> {
-        let at = layout::data(path).join(name.to_string());
-        let sealed = self.inner.envelope.seal(at.as_ref(), chunks)?;
-        let stored = match self.inner.envelope {
-            // The writer digested these very bytes.
-            Envelope::Clear => self.put_known(&at, sealed, stored_of(summary)).await?,
-            _ => self.put_once(&at, sealed).await?,
-        };
-        Ok(ObjectRef {
-            length: stored.length,
-            digest: stored.digest,
-            ..summary.object_ref(name.to_string())
-        })
-    }
-
-    /// Writes a finished part of a layer's file list. Durable when it returns.
-    ///
-    /// # Errors
-    /// As [`CollectionStore::put_data`].
-    pub async fn put_part(
-        &self,
-        path: &LayerPath,
-        name: PartName,
-        chunks: Vec<Bytes>,
-        summary: &PartSummary,
-    ) -> Result<PartRef, Fault> {
-        let at = layout::parts(path).join(name.to_string());
-        let sealed = self.inner.envelope.seal(at.as_ref(), chunks)?;
-        let stored = self.put_once(&at, sealed).await?;
-        Ok(PartRef {
-            length: stored.length,
-            digest: stored.digest,
-            ..summary.part_ref(name.to_string())
-        })
-    }
-
-    /// Makes a layer exist: checks that the parts are there, writes the manifest, and then, for a full, the pointer to it.
-    ///
-    /// # Errors
-    /// `Corrupted` if a part is missing or has another length, `AlreadyExists` if the directory holds another layer, otherwise what
-    /// the store failed with.
-    pub async fn commit_layer(&self, manifest: &Manifest) -> Result<Layer, Fault> {
-        let path = &manifest.path;
-        let checks = manifest.parts.iter().map(|part| async move {
-            let at = layout::parts(path).join(part.name.as_str());
-            let found = self.head(&at).await?;
-            match found {
-                Some(meta) if meta.size == part.length.0 => Ok(()),
-                found => Err(Fault::new(
-                    ErrorCode::Corrupted,
-                    format!(
-                        "object {at} has {} bytes and should have {}",
-                        found.map_or(0, |meta| meta.size),
-                        part.length.0
-                    ),
-                )),
-            }
-        });
-        futures::stream::iter(checks)
-            .buffer_unordered(CONCURRENCY)
-            .try_collect::<()>()
-            .await?;
-
-        let at = layout::manifest(path);
-        let sealed = self
-            .inner
-            .envelope
-            .seal(at.as_ref(), vec![manifest.encode()?])?;
-        let stored = match self.put_once(&at, sealed).await {
-            Err(fault) if fault.code == ErrorCode::AlreadyExists => {
-                let found = self.load_layer(path).await?;
-                return Err(already_there(path, &found.manifest));
-            }
-            other => other?,
-        };
-        if manifest.is_full() {
-            let pointer = layout::latest(manifest.end);
-            self.put_once(&pointer, vec![Bytes::from(path.full.clone())])
-                .await?;
-        }
-        Ok(Layer {
-            manifest: manifest.clone(),
-            digest: stored.digest,
-            length: stored.length,
-        })
-    }
-
-    /// Reads a layer's manifest.
-    ///
-    /// # Errors
-    /// `NotFound` if there is no finished layer, `Corrupted` if the manifest is damaged or belongs elsewhere.
-    pub async fn load_layer(&self, path: &LayerPath) -> Result<Layer, Fault> {
-        self.find_layer(path).await?.ok_or_else(|| {
-            Fault::new(
-                ErrorCode::NotFound,
-                format!(
-                    "{path} in {} does not contain a completed backup",
-                    self.uri()
-                ),
-            )
-            .hint("list what there is with `holdfast backups`")
-        })
-    }
-
-    /// Reads a layer's manifest, and checks that it is the expected one.
-    ///
-    /// # Errors
-    /// As [`CollectionStore::load_layer`]; `Corrupted` if the digest is another.
-    pub async fn load_layer_as(&self, path: &LayerPath, digest: Digest) -> Result<Layer, Fault> {
-        let layer = self.load_layer(path).await?;
-        if layer.digest == digest {
-            Ok(layer)
-        } else {
-            Err(Fault::new(
-                ErrorCode::Corrupted,
-                format!("the manifest of layer {path} is not the one that was expected"),
-            )
-            .hint("somebody replaced it; restore the object, or take a new full backup"))
-        }
-    }
-
-    /// A layer's manifest, if there is one.
-    pub(crate) async fn find_layer(&self, path: &LayerPath) -> Result<Option<Layer>, Fault> {
-        let at = layout::manifest(path);
-        let stored = match self.get_small(&at).await {
-            Ok(stored) => stored,
-            Err(fault) if fault.code == ErrorCode::NotFound => return Ok(None),
-            Err(fault) => return Err(fault),
-        };
-        let (digest, length) = (Digest::of(&stored), ByteCount(stored.len() as u64));
-        let clear = self.inner.envelope.open(at.as_ref(), stored)?;
-        let manifest = Manifest::decode(&clear).map_err(|fault| fault.context(&at))?;
-        if manifest.path != *path {
-            return Err(Fault::new(
-                ErrorCode::Corrupted,
-                format!("object {at} is the manifest of layer {}", manifest.path),
-            ));
-        }
-        Ok(Some(Layer {
-            manifest,
-            digest,
-            length,
-        }))
-    }
-
-    /// Reads a whole data object, and checks its length and digest.
-    ///
-    /// # Errors
-    /// `NotFound` or `Corrupted`, naming the object; otherwise what the store failed with.
-    pub async fn get_verified(&self, path: &LayerPath, object: &ObjectRef) -> Result<Bytes, Fault> {
-        let at = layout::data(path).join(object.name.as_str());
-        let stored = Stored {
-            length: object.length,
-            digest: object.digest,
-        };
-        let bytes = self.get_exactly(&at, stored).await?;
-        self.inner.envelope.open(at.as_ref(), bytes)
-    }
-
-    /// Reads a whole span file into memory, with its full digest checked.
-    ///
-    /// # Errors
-    /// As [`CollectionStore::get_verified`].
-    pub async fn read_span(
-        &self,
-        path: &LayerPath,
-        object: &ObjectRef,
-    ) -> Result<SpanFileReader<Bytes>, Fault> {
-        let bytes = self.get_verified(path, object).await?;
-        SpanFileReader::open(bytes)
-            .map_err(|fault| fault.context(format!("{path}/data/{}", object.name)))
-    }
-
     /// Reads an object and compares it with what it should be. A damaged answer is asked for again, for lines damage bits too; an
     /// object that stays damaged is.
     pub(crate) async fn get_exactly(&self, at: &Path, expected: Stored) -> Result<Bytes, Fault> {
@@ -365,24 +133,24 @@ impl CollectionStore {
         .await
     }
 
-    /// Reads a small object whose length and digest nobody knows.
-    pub(crate) async fn get_small(&self, at: &Path) -> Result<Bytes, Fault> {
-        self.retrying(|| self.get_once(at, None)).await
+    /// Reads a small object whose length and digest nobody knows, and parses it. What cannot be parsed is read again.
+    pub(crate) async fn get_parsed<T>(
+        &self,
+        at: &Path,
+        parse: impl Fn(Bytes) -> Result<T, Fault>,
+    ) -> Result<T, Fault> {
+        let parsed = self.retrying(|| async {
+            let bytes = self.get_once(at, None).await?;
+            parse(bytes).map_err(|fault| fault.context(at))
+        });
+        parsed.await
     }
 
     async fn get_once(&self, at: &Path, length: Option<u64>) -> Result<Bytes, Fault> {
         let get = self.inner.objects.get_opts(at, GetOptions::default());
         let result = within(CALL_DEADLINE, "reading", at, get).await?;
         let size = result.meta.size;
-        if length.is_some_and(|length| length != size) {
-            return Err(damaged(
-                at,
-                &format!(
-                    "it has {size} bytes and should have {}",
-                    length.unwrap_or_default()
-                ),
-            ));
-        }
+        check_length(at, size, length.unwrap_or(size))?;
         if size > Manifest::MAX_LENGTH.max(length.unwrap_or_default()) {
             return Err(damaged(at, "it is larger than any object of its kind"));
         }
@@ -394,43 +162,42 @@ impl CollectionStore {
                 break;
             }
         }
-        if bytes.len() as u64 == size {
-            Ok(bytes.freeze())
-        } else {
-            Err(damaged(
-                at,
-                &format!("{} of {size} bytes came", bytes.len()),
-            ))
-        }
+        check_length(at, bytes.len() as u64, size)?;
+        Ok(bytes.freeze())
     }
 
-    /// Reads and digests an object without holding it: for comparing, and for verification.
-    pub(crate) async fn digest_of(&self, at: &Path) -> Result<Stored, Fault> {
-        self.retrying(|| async {
-            let get = self.inner.objects.get_opts(at, GetOptions::default());
-            let result = within(CALL_DEADLINE, "reading", at, get).await?;
-            let size = result.meta.size;
-            let mut stream = result.into_stream();
-            let (mut hasher, mut length) = (Hasher::new(), 0u64);
-            while let Some(chunk) = within(CALL_DEADLINE, "reading", at, stream.try_next()).await? {
-                length = length.saturating_add(chunk.len() as u64);
-                hasher = self
-                    .env()
-                    .blocking(move || {
-                        hasher.update(&chunk);
-                        hasher
-                    })
-                    .await;
+    /// Whether an object is what it should be, without holding it: for settling, and for verification.
+    ///
+    /// # Errors
+    /// `Corrupted` if it stays different however often it is read.
+    pub(crate) async fn compare(&self, at: &Path, expected: Stored) -> Result<(), Fault> {
+        let compared = self.retrying(|| async {
+            let found = self.digest_once(at, expected.length.0).await?;
+            if found == expected.digest {
+                Ok(())
+            } else {
+                Err(damaged(at, "its digest does not match"))
             }
-            if length != size {
-                return Err(damaged(at, &format!("{length} of {size} bytes came")));
-            }
-            Ok(Stored {
-                length: ByteCount(length),
-                digest: hasher.finish(),
-            })
-        })
-        .await
+        });
+        compared.await
+    }
+
+    async fn digest_once(&self, at: &Path, length: u64) -> Result<Digest, Fault> {
+        let get = self.inner.objects.get_opts(at, GetOptions::default());
+        let result = within(CALL_DEADLINE, "reading", at, get).await?;
+        check_length(at, result.meta.size, length)?;
+        let mut stream = result.into_stream();
+        let (mut hasher, mut came) = (Hasher::new(), 0u64);
+        while let Some(chunk) = within(CALL_DEADLINE, "reading", at, stream.try_next()).await? {
+            came = came.saturating_add(chunk.len() as u64);
+            let digesting = move || {
+                hasher.update(&chunk);
+                hasher
+            };
+            hasher = self.env().blocking(digesting).await;
+        }
+        check_length(at, came, length)?;
+        Ok(hasher.finish())
     }
 
     /// Reads a range of an object; an answer of another length is an error.
@@ -515,7 +282,7 @@ impl CollectionStore {
     /// [`CollectionStore::put_once`] with length and digest known.
     ///
     /// "Already exists" is settled by comparing content: the object may be our own, from an attempt whose answer was lost.
-    async fn put_known(
+    pub(crate) async fn put_known(
         &self,
         at: &Path,
         chunks: Vec<Bytes>,
@@ -535,14 +302,11 @@ impl CollectionStore {
         match put {
             Ok(_) => Ok(stored),
             Err(fault) if fault.code == ErrorCode::AlreadyExists => {
-                let found = self.digest_of(at).await?;
-                if found != stored {
-                    return Err(Fault::new(
-                        ErrorCode::AlreadyExists,
-                        format!("object {at} exists already, with other content"),
-                    )
-                    .hint("nothing is ever overwritten: find out who else writes into this collection"));
-                }
+                let is_ours = self.compare(at, stored).await;
+                is_ours.map_err(|fault| match fault.code {
+                    ErrorCode::Corrupted => other_content(at),
+                    _ => fault,
+                })?;
                 let (provider, uri) = (Arc::clone(&self.inner.provider), self.inner.uri.clone());
                 let key = at.to_string();
                 self.env()
@@ -560,17 +324,24 @@ impl CollectionStore {
         F: Future<Output = Result<T, Fault>>,
     {
         let mut pause = FIRST_PAUSE;
-        for _ in 1..ATTEMPTS {
-            match operation().await {
-                Err(fault) if may_pass(&fault) => {
-                    tracing::debug!(collection = %self.uri(), %fault, "store operation is tried again");
-                    tokio::time::sleep(pause).await;
-                    pause = pause.saturating_mul(2);
-                }
+        let (mut failures, mut damages) = (1, 1);
+        loop {
+            let fault = match operation().await {
+                Err(fault) if may_pass(&fault) => fault,
                 other => return other,
+            };
+            let (count, limit) = match fault.code {
+                ErrorCode::Corrupted => (&mut damages, READS),
+                _ => (&mut failures, ATTEMPTS),
+            };
+            if *count >= limit {
+                return Err(fault);
             }
+            *count += 1;
+            tracing::debug!(collection = %self.uri(), %fault, "store operation is tried again");
+            tokio::time::sleep(pause).await;
+            pause = pause.saturating_mul(2);
         }
-        operation().await
     }
 }
 
@@ -578,13 +349,6 @@ impl CollectionStore {
 fn may_pass(fault: &Fault) -> bool {
     fault.code == ErrorCode::Corrupted
         || (fault.is_retryable() && fault.code != ErrorCode::StorageFull)
-}
-
-fn stored_of(summary: &SpanFileSummary) -> Stored {
-    Stored {
-        length: summary.length,
-        digest: summary.digest,
-    }
 }
 
 /// The error for an object that is not what its manifest says.
@@ -596,19 +360,22 @@ pub(crate) fn damaged(at: &Path, why: &str) -> Fault {
     .hint("`holdfast verify` finds all damaged objects of a chain")
 }
 
-fn already_there(path: &LayerPath, found: &Manifest) -> Fault {
-    let what = match path.incremental {
-        None => format!("a full backup already exists in {path}"),
-        Some(_) => format!("{path} already contains a {}", layout::MANIFEST),
-    };
+/// Requires a length.
+fn check_length(at: &Path, found: u64, expected: u64) -> Result<(), Fault> {
+    if found == expected {
+        Ok(())
+    } else {
+        let why = format!("it has {found} bytes and should have {expected}");
+        Err(damaged(at, &why))
+    }
+}
+
+fn other_content(at: &Path) -> Fault {
     Fault::new(
         ErrorCode::AlreadyExists,
-        format!(
-            "{what}: it was written by job {} of cluster {}",
-            found.job, found.cluster
-        ),
+        format!("object {at} exists already, with other content"),
     )
-    .hint("start the backup again, at a later time")
+    .hint("nothing is ever overwritten: find out who else writes into this collection")
 }
 
 /// Runs one call of a store under a deadline.
@@ -630,8 +397,3 @@ pub(crate) async fn within<T>(
 
 /// The deadline of one step of a listing.
 pub(crate) const LIST_DEADLINE: Duration = CALL_DEADLINE;
-
-/// A part's entry, resolved to the object's key in the collection.
-pub(crate) fn data_key(path: &LayerPath, entry: &ManifestEntry) -> Path {
-    layout::data(path).join(entry.object.name.as_str())
-}

@@ -4,7 +4,8 @@ use holdfast_format::{ManifestEntry, SpanFileReader};
 use holdfast_types::{ByteCount, ErrorCode, Fault, LayerPath};
 use std::ops::ControlFlow;
 
-use crate::store::{CollectionStore, Stored, damaged, data_key};
+use crate::layers::data_key;
+use crate::store::{CollectionStore, Stored, damaged};
 
 /// How thoroughly objects are looked at.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -126,21 +127,8 @@ impl CollectionStore {
                     length: object.length,
                     digest: object.digest,
                 };
-                // Like every read: what looks damaged is read again, for the line may have done it.
-                let compared = self.retrying(|| async {
-                    match self.digest_of(&at).await? {
-                        found if found == expected => Ok(()),
-                        found if found.length != expected.length => Err(damaged(
-                            &at,
-                            &format!(
-                                "it has {} bytes and should have {}",
-                                found.length.0, object.length.0
-                            ),
-                        )),
-                        _ => Err(damaged(&at, "its digest does not match")),
-                    }
-                });
-                compared.await.map_err(|fault| match fault.code {
+                let compared = self.compare(&at, expected).await;
+                compared.map_err(|fault| match fault.code {
                     ErrorCode::NotFound => missing(),
                     _ => fault,
                 })

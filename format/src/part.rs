@@ -210,7 +210,7 @@ fn shared_prefix(left: &str, right: &str) -> usize {
         .map_or(0, |((at, c), _)| at.saturating_add(c.len_utf8()))
 }
 
-/// Reads a part from pieces of any size; holds one block.
+/// Reads a part from pieces of any size; holds one block and what was fed.
 #[derive(Debug, Default)]
 pub struct PartReader {
     buffer: Vec<u8>,
@@ -218,6 +218,9 @@ pub struct PartReader {
     used: usize,
     started: bool,
     ended: bool,
+    /// Of everything that was read and found sound.
+    hasher: Hasher,
+    sound: u64,
     entries: u64,
 }
 
@@ -233,6 +236,14 @@ impl PartReader {
         self.buffer.drain(..self.used.min(self.buffer.len()));
         self.used = 0;
         self.buffer.extend_from_slice(bytes);
+    }
+
+    /// Forgets what was fed and not found sound, and says from which offset to feed again: for a caller that suspects the line and
+    /// not the store.
+    pub fn rewind(&mut self) -> u64 {
+        self.buffer.clear();
+        self.used = 0;
+        self.sound
     }
 
     /// The entries of the next block; `None` if it takes more bytes, or the part has ended.
@@ -251,54 +262,60 @@ impl PartReader {
                 Err(corrupted(WHAT, "there are bytes after its end"))
             };
         }
-        let mut decoder = Decoder::new(rest, WHAT);
         if rest.len() < FRAME_LENGTH {
             return Ok(None);
         }
+        let mut decoder = Decoder::new(rest, WHAT);
         let (length, count) = (decoder.u32()? as usize, decoder.u32()?);
         if length > MAX_BLOCK_LENGTH {
             return Err(corrupted(WHAT, "a block is longer than any"));
         }
         let framed = FRAME_LENGTH.saturating_add(length);
         let total = framed.saturating_add(DIGEST_LENGTH);
-        let Some((block, digest)) = rest
-            .get(..total)
-            .and_then(|block| block.split_at_checked(framed))
-        else {
+        let Some(whole) = rest.get(..total) else {
             return Ok(None);
         };
+        let (block, digest) = whole.split_at_checked(framed).unwrap_or((whole, &[]));
         if Digest::of(block).0 != *digest {
             return Err(corrupted(WHAT, "the digest of a block does not match"));
         }
         let mut body = Decoder::new(block.get(FRAME_LENGTH..).unwrap_or_default(), WHAT);
-        let entries = if count == 0 {
+        let is_end = count == 0;
+        let entries = if is_end {
             if body.u64()? != self.entries {
                 return Err(corrupted(
                     WHAT,
                     "it does not list as many objects as it says",
                 ));
             }
-            self.ended = true;
             Vec::new()
         } else {
             read_entries(&mut body, count)?
         };
         body.end()?;
-        self.entries = self.entries.saturating_add(entries.len() as u64);
+        self.hasher.update(whole);
+        self.sound = self.sound.saturating_add(total as u64);
         self.used = self.used.saturating_add(total);
-        if self.ended {
+        self.entries = self.entries.saturating_add(entries.len() as u64);
+        self.ended = is_end;
+        if is_end {
             return self.next_block();
         }
         Ok(Some(entries))
     }
 
-    /// To be called when the last piece was fed and [`PartReader::next_block`] gives nothing more: how many objects there were.
+    /// To be called when the last piece was fed and [`PartReader::next_block`] gives nothing more: what the part amounts to, to be
+    /// compared with the manifest.
     ///
     /// # Errors
     /// `Corrupted` if the part ends too early.
-    pub fn finish(self) -> Result<u64, Fault> {
+    pub fn finish(self) -> Result<PartSummary, Fault> {
         if self.ended {
-            Ok(self.entries)
+            Ok(PartSummary {
+                length: ByteCount(self.sound),
+                digest: self.hasher.finish(),
+                entries: self.entries,
+            })
         } else {
             Err(corrupted(WHAT, "it ends too early"))
         }
@@ -322,6 +339,8 @@ impl PartReader {
             )
             .hint("use the version of holdfast that wrote it, or a newer one"));
         }
+        self.hasher.update(header);
+        self.sound = HEADER_LENGTH as u64;
         self.used = HEADER_LENGTH;
         self.started = true;
         Ok(true)
