@@ -19,6 +19,8 @@
 #![warn(missing_debug_implementations)]
 
 mod config;
+#[cfg(test)]
+mod conformance;
 mod core;
 mod identity;
 mod leadership;

@@ -25,6 +25,8 @@ pub(crate) struct Tail {
     pub(crate) committed: Option<LogId>,
     pub(crate) purged: Option<LogId>,
     pub(crate) last: Option<LogId>,
+    /// Index of the first entry, if there is any.
+    first: u64,
     recent: VecDeque<Recent>,
     recent_bytes: usize,
     /// Bytes of entries that came since the last snapshot.
@@ -47,6 +49,7 @@ impl Tail {
             committed: loaded.committed,
             purged: loaded.purged,
             last: loaded.last,
+            first: loaded.purged.map_or(0, |id| id.index + 1),
             bytes_since_snapshot: loaded.entry_bytes,
             ..Self::default()
         }
@@ -54,6 +57,9 @@ impl Tail {
 
     /// Adds an entry that write `sequence` brings to disk.
     pub(crate) fn push(&mut self, entry: Entry, size: usize, sequence: u64) {
+        if self.last == self.purged {
+            self.first = entry.log_id.index;
+        }
         self.last = Some(entry.log_id);
         self.recent_bytes += size;
         self.bytes_since_snapshot += size as u64;
@@ -73,7 +79,7 @@ impl Tail {
         {
             self.recent_bytes -= recent.size;
         }
-        self.last = last;
+        self.last = self.last.min(last.max(self.purged));
     }
 
     /// Drops everything up to `upto`.
@@ -86,6 +92,7 @@ impl Tail {
         }
         self.purged = self.purged.max(Some(upto));
         self.last = self.last.max(Some(upto));
+        self.first = self.first.max(upto.index + 1);
     }
 
     /// All writes up to `sequence` are on disk: memory that is not needed any more is given back.
@@ -101,7 +108,7 @@ impl Tail {
 
     /// How to read `[start, end)`, cut to what the log has, with at most `limit` bytes after the first entry from memory.
     pub(crate) fn plan(&self, start: u64, end: u64, limit: usize) -> ReadPlan {
-        let start = start.max(self.purged.map_or(0, |id| id.index + 1));
+        let start = start.max(self.first);
         let end = end.min(self.last.map_or(0, |id| id.index + 1)).max(start);
         let first = self
             .recent

@@ -40,7 +40,8 @@ pub(crate) async fn start(
     if let Some(pointer) = pointer {
         restore(&env, &snapshots, &machine, pointer).await?;
     }
-    let (applied_sender, applied) = watch::channel(0);
+    let restored = machine.header().last.map_or(0, |id| id.index);
+    let (applied_sender, applied) = watch::channel(restored);
     let store = MachineStore {
         env: env.clone(),
         machine: Arc::clone(&machine),
