@@ -13,29 +13,41 @@
 #![warn(missing_debug_implementations)]
 
 mod catalogue;
+mod client;
 mod clock;
 mod commit;
 mod counters;
 mod directory;
 mod engine;
+mod factory;
 mod gc;
 mod layout;
+mod link;
 mod local;
 mod merge;
 mod mutation;
 mod plan;
 mod read;
+mod remote;
 mod restore;
+mod server;
+mod service;
 mod store;
 mod walk;
+mod wire;
 mod writer;
 
+pub use client::MvccClient;
 pub use clock::MAX_CLOCK_OFFSET;
 pub use counters::RelationCount;
 pub use directory::DEFAULT_TIME_TO_LIVE;
+pub use factory::MvccFactory;
 pub use gc::GcStep;
 pub use local::LocalMember;
 pub use mutation::{MAX_KEY_LENGTH, MAX_ROW_LENGTH, MAX_TRANSACTION_LENGTH, Mutation};
 pub use plan::PlanStream;
+pub use remote::RemoteMember;
 pub use restore::FingerprintStep;
+pub use server::{ServeHandle, serve};
+pub use service::{MemberService, service};
 pub use store::{MemberStatus, MvccStore, RelationStatus, StoreOptions};
