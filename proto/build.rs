@@ -1,5 +1,10 @@
 //! Compiles the protocol files with protox: no `protoc` on the machine is needed.
 
+#![allow(
+    clippy::disallowed_methods,
+    reason = "a build script runs where there is no Env"
+)]
+
 use std::error::Error;
 use std::path::PathBuf;
 
