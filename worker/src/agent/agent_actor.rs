@@ -1,0 +1,363 @@
+//! The agent's state, and what it does by its clocks.
+
+use actix::{Actor, AsyncContext, Context, Handler};
+use holdfast_proto::v1::worker_message::Body;
+use holdfast_proto::{Lease, LeaseReport, v1};
+use holdfast_types::{ClusterId, ErrorCode, Fault};
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::{Semaphore, mpsc, oneshot};
+use tokio_util::sync::{CancellationToken, DropGuard};
+use tracing::{info, warn};
+
+use super::fence::LeaseClock;
+use super::link::Link;
+use super::messages::{Ack, Dismissal, Introduce, SessionEnded, SubmitReport, TaskGone};
+use crate::bounds::{
+    ACTIVITIES, GOODBYE_LINGER, HOLD_RELEASES, SHUTDOWN_GRACE, SILENT_HEARTBEATS, TASKS_PER_SLOT,
+    TICK,
+};
+use crate::shared::Shared;
+use crate::task::TaskHandle;
+
+/// A stream to a leader that has taken this worker on.
+pub(super) struct Session {
+    pub(super) id: u64,
+    pub(super) outbox: mpsc::Sender<v1::WorkerMessage>,
+    pub(super) cut: CancellationToken,
+    pub(super) heartbeat: Duration,
+    pub(super) last_sent: Option<Duration>,
+    pub(super) last_heard: Duration,
+}
+
+/// A report that the leader has not answered.
+pub(super) struct Pending {
+    pub(super) report: LeaseReport,
+    pub(super) ack: oneshot::Sender<Ack>,
+}
+
+/// A lease this worker holds.
+pub(super) struct Held {
+    pub(super) task: TaskHandle,
+    pub(super) pending: Option<Pending>,
+    /// A last report that came while another was unanswered: the task's reporter had died.
+    pub(super) queued: Option<Pending>,
+}
+
+/// See the module above.
+pub(crate) struct Agent {
+    pub(super) shared: Arc<Shared>,
+    pub(super) leases: LeaseClock,
+    pub(super) cluster: Option<ClusterId>,
+    pub(super) session: Option<Session>,
+    pub(super) held: BTreeMap<Lease, Held>,
+    /// Leases named in the last Hello.
+    pub(super) introduced: BTreeSet<Lease>,
+    /// One permit per task that may exist, with or without a lease. A task that dies gives its own back.
+    pub(super) tasks: Arc<Semaphore>,
+    pub(super) hold_releases: Arc<Semaphore>,
+    most_tasks: usize,
+    leaving_until: Option<Duration>,
+    /// Ends the link when the agent is gone.
+    _link: Option<DropGuard>,
+}
+
+impl Agent {
+    pub(crate) fn new(shared: Arc<Shared>) -> Self {
+        let most_tasks = shared.config.slots as usize * TASKS_PER_SLOT;
+        Self {
+            cluster: shared.config.cluster,
+            shared,
+            leases: LeaseClock::default(),
+            session: None,
+            held: BTreeMap::new(),
+            introduced: BTreeSet::new(),
+            tasks: Arc::new(Semaphore::new(most_tasks)),
+            hold_releases: Arc::new(Semaphore::new(HOLD_RELEASES)),
+            most_tasks,
+            leaving_until: None,
+            _link: None,
+        }
+    }
+
+    pub(super) fn now(&self) -> Duration {
+        self.shared.env.clock.monotonic()
+    }
+
+    /// Puts a message into the stream. Without a stream, or if the stream does not drain, it is lost: whatever matters is sent again
+    /// after the next Welcome.
+    pub(super) fn send(&mut self, body: Body) {
+        let Some(session) = &self.session else { return };
+        let message = v1::WorkerMessage { body: Some(body) };
+        if session.outbox.try_send(message).is_err() {
+            warn!("the leader does not read this worker's messages, closing the stream");
+            self.cut_session();
+        }
+    }
+
+    pub(super) fn cut_session(&mut self) {
+        if let Some(session) = self.session.take() {
+            session.cut.cancel();
+        }
+        self.shared.stats.update().leader = None;
+    }
+
+    /// Lets go of a lease and stops its task at once, without a word to the leader.
+    pub(super) fn drop_lease(&mut self, lease: Lease) {
+        if self.held.remove(&lease).is_some() {
+            let mut stats = self.shared.stats.update();
+            stats.lost += 1;
+            stats.leases = self.held.len();
+        }
+    }
+
+    fn drop_all(&mut self) {
+        while let Some((lease, _)) = self.held.first_key_value() {
+            let lease = *lease;
+            self.drop_lease(lease);
+        }
+    }
+
+    /// A task that went without a last word: its lease must not look alive.
+    fn bury(&mut self, lease: Lease) {
+        if self.held.contains_key(&lease) {
+            warn!(%lease, "task ended without a report");
+            self.drop_lease(lease);
+            self.release_unheld(lease);
+        }
+    }
+
+    fn bury_the_dead(&mut self) {
+        let dead: Vec<Lease> = self
+            .held
+            .iter()
+            .filter(|(_, held)| !held.task.is_alive())
+            .map(|(lease, _)| *lease)
+            .collect();
+        dead.into_iter().for_each(|lease| self.bury(lease));
+    }
+
+    pub(super) fn refresh_gate(&self) {
+        self.shared.gate.set(self.leases.deadline());
+    }
+
+    fn tick(&mut self, context: &mut Context<Self>) {
+        let now = self.now();
+        if self.leases.is_past(now) {
+            self.fence();
+        }
+        if self.shared.lifecycle.leaving.is_cancelled() {
+            self.leave(now, context);
+        }
+        self.bury_the_dead();
+        self.keep_session(now);
+    }
+
+    /// No leader was heard for as long as a lease lasts: everything stops.
+    fn fence(&mut self) {
+        if !self.held.is_empty() {
+            warn!(
+                leases = self.held.len(),
+                "no leader was heard for as long as a lease lasts, stopping all tasks"
+            );
+            self.shared.stats.update().fenced += 1;
+        }
+        self.leases.fenced();
+        self.refresh_gate();
+        self.drop_all();
+        self.cut_session();
+    }
+
+    fn keep_session(&mut self, now: Duration) {
+        let Some(session) = &mut self.session else {
+            return;
+        };
+        if now.saturating_sub(session.last_heard) > session.heartbeat * SILENT_HEARTBEATS {
+            warn!("the leader is silent, looking for another one");
+            self.cut_session();
+            return;
+        }
+        let due = session
+            .last_sent
+            .is_none_or(|sent| now.saturating_sub(sent) >= session.heartbeat);
+        if due {
+            session.last_sent = Some(now);
+            let heartbeat = v1::Heartbeat {
+                sequence: self.leases.sending(now),
+                activities: self
+                    .held
+                    .iter()
+                    .take(ACTIVITIES)
+                    .map(|(lease, held)| held.task.activity().to_wire(*lease))
+                    .collect(),
+            };
+            self.send(Body::Heartbeat(heartbeat));
+        }
+    }
+
+    /// Gives everything back, then says goodbye.
+    fn leave(&mut self, now: Duration, context: &mut Context<Self>) {
+        let until = match self.leaving_until {
+            Some(until) => until,
+            None => {
+                info!(leases = self.held.len(), "shutting down");
+                self.held.values().for_each(|held| held.task.stop());
+                let until = now.saturating_add(SHUTDOWN_GRACE);
+                self.leaving_until = Some(until);
+                until
+            }
+        };
+        let quiet = self.held.is_empty() && self.tasks.available_permits() == self.most_tasks;
+        if !quiet && now < until {
+            return;
+        }
+        if quiet {
+            // Dropping the outbox after it ends the stream in order.
+            self.send(Body::Goodbye(v1::Goodbye {}));
+        } else {
+            warn!(
+                leases = self.held.len(),
+                "shutting down with leases that were not given back"
+            );
+        }
+        self.shared.gate.set(None);
+        self.drop_all();
+        let lifecycle = Arc::clone(&self.shared);
+        let session = self.session.take();
+        let wait = match &session {
+            Some(_) if quiet => GOODBYE_LINGER,
+            _ => Duration::ZERO,
+        };
+        let cut = session.map(|session| session.cut);
+        self.leaving_until = Some(Duration::MAX);
+        context.run_later(wait, move |_, _| {
+            if let Some(cut) = cut {
+                cut.cancel();
+            }
+            lifecycle.lifecycle.end(Ok(()));
+            lifecycle.lifecycle.over.cancel();
+        });
+    }
+
+    /// Ends for good.
+    pub(super) fn end(&mut self, fault: Fault) {
+        self.shared.gate.set(None);
+        self.drop_all();
+        self.cut_session();
+        self.shared.lifecycle.end(Err(fault));
+        self.shared.lifecycle.over.cancel();
+    }
+}
+
+impl Actor for Agent {
+    type Context = Context<Self>;
+
+    fn started(&mut self, context: &mut Self::Context) {
+        if self.shared.lifecycle.over.is_cancelled() {
+            return;
+        }
+        self.shared.gate.set(None);
+        let over = self.shared.lifecycle.over.child_token();
+        let link = Link::new(Arc::clone(&self.shared), context.address()).run();
+        self._link = Some(over.clone().drop_guard());
+        tokio::task::spawn_local(async move {
+            tokio::select! {
+                biased;
+                () = over.cancelled() => {}
+                () = link => {}
+            }
+        });
+        context.run_interval(TICK, |agent, context| {
+            if !agent.shared.lifecycle.over.is_cancelled() {
+                agent.tick(context);
+            }
+        });
+    }
+}
+
+impl Handler<Introduce> for Agent {
+    type Result = actix::MessageResult<Introduce>;
+
+    fn handle(&mut self, _: Introduce, _: &mut Self::Context) -> Self::Result {
+        self.introduced = self.held.keys().copied().collect();
+        let config = &self.shared.config;
+        actix::MessageResult(v1::Hello {
+            worker: config.id.to_string(),
+            incarnation: self.shared.incarnation.0,
+            locality: config.locality.to_string(),
+            slots: config.slots,
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            cluster_id: self
+                .cluster
+                .map(|cluster| cluster.0.to_vec().into())
+                .unwrap_or_default(),
+            held: self
+                .introduced
+                .iter()
+                .map(|lease| v1::HeldLease::from(*lease))
+                .collect(),
+        })
+    }
+}
+
+impl Handler<SessionEnded> for Agent {
+    type Result = ();
+
+    fn handle(&mut self, ended: SessionEnded, _: &mut Self::Context) {
+        if self
+            .session
+            .as_ref()
+            .is_some_and(|session| session.id == ended.session)
+        {
+            self.cut_session();
+        }
+    }
+}
+
+impl Handler<Dismissal> for Agent {
+    type Result = ();
+
+    fn handle(&mut self, Dismissal(fault): Dismissal, _: &mut Self::Context) {
+        if !fault.is_retryable() {
+            self.end(fault);
+        }
+    }
+}
+
+impl Handler<SubmitReport> for Agent {
+    type Result = ();
+
+    fn handle(&mut self, submitted: SubmitReport, _: &mut Self::Context) {
+        let SubmitReport { report, ack } = submitted;
+        // Without a lease the report is nothing: dropping `ack` says so.
+        let Some(held) = self.held.get_mut(&report.lease) else {
+            return;
+        };
+        let pending = Pending { report, ack };
+        if held.pending.is_some() {
+            held.queued = Some(pending);
+            return;
+        }
+        let wire = v1::TaskReport::from(&pending.report);
+        held.pending = Some(pending);
+        self.send(Body::Report(wire));
+    }
+}
+
+impl Handler<TaskGone> for Agent {
+    type Result = ();
+
+    fn handle(&mut self, TaskGone(lease): TaskGone, _: &mut Self::Context) {
+        self.bury(lease);
+    }
+}
+
+/// The error of a leader that is not of this worker's cluster.
+pub(super) fn wrong_cluster(mine: ClusterId, theirs: ClusterId) -> Fault {
+    Fault::new(
+        ErrorCode::WrongCluster,
+        format!("this worker belongs to cluster {mine}, and the leader leads cluster {theirs}"),
+    )
+    .hint("check the coordinator addresses that the worker was started with")
+}

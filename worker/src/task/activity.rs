@@ -1,0 +1,71 @@
+//! What a task is doing right now, for people.
+
+use holdfast_env::Clock;
+use holdfast_proto::{Lease, v1};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+#[derive(Debug)]
+struct State {
+    doing: String,
+    in_flight_bytes: u64,
+    moved: Duration,
+}
+
+/// What a task is doing right now. Written by its stages, read for heartbeats.
+#[derive(Debug, Clone)]
+pub(crate) struct Activity {
+    clock: Arc<dyn Clock>,
+    state: Arc<Mutex<State>>,
+}
+
+impl Activity {
+    pub(crate) fn new(clock: Arc<dyn Clock>) -> Self {
+        let moved = clock.monotonic();
+        Self {
+            clock,
+            state: Arc::new(Mutex::new(State {
+                doing: "waiting for a slot".to_owned(),
+                in_flight_bytes: 0,
+                moved,
+            })),
+        }
+    }
+
+    fn moved(&self) -> MutexGuard<'_, State> {
+        let now = self.clock.monotonic();
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        state.moved = now;
+        state
+    }
+
+    /// The task has begun something else.
+    pub(crate) fn doing(&self, what: impl Into<String>) {
+        self.moved().doing = what.into();
+    }
+
+    /// Bytes were read that no checkpoint covers yet.
+    pub(crate) fn read(&self, bytes: u64) {
+        let mut state = self.moved();
+        state.in_flight_bytes = state.in_flight_bytes.saturating_add(bytes);
+    }
+
+    /// A checkpoint was acknowledged; `ahead` bytes after it were read already.
+    pub(crate) fn committed(&self, ahead: u64) {
+        self.moved().in_flight_bytes = ahead;
+    }
+
+    pub(crate) fn to_wire(&self, lease: Lease) -> v1::TaskActivity {
+        let now = self.clock.monotonic();
+        let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let idle = now.saturating_sub(state.moved).as_millis();
+        v1::TaskActivity {
+            job: lease.task.job.0,
+            task: lease.task.index,
+            epoch: lease.epoch.0,
+            in_flight_bytes: state.in_flight_bytes,
+            idle_ms: u64::try_from(idle).unwrap_or(u64::MAX),
+            doing: state.doing.clone(),
+        }
+    }
+}

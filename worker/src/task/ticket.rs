@@ -1,0 +1,191 @@
+//! What every part of one task shares.
+
+use actix::Addr;
+use holdfast_collection::{CollectionStore, CollectionUri};
+use holdfast_proto::{Grant, Lease, LeaseReportBody};
+use holdfast_source::Source;
+use holdfast_types::{ErrorCode, Fault, KeyRange, MemberRecord, Sealed, SourceKind};
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+use std::time::Duration;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use super::activity::Activity;
+use super::halt::Halt;
+use super::reporter::Reporter;
+use super::stage::{Stage, StageHandle};
+use crate::agent::{Ack, Agent};
+use crate::bounds::{PART_LEAST, PART_MOST, STOP_DRAIN};
+use crate::shared::Shared;
+
+/// What every part of one task shares. Cheap to clone.
+#[derive(Clone)]
+pub(crate) struct Ticket {
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) grant: Arc<Grant>,
+    pub(crate) agent: Addr<Agent>,
+    /// Cancelled when the task is to end in order.
+    pub(crate) stop: CancellationToken,
+    /// Cancelled when the task has no lease any more.
+    pub(crate) abort: CancellationToken,
+    pub(crate) activity: Activity,
+    /// Number of the last report.
+    pub(crate) sequence: Arc<AtomicU64>,
+    /// Counts whatever still exists of the task.
+    pub(crate) alive: TaskTracker,
+}
+
+impl Ticket {
+    pub(crate) fn new(shared: Arc<Shared>, grant: Grant, agent: Addr<Agent>) -> Self {
+        let activity = Activity::new(Arc::clone(&shared.env.clock));
+        Self {
+            shared,
+            grant: Arc::new(grant),
+            agent,
+            stop: CancellationToken::new(),
+            abort: CancellationToken::new(),
+            activity,
+            sequence: Arc::default(),
+            alive: TaskTracker::new(),
+        }
+    }
+
+    pub(crate) fn lease(&self) -> Lease {
+        self.grant.lease
+    }
+
+    /// Starts a stage of this task.
+    pub(crate) fn stage<S: Stage>(&self, stage: S) -> StageHandle<S> {
+        StageHandle::start(stage, &self.alive)
+    }
+
+    pub(crate) fn reporter(&self) -> StageHandle<Reporter> {
+        self.stage(Reporter::new(self))
+    }
+
+    /// Waits for something that changes nothing outside; it is given up as soon as the task is told to stop.
+    pub(crate) async fn read<T>(
+        &self,
+        doing: &str,
+        deadline: Duration,
+        reading: impl Future<Output = Result<T, Fault>>,
+    ) -> Result<T, Halt> {
+        self.begin(doing)?;
+        tokio::select! {
+            biased;
+            () = self.stop.cancelled() => Err(Halt::Stopped),
+            outcome = tokio::time::timeout(deadline, reading) => in_time(doing, deadline, outcome),
+        }
+    }
+
+    /// Waits for something that writes. A write in flight is not given up at once when the task is told to stop, for a store may finish
+    /// what nobody waits for; but it is given up after [`STOP_DRAIN`].
+    pub(crate) async fn write<T>(
+        &self,
+        doing: &str,
+        deadline: Duration,
+        writing: impl Future<Output = Result<T, Fault>>,
+    ) -> Result<T, Halt> {
+        self.begin(doing)?;
+        let drained = async {
+            self.stop.cancelled().await;
+            tokio::time::sleep(STOP_DRAIN).await;
+        };
+        tokio::select! {
+            biased;
+            outcome = tokio::time::timeout(deadline, writing) => in_time(doing, deadline, outcome),
+            () = drained => Err(Halt::Stopped),
+        }
+    }
+
+    fn begin(&self, doing: &str) -> Result<(), Halt> {
+        if self.stop.is_cancelled() {
+            return Err(Halt::Stopped);
+        }
+        self.shared.gate.check()?;
+        self.activity.doing(doing);
+        Ok(())
+    }
+
+    /// Sends a report and waits until it counts. There is no deadline but the fence: without an answer nothing may go on.
+    pub(crate) async fn report(
+        &self,
+        reporter: &StageHandle<Reporter>,
+        body: LeaseReportBody,
+    ) -> Result<(), Halt> {
+        self.activity
+            .doing("waiting for a checkpoint to be committed");
+        match reporter.ask(body).await? {
+            Ack::Accepted => Ok(()),
+            Ack::Refused(_) => Err(Halt::Dropped),
+        }
+    }
+
+    /// The member that a piece of work is about.
+    pub(crate) fn member(&self, index: u32) -> Result<&MemberRecord, Fault> {
+        let members = self.grant.spec.members();
+        members.get(index as usize).copied().ok_or_else(|| {
+            Fault::new(
+                ErrorCode::Internal,
+                format!(
+                    "task {} is about member {index}, which its job has not",
+                    self.lease()
+                ),
+            )
+        })
+    }
+
+    /// A client of that member.
+    pub(crate) fn source(&self, kind: SourceKind, index: u32) -> Result<Arc<dyn Source>, Fault> {
+        let member = self.member(index)?;
+        self.shared
+            .sources
+            .member(kind, member)
+            .map_err(|fault| fault.context(format_args!("member {}", member.name)))
+    }
+
+    /// The job's collection. One that is only read must exist.
+    pub(crate) async fn collection(&self, written: bool) -> Result<CollectionStore, Fault> {
+        let uri: CollectionUri = self.grant.spec.collection().parse()?;
+        let (stores, env) = (&self.shared.stores, &self.shared.env);
+        if written {
+            CollectionStore::open(stores, &uri, env).await
+        } else {
+            CollectionStore::open_existing(stores, &uri, env).await
+        }
+    }
+
+    pub(crate) fn seal(&self, key: &[u8]) -> Sealed {
+        self.shared.config.cluster_key.seal_bound(key)
+    }
+
+    /// A range of keys, from its sealed bounds.
+    pub(crate) fn open_range(&self, start: &Sealed, end: &Sealed) -> Result<KeyRange, Fault> {
+        let key = &self.shared.config.cluster_key;
+        Ok(KeyRange {
+            start: key.open_bound(start)?.into(),
+            end: key.open_bound(end)?.into(),
+        })
+    }
+}
+
+/// A part size that this worker can hold.
+pub(crate) fn part_limit(asked: u64) -> u64 {
+    asked.clamp(PART_LEAST, PART_MOST)
+}
+
+fn in_time<T>(
+    doing: &str,
+    deadline: Duration,
+    outcome: Result<Result<T, Fault>, tokio::time::error::Elapsed>,
+) -> Result<T, Halt> {
+    match outcome {
+        Ok(Ok(value)) => Ok(value),
+        Ok(Err(fault)) => Err(Halt::from(fault.context(doing))),
+        Err(_) => Err(Halt::Failed(Fault::new(
+            ErrorCode::DeadlineExceeded,
+            format!("{doing} took longer than {} s", deadline.as_secs()),
+        ))),
+    }
+}
