@@ -1,0 +1,270 @@
+//! The finisher: writes the parts of a backup's file list, and then its manifest, which makes the layer exist.
+//!
+//! What is written is a pure function of the ledger ([`crate::manifest`]) and is put once: a leader that was thought dead and its
+//! successor write the same bytes, and whoever comes second finds its own. A manifest is only written while a quorum confirms
+//! that this node leads, so that a layer does not appear long after its job was cancelled and swept.
+
+use futures::future::LocalBoxFuture;
+use holdfast_collection::{CollectionStore, Depth, PartName, VerifyReport};
+use holdfast_format::{Layer, Manifest};
+use holdfast_ledger::{Action, Job, PartRef};
+use holdfast_types::{BackupSpec, ErrorCode, Fault, JobId, JobSpec, JobState, LayerPath};
+use std::sync::Arc;
+
+use super::effect_runner::{Perform, Setback};
+use crate::core::Core;
+use crate::manifest::{manifest_of, write_part};
+use crate::office::Office;
+
+/// Objects of a part whose presence is checked together, one after another; see [`CHECKS_AT_ONCE`].
+const CHECKED_TOGETHER: usize = 64;
+/// How many such groups are checked at once.
+const CHECKS_AT_ONCE: usize = 16;
+
+/// What is to be written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Finish {
+    /// A sealed part of a file list.
+    Part {
+        /// Whose.
+        job: JobId,
+        /// Which.
+        part: u32,
+    },
+    /// A manifest.
+    Layer {
+        /// Whose.
+        job: JobId,
+    },
+}
+
+/// See the module.
+pub(crate) struct Finisher {
+    core: Arc<Core>,
+    office: Arc<Office>,
+}
+
+impl Finisher {
+    pub(crate) fn new(core: Arc<Core>, office: Arc<Office>) -> Self {
+        Self { core, office }
+    }
+}
+
+impl Perform for Finisher {
+    type Key = Finish;
+
+    const AT_ONCE: usize = 8;
+
+    fn describe(key: &Finish) -> &'static str {
+        match key {
+            Finish::Part { .. } => "writing a part of the file list",
+            Finish::Layer { .. } => "writing the manifest",
+        }
+    }
+
+    fn job(key: &Finish) -> Option<JobId> {
+        match key {
+            Finish::Part { job, .. } | Finish::Layer { job } => Some(*job),
+        }
+    }
+
+    fn perform(&self, key: Finish) -> LocalBoxFuture<'static, Result<(), Setback>> {
+        let (core, office) = (Arc::clone(&self.core), Arc::clone(&self.office));
+        Box::pin(async move {
+            match key {
+                Finish::Part { job, part } => part_of(&core, job, part).await,
+                Finish::Layer { job } => layer_of(&core, &office, job).await,
+            }
+        })
+    }
+}
+
+/// A permanent error outside of any task: the job fails, and the effect is no longer owed.
+pub(crate) async fn fail_job(core: &Core, job: JobId, fault: Fault) -> Result<(), Setback> {
+    tracing::error!(%job, %fault, "job fails");
+    match core.replica.make(Action::FailJob { job, fault }).await {
+        Ok(()) => Ok(()),
+        Err(fault) if fault.is_retryable() => Err(fault.into()),
+        // Paused, cancelled or over in the meantime: the ledger says what is owed now.
+        Err(fault) => {
+            tracing::debug!(%job, %fault, "job cannot fail any more");
+            Err(Setback::Later)
+        }
+    }
+}
+
+/// The running backup and its specification; `None` if it is something else by now.
+fn running_backup<T>(
+    core: &Core,
+    job: JobId,
+    look: impl FnOnce(&Job, &BackupSpec) -> Option<T>,
+) -> Option<T> {
+    core.replica.read(|ledger| {
+        let job = ledger.job(job)?;
+        if job.state() != JobState::Running {
+            return None;
+        }
+        match job.spec().as_ref() {
+            JobSpec::Backup(spec) => look(job, spec),
+            JobSpec::Restore(_) | JobSpec::Verify(_) => None,
+        }
+    })
+}
+
+/// Opens a backup's collection; errors that do not pass by themselves fail the job.
+async fn open(core: &Core, collection: &str) -> Result<CollectionStore, Fault> {
+    let uri = collection.parse()?;
+    core.bounded(
+        format!("opening {uri}"),
+        CollectionStore::open(&core.stores, &uri, &core.env),
+    )
+    .await
+}
+
+async fn part_of(core: &Core, job: JobId, part: u32) -> Result<(), Setback> {
+    let found = running_backup(core, job, |job, spec| {
+        let (number, entries) = job.sealed_part()?;
+        (number == part).then(|| SealedPart {
+            collection: spec.collection.clone(),
+            path: spec.path.clone(),
+            name: PartName {
+                job: job.id(),
+                part,
+            },
+            entries,
+        })
+    });
+    let Some(sealed) = found else { return Ok(()) };
+    match store_part(core, sealed).await {
+        Ok(object) => settle(core, Action::PartWritten { job, part, object }).await,
+        Err(fault) if fault.is_retryable() => Err(fault.into()),
+        Err(fault) => fail_job(core, job, fault).await,
+    }
+}
+
+/// A part of a file list that is to be written.
+struct SealedPart {
+    collection: String,
+    path: LayerPath,
+    name: PartName,
+    entries: Arc<Vec<holdfast_ledger::ManifestEntry>>,
+}
+
+async fn store_part(core: &Core, sealed: SealedPart) -> Result<PartRef, Fault> {
+    let SealedPart {
+        collection,
+        path,
+        name,
+        entries,
+    } = sealed;
+    let store = open(core, &collection).await?;
+    let key = core.config.cluster_key.clone();
+    let prepared = core
+        .env
+        .blocking(move || write_part(&key, &entries))
+        .await?;
+    check_objects(core, &store, &path, &prepared.entries).await?;
+    let put = store.put_part(&path, name, prepared.chunks, &prepared.summary);
+    let object = core
+        .bounded(format!("writing part {} of {path}", name.part), put)
+        .await?;
+    Ok(PartRef {
+        name: object.name,
+        length: object.length,
+        digest: object.digest,
+        entries: object.entries,
+    })
+}
+
+/// Whether every object that a part lists is there with its length: a layer that names what does not exist must not come to be.
+async fn check_objects(
+    core: &Core,
+    store: &CollectionStore,
+    path: &LayerPath,
+    entries: &[holdfast_format::ManifestEntry],
+) -> Result<(), Fault> {
+    for wave in entries.chunks(CHECKED_TOGETHER * CHECKS_AT_ONCE) {
+        let groups = wave.chunks(CHECKED_TOGETHER);
+        let checks = groups.map(|group| check_group(core, store, path, group));
+        futures::future::try_join_all(checks).await?;
+    }
+    Ok(())
+}
+
+async fn check_group(
+    core: &Core,
+    store: &CollectionStore,
+    path: &LayerPath,
+    group: &[holdfast_format::ManifestEntry],
+) -> Result<(), Fault> {
+    let mut report = VerifyReport::default();
+    let check = store.verify_objects(path, group, Depth::Length, &mut report);
+    let _ = core
+        .bounded(format!("checking the objects of {path}"), check)
+        .await?;
+    match report.damaged.into_iter().next() {
+        None => Ok(()),
+        Some(damage) => Err(Fault::new(
+            ErrorCode::Corrupted,
+            format!(
+                "the backup cannot be completed: {}: {}",
+                damage.object, damage.fault.message
+            ),
+        )
+        .hint("something removed or changed an object of a running backup; take the backup again")),
+    }
+}
+
+async fn layer_of(core: &Core, office: &Arc<Office>, job: JobId) -> Result<(), Setback> {
+    let Some(_guard) = office.commit_guard(job) else {
+        return Err(Setback::Later);
+    };
+    let cluster = core.replica.read(|ledger| ledger.cluster());
+    let manifest = cluster.and_then(|cluster| {
+        running_backup(core, job, |job, spec| {
+            let ready = job.is_committing() && !job.is_committed();
+            ready.then(|| (spec.collection.clone(), manifest_of(cluster, job, spec)))
+        })
+    });
+    let Some((collection, manifest)) = manifest else {
+        return Ok(());
+    };
+    if !core.replica.leads_for_sure() {
+        return Err(Setback::Later);
+    }
+    match store_manifest(core, &collection, &manifest).await {
+        Ok(layer) => {
+            let action = Action::LayerCommitted {
+                job,
+                manifest: layer.digest,
+                length: layer.length,
+            };
+            settle(core, action).await
+        }
+        Err(fault) if fault.is_retryable() => Err(fault.into()),
+        Err(fault) => fail_job(core, job, fault).await,
+    }
+}
+
+async fn store_manifest(
+    core: &Core,
+    collection: &str,
+    manifest: &Manifest,
+) -> Result<Layer, Fault> {
+    let store = open(core, collection).await?;
+    let commit = store.commit_layer(manifest);
+    core.bounded(format!("writing the manifest of {}", manifest.path), commit)
+        .await
+}
+
+/// Tells the ledger. What it refuses has been overtaken by something else, and it says itself what is owed then.
+async fn settle(core: &Core, action: Action) -> Result<(), Setback> {
+    match core.replica.make(action).await {
+        Ok(()) => Ok(()),
+        Err(fault) if fault.is_retryable() => Err(fault.into()),
+        Err(fault) => {
+            tracing::debug!(%fault, "effect was overtaken");
+            Err(Setback::Later)
+        }
+    }
+}

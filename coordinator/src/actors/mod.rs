@@ -1,0 +1,20 @@
+//! The leader and what works for it while it is in office. Each is an actix actor under supervision; what it knows is
+//! volatile, so a panic costs no more than being asked again.
+//!
+//! | actor | does |
+//! |---|---|
+//! | leader | takes and leaves office, and hands out what the ledger owes |
+//! | dispatcher | leases ready tasks to workers |
+//! | committer | batches workers' reports into raft entries and acknowledges them |
+//! | lease keeper | ends the leases of workers that fell silent |
+//! | starter, finisher, hold releaser, sweeper | perform one kind of effect each ([`effect_runner`]) |
+
+pub(crate) mod committer;
+pub(crate) mod dispatcher;
+pub(crate) mod effect_runner;
+pub(crate) mod finisher;
+pub(crate) mod hold_releaser;
+pub(crate) mod leader;
+pub(crate) mod lease_keeper;
+pub(crate) mod starter;
+pub(crate) mod sweeper;

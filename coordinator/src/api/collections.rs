@@ -1,0 +1,195 @@
+//! Collections as clients see them: read from the collections themselves, at any node.
+
+use futures::{StreamExt, TryStreamExt};
+use holdfast_collection::{CollectionStore, Depth, VerifyReport};
+use holdfast_format::{Chain, Layer};
+use holdfast_proto::v1;
+use holdfast_types::{ErrorCode, Fault, Hlc, LayerPath, RelationId};
+use std::collections::BTreeMap;
+
+use crate::core::Core;
+
+/// Chains that are looked at together.
+const CHAINS_AT_ONCE: usize = 8;
+
+async fn open(core: &Core, uri: &str) -> Result<CollectionStore, Fault> {
+    let uri = uri.parse()?;
+    core.bounded(
+        format!("opening {uri}"),
+        CollectionStore::open_existing(&core.stores, &uri, &core.env),
+    )
+    .await
+}
+
+/// Chains of a collection, oldest first.
+pub(super) async fn list(core: &Core, uri: &str) -> Result<v1::ListBackupsResponse, Fault> {
+    let store = open(core, uri).await?;
+    let listing = async {
+        let latest = match store.latest().await {
+            Ok(latest) => Some(latest),
+            Err(fault) if fault.code == ErrorCode::NotFound => None,
+            Err(fault) => return Err(fault),
+        };
+        let fulls = store.list_chains().await?;
+        let chains = futures::stream::iter(fulls)
+            .map(|full| chain_of(&store, full, latest.as_deref()))
+            .buffered(CHAINS_AT_ONCE)
+            .try_collect()
+            .await?;
+        Ok(v1::ListBackupsResponse { chains })
+    };
+    core.bounded(format!("listing {}", store.uri()), listing)
+        .await
+}
+
+async fn chain_of(
+    store: &CollectionStore,
+    full: LayerPath,
+    latest: Option<&str>,
+) -> Result<v1::Chain, Fault> {
+    let layers = store.list_layers(&full.full).await?;
+    let last = layers.last().unwrap_or(&full);
+    let end = store.load_layer(last).await?.manifest.end;
+    Ok(v1::Chain {
+        end: show(end),
+        layers: u32::try_from(layers.len()).unwrap_or(u32::MAX),
+        latest: latest == Some(full.full.as_str()),
+        subdir: full.full,
+    })
+}
+
+/// One chain in detail.
+pub(super) async fn show_chain(
+    core: &Core,
+    request: v1::ShowBackupRequest,
+) -> Result<v1::ShowBackupResponse, Fault> {
+    let store = open(core, &request.collection).await?;
+    let subdir = match request.subdir.as_str() {
+        "" => "LATEST",
+        text => text,
+    };
+    let what = format!("reading the chain in {}", store.uri());
+    let reading = async {
+        let subdir = store.resolve_subdir(subdir).await?;
+        let chain = store.load_chain(&subdir).await?;
+        Ok((subdir, chain))
+    };
+    let (subdir, chain) = core.bounded(&what, reading).await?;
+    let mut problems: Vec<String> = chain
+        .broken()
+        .iter()
+        .map(|(_, fault)| fault.to_string())
+        .collect();
+    let mut layers = Vec::new();
+    for layer in chain.all_layers() {
+        let check = request.check_files.then_some(&mut problems);
+        layers.push(layer_view(core, &store, layer, check).await?);
+    }
+    Ok(v1::ShowBackupResponse {
+        subdir,
+        layers,
+        restorable: restorable(&chain),
+        problems,
+    })
+}
+
+/// A layer with what it holds of each table; with `problems`, every object's length is compared with the store.
+async fn layer_view(
+    core: &Core,
+    store: &CollectionStore,
+    layer: &Layer,
+    problems: Option<&mut Vec<String>>,
+) -> Result<v1::Layer, Fault> {
+    let manifest = &layer.manifest;
+    let mut sizes: BTreeMap<(u16, RelationId), (u64, u64)> = BTreeMap::new();
+    let mut report = VerifyReport::default();
+    let is_checked = problems.is_some();
+    let mut entries = store.entries(layer);
+    let what = format!("reading the file list of {}", manifest.path);
+    while let Some(batch) = core.bounded(&what, entries.try_next()).await? {
+        for entry in &batch {
+            let size = sizes.entry((entry.member, entry.relation)).or_default();
+            size.0 += entry.object.rows.0;
+            size.1 += entry.object.logical.0;
+        }
+        if is_checked {
+            let check = store.verify_objects(&manifest.path, &batch, Depth::Length, &mut report);
+            let _ = core.bounded(&what, check).await?;
+        }
+    }
+    if let Some(problems) = problems {
+        problems.extend(
+            report
+                .damaged
+                .iter()
+                .map(|damage| format!("{}: {}", damage.object, damage.fault.message)),
+        );
+    }
+    let tables = (0u16..)
+        .zip(&manifest.members)
+        .flat_map(|(index, member)| {
+            member
+                .relations
+                .iter()
+                .map(move |held| (index, member, held))
+        })
+        .map(|(index, member, held)| {
+            let (rows, size_bytes) = sizes
+                .get(&(index, held.relation.id))
+                .copied()
+                .unwrap_or_default();
+            v1::LayerTable {
+                member: member.name.to_string(),
+                database: held.relation.name.database.clone(),
+                table: held.relation.name.table.clone(),
+                rows,
+                size_bytes,
+            }
+        })
+        .collect();
+    Ok(v1::Layer {
+        path: manifest.path.to_string(),
+        backup_type: if manifest.is_full() {
+            "full"
+        } else {
+            "incremental"
+        }
+        .to_owned(),
+        start: manifest.start().map(show).unwrap_or_default(),
+        end: show(manifest.end),
+        revision_history: manifest.history,
+        rows: manifest.totals.rows.0,
+        size_bytes: manifest.totals.logical.0,
+        file_bytes: manifest.totals.stored.0,
+        objects: manifest.totals.objects,
+        tables,
+        job: manifest.job.0,
+        source: manifest.source.to_string(),
+        manifest_digest: layer.digest.to_string(),
+    })
+}
+
+/// The instants that the main line restores: its layers' ends, and whole windows where there is history.
+fn restorable(chain: &Chain) -> Vec<String> {
+    chain
+        .layers()
+        .map(|layer| {
+            let manifest = &layer.manifest;
+            match manifest.history_after() {
+                Some(after) if after < manifest.end => {
+                    format!("({}, {}]", show(after), show(manifest.end))
+                }
+                _ => show(manifest.end),
+            }
+        })
+        .collect()
+}
+
+/// A position in the spelling that AS OF reads back.
+fn show(at: Hlc) -> String {
+    if at.logical == 0 {
+        at.wall.to_string()
+    } else {
+        at.to_string()
+    }
+}

@@ -1,0 +1,16 @@
+//! What a coordinator answers: [`ControlApi`] in process, the same over gRPC, and the views that both show.
+//!
+//! [`ControlApi`]: holdfast_client::ControlApi
+
+mod cluster;
+mod collections;
+mod control_service;
+mod coordinator;
+mod job_view;
+mod passing;
+mod watch;
+
+pub(crate) use cluster::{ensure_identity, init_cluster};
+pub use control_service::{ControlLimits, ControlService, MAX_CONTROL_MESSAGE, PASSED_ON};
+pub use coordinator::Coordinator;
+pub(crate) use job_view::path_of;

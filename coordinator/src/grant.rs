@@ -1,0 +1,58 @@
+//! A lease as its worker is told of it.
+
+use holdfast_ledger::{Ledger, Setting, TaskKind, TaskView};
+use holdfast_proto::{sealed_to_wire, to_json, v1};
+use holdfast_types::JobSpec;
+
+use crate::spec_cache::SpecCache;
+
+/// The message that grants a leased task. `None` if the ledger no longer knows the job or its cluster.
+pub(crate) fn task_grant(
+    ledger: &Ledger,
+    specs: &SpecCache,
+    task: &TaskView,
+) -> Option<v1::TaskGrant> {
+    let job = ledger.job(task.id.job)?;
+    let cluster = ledger.cluster()?;
+    let member = task.member.unwrap_or_default();
+    let work = match &task.kind {
+        TaskKind::Plan => v1::task_grant::Work::Plan(v1::PlanWork {
+            member,
+            span_size: ledger.settings().get(Setting::SpanSize),
+        }),
+        TaskKind::Span {
+            relation,
+            start,
+            end,
+            frontier,
+            ..
+        } => v1::task_grant::Work::Span(v1::SpanWork {
+            member,
+            relation: relation.0,
+            start: sealed_to_wire(start),
+            end: sealed_to_wire(end),
+            frontier: sealed_to_wire(frontier),
+            relation_record: match job.spec().as_ref() {
+                // A verification numbers layers, which the specification lists.
+                JobSpec::Verify(_) => None,
+                JobSpec::Backup(_) | JobSpec::Restore(_) => job.relation_of_task(task.id),
+            }
+            .map(to_json)
+            .unwrap_or_default(),
+        }),
+        TaskKind::Finish => v1::task_grant::Work::Finish(v1::FinishWork {
+            member,
+            relations: to_json(job.relations(member).as_ref()),
+        }),
+        TaskKind::Revert => v1::task_grant::Work::Revert(v1::RevertWork { member }),
+    };
+    Some(v1::TaskGrant {
+        job: task.id.job.0,
+        task: task.id.index,
+        epoch: task.epoch.0,
+        spec: specs.of(job),
+        hold: job.hold().map_or(0, |hold| hold.0),
+        cluster_id: cluster.0.to_vec().into(),
+        work: Some(work),
+    })
+}

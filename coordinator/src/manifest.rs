@@ -1,0 +1,160 @@
+//! A layer's manifest and the parts of its file list, as pure functions of the ledger (and of the cluster key, which opens the
+//! bounds): two leaders that commit one layer write the same bytes.
+
+use bytes::Bytes;
+use holdfast_format::{
+    LayerRelation, LayerTotals, Manifest, ManifestEntry, ManifestMember, PartRef, PartSummary,
+    PartWriter,
+};
+use holdfast_ledger::Job;
+use holdfast_node::ClusterKey;
+use holdfast_types::{
+    BackupSpec, ClusterId, DatabaseName, ErrorCode, Fault, KeyRange, Position, Relation, Target,
+    Window,
+};
+use std::collections::BTreeSet;
+
+/// A part, ready to be stored.
+#[derive(Debug)]
+pub(crate) struct PreparedPart {
+    /// What it lists.
+    pub(crate) entries: Vec<ManifestEntry>,
+    /// Its bytes.
+    pub(crate) chunks: Vec<Bytes>,
+    /// What they amount to.
+    pub(crate) summary: PartSummary,
+}
+
+/// Makes a part of objects in their order.
+///
+/// # Errors
+/// `Corrupted` if a bound does not open with the cluster key.
+pub(crate) fn write_part(
+    key: &ClusterKey,
+    sealed: &[holdfast_ledger::ManifestEntry],
+) -> Result<PreparedPart, Fault> {
+    let mut writer = PartWriter::new();
+    let mut chunks = Vec::new();
+    let mut entries = Vec::with_capacity(sealed.len());
+    for entry in sealed {
+        let entry = ManifestEntry {
+            member: u16::try_from(entry.member).map_err(|_| {
+                Fault::new(
+                    ErrorCode::Internal,
+                    format!(
+                        "member {} is beyond what a file list can number",
+                        entry.member
+                    ),
+                )
+            })?,
+            relation: entry.relation,
+            range: KeyRange {
+                start: key.open_bound(&entry.from)?.into(),
+                end: key.open_bound(&entry.to)?.into(),
+            },
+            object: entry.object.clone(),
+        };
+        writer.push(&entry)?;
+        entries.push(entry);
+        let ready = writer.take();
+        if !ready.is_empty() {
+            chunks.push(ready);
+        }
+    }
+    let (rest, summary) = writer.finish();
+    chunks.push(rest);
+    Ok(PreparedPart {
+        entries,
+        chunks,
+        summary,
+    })
+}
+
+/// The manifest of a backup whose parts are all durable.
+pub(crate) fn manifest_of(cluster: ClusterId, job: &Job, spec: &BackupSpec) -> Manifest {
+    let start = spec
+        .parent
+        .as_ref()
+        .map(|parent| Position::from(parent.end));
+    let relations: Vec<_> = (0u32..)
+        .zip(&spec.members)
+        .map(|(index, _)| job.relations(index))
+        .collect();
+    let counters = job.counters();
+    Manifest {
+        cluster,
+        job: job.id(),
+        source: spec.source.clone(),
+        kind: spec.kind,
+        path: spec.path.clone(),
+        parent: spec.parent.clone(),
+        target: spec.target.clone(),
+        complete: complete(
+            &spec.target,
+            relations.iter().flat_map(|relations| relations.iter()),
+        ),
+        end: spec.end,
+        history: spec.history,
+        revision_start: None,
+        members: spec
+            .members
+            .iter()
+            .zip(&relations)
+            .map(|(member, relations)| ManifestMember {
+                name: member.member.name.clone(),
+                locality: member.member.locality.clone(),
+                window: Window {
+                    after: start,
+                    upto: spec.end.into(),
+                    history: spec.history,
+                },
+                relations: held(start, relations),
+            })
+            .collect(),
+        totals: LayerTotals {
+            rows: counters.object_rows,
+            logical: counters.logical,
+            stored: counters.stored,
+            objects: counters.objects,
+        },
+        parts: job
+            .parts()
+            .iter()
+            .map(|part| PartRef {
+                name: part.name.clone(),
+                length: part.length,
+                digest: part.digest,
+                entries: part.entries,
+            })
+            .collect(),
+    }
+}
+
+/// A member's relations, sorted by id. One that was created since the layer's start is held from its beginning.
+fn held(start: Option<Position>, relations: &[Relation]) -> Vec<LayerRelation> {
+    let mut held: Vec<LayerRelation> = relations
+        .iter()
+        .map(|relation| LayerRelation {
+            introduced: start.is_none_or(|start| relation.created_at > start),
+            relation: relation.clone(),
+        })
+        .collect();
+    held.sort_by_key(|held| held.relation.id);
+    held
+}
+
+/// Databases that the layer holds whole.
+fn complete<'a>(
+    target: &Target,
+    relations: impl Iterator<Item = &'a Relation>,
+) -> Vec<DatabaseName> {
+    let names: BTreeSet<DatabaseName> = match target {
+        Target::Source => relations
+            .filter(|relation| relation.dropped_at.is_none())
+            .map(|relation| relation.name.database.clone())
+            .collect(),
+        Target::Databases(names) => names.iter().cloned().collect(),
+        Target::Tables(_) => BTreeSet::new(),
+    };
+    names.into_iter().collect()
+}

@@ -1,0 +1,126 @@
+//! What belongs to one term of office of a leader, and ends with it.
+//!
+//! Everything here is volatile: a new leader computes it again from the ledger, and from the workers that come to it.
+
+use holdfast_types::{HoldId, JobId, MemberName};
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+use std::time::Duration;
+use tokio::sync::oneshot;
+use tokio_util::sync::CancellationToken;
+
+use crate::actors::committer::Committer;
+use crate::notes::Notes;
+use crate::sessions::Sessions;
+use crate::spec_cache::SpecCache;
+
+/// A worker's answer to a request to end a hold.
+pub(crate) type HoldAnswer = Result<(), holdfast_types::Fault>;
+
+/// One term of office.
+#[derive(Debug)]
+pub(crate) struct Office {
+    /// The raft term.
+    pub(crate) term: u64,
+    /// When it began, on the monotonic clock: workers that were not heard since are given a whole lease from here.
+    pub(crate) began: Duration,
+    /// The workers' streams.
+    pub(crate) sessions: Sessions,
+    /// Rates and troubles.
+    pub(crate) notes: Notes,
+    /// Encoded job specifications.
+    pub(crate) specs: SpecCache,
+    /// Cancelled when the office ends.
+    pub(crate) over: CancellationToken,
+    holds: Mutex<BTreeMap<(HoldId, MemberName), oneshot::Sender<HoldAnswer>>>,
+    committing: Mutex<BTreeSet<JobId>>,
+}
+
+impl Office {
+    pub(crate) fn new(term: u64, began: Duration) -> Self {
+        Self {
+            term,
+            began,
+            sessions: Sessions::default(),
+            notes: Notes::default(),
+            specs: SpecCache::default(),
+            over: CancellationToken::new(),
+            holds: Mutex::default(),
+            committing: Mutex::default(),
+        }
+    }
+
+    /// Waits for a worker's word on a hold. A second wait for the same replaces the first.
+    pub(crate) fn await_hold(
+        &self,
+        hold: HoldId,
+        member: MemberName,
+    ) -> oneshot::Receiver<HoldAnswer> {
+        let (sender, receiver) = oneshot::channel();
+        lock(&self.holds).insert((hold, member), sender);
+        receiver
+    }
+
+    /// A worker's word on a hold has come.
+    pub(crate) fn answer_hold(&self, hold: HoldId, member: MemberName, answer: HoldAnswer) {
+        if let Some(waiting) = lock(&self.holds).remove(&(hold, member)) {
+            // Nobody waits any more: the effect is tried again, and ending a hold twice changes nothing.
+            let _ = waiting.send(answer);
+        }
+    }
+
+    /// Marks a layer as being committed by this leader, for as long as the guard lives; `None` if it is already.
+    pub(crate) fn commit_guard(self: &Arc<Self>, job: JobId) -> Option<CommitGuard> {
+        lock(&self.committing).insert(job).then(|| CommitGuard {
+            office: Arc::clone(self),
+            job,
+        })
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// While it lives, the layer of a job is being committed or swept, but not both.
+#[derive(Debug)]
+pub(crate) struct CommitGuard {
+    office: Arc<Office>,
+    job: JobId,
+}
+
+impl Drop for CommitGuard {
+    fn drop(&mut self) {
+        lock(&self.office.committing).remove(&self.job);
+    }
+}
+
+/// The office with the way into its committer, as sessions and views need it.
+#[derive(Debug, Clone)]
+pub(crate) struct InOffice {
+    pub(crate) office: Arc<Office>,
+    pub(crate) committer: Committer,
+}
+
+/// Where one finds the leader's office while this node leads.
+#[derive(Debug, Default)]
+pub(crate) struct Desk(RwLock<Option<InOffice>>);
+
+impl Desk {
+    /// The present office, if this node leads and has taken it.
+    pub(crate) fn present(&self) -> Option<InOffice> {
+        self.0
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
+            .filter(|present| !present.office.over.is_cancelled())
+    }
+
+    pub(crate) fn occupy(&self, present: InOffice) {
+        *self.0.write().unwrap_or_else(PoisonError::into_inner) = Some(present);
+    }
+
+    pub(crate) fn vacate(&self) {
+        *self.0.write().unwrap_or_else(PoisonError::into_inner) = None;
+    }
+}
