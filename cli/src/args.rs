@@ -1,0 +1,220 @@
+//! The command line.
+
+mod jobs;
+mod node;
+
+pub(crate) use jobs::{
+    AppendTo, BackupArgs, BackupsCommand, JobCommand, MemberAddress, RestoreArgs, TargetArgs,
+    VerifyArgs,
+};
+pub(crate) use node::{
+    BenchCommand, DemoArgs, InitArgs, MemberCommand, MvccCommand, MvccMember, Role, SettingCommand,
+    SourceCommand, StartArgs,
+};
+
+use clap::{Args, Parser, Subcommand};
+
+/// Where coordinators listen unless told otherwise.
+pub(crate) const DEFAULT_COORDINATOR: &str = "127.0.0.1:7420";
+/// Where mvcc members listen unless told otherwise.
+pub(crate) const DEFAULT_MEMBER: &str = "127.0.0.1:7430";
+
+const AFTER_HELP: &str = "\
+Exit codes: 0 done; 1 the job or command failed; 2 bad usage; 3 not found; 4 not in the present state, or against the rules; \
+5 unreachable, or the outcome is unknown; 6 corrupted data; 7 storage full; 130 interrupted while waiting (the job goes on).";
+
+/// Distributed backup coordinator: backs up, survives, resumes and restores.
+#[derive(Debug, Parser)]
+#[command(name = "holdfast", version, propagate_version = true, after_help = AFTER_HELP)]
+pub(crate) struct Cli {
+    #[command(flatten)]
+    pub(crate) globals: Globals,
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Globals {
+    /// Coordinators to talk to; the next is tried when one does not answer
+    #[arg(
+        long,
+        global = true,
+        env = "HOLDFAST_COORDINATOR",
+        value_name = "HOST:PORT",
+        value_delimiter = ',',
+        default_value = DEFAULT_COORDINATOR
+    )]
+    pub(crate) coordinator: Vec<String>,
+
+    /// Print JSON instead of text: one document, or one a line for watches
+    #[arg(long, global = true)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Run a coordinator, a worker, or both
+    Start(StartArgs),
+    /// Give a fresh set of coordinators its identity, or make a cluster key file
+    Init(InitArgs),
+    /// Show coordinators, workers, holds and what is going on
+    Status,
+    /// Register the databases to protect
+    #[command(subcommand)]
+    Source(SourceCommand),
+    /// Back up a source into a collection
+    Backup(BackupArgs),
+    /// Restore from a collection into a source
+    Restore(RestoreArgs),
+    /// Read every object of a backup and compare it with its digest
+    Verify(VerifyArgs),
+    /// Look at what a collection holds
+    #[command(subcommand)]
+    Backups(BackupsCommand),
+    /// Look at jobs and control them
+    #[command(subcommand)]
+    Job(JobCommand),
+    /// Add, remove and list coordinators
+    #[command(subcommand)]
+    Member(MemberCommand),
+    /// Cluster settings
+    #[command(subcommand)]
+    Setting(SettingCommand),
+    /// Serve and use members of the embedded store
+    #[command(subcommand)]
+    Mvcc(MvccCommand),
+    /// Watch a cluster back up, lose processes, resume and restore, on this machine
+    Demo(DemoArgs),
+    /// Run the simulator, holdfast-sim, that stands beside this binary
+    Sim {
+        /// Passed to holdfast-sim as they are
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<std::ffi::OsString>,
+    },
+    /// Measure this machine
+    #[command(subcommand)]
+    Bench(BenchCommand),
+    /// Print the version
+    Version,
+    /// Print a completion script for a shell
+    Completions {
+        /// The shell
+        shell: clap_complete::Shell,
+    },
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+    use clap::error::ErrorKind;
+
+    fn parse(line: &str) -> Result<Cli, clap::Error> {
+        Cli::try_parse_from(line.split_whitespace())
+    }
+
+    fn accepted(line: &str) -> Command {
+        parse(line)
+            .unwrap_or_else(|error| panic!("{line}: {error}"))
+            .command
+    }
+
+    #[test]
+    fn the_command_line_is_well_formed() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn every_command_is_understood() {
+        for line in [
+            "holdfast start --single --data-dir d --mvcc bank=d/bank",
+            "holdfast start --role coordinator --node-id 1 --data-dir d --key-file k --locality region=eu,zone=b",
+            "holdfast start --role worker --worker-id w1 --join a:1,b:2 --key-file k --slots 2",
+            "holdfast init --members 1=a:1,2=b:1",
+            "holdfast init --key-file k",
+            "holdfast status --json",
+            "holdfast --coordinator a:1,b:2 source add bank --member m1=a:1@region=eu,zone=b --member m2=b:1",
+            "holdfast source list",
+            "holdfast source drop bank",
+            "holdfast backup bank --into file:///b --append --as-of -10s --revision-history --detach",
+            "holdfast backup bank --into file:///b --append=2026/11/23-190800.00 --table app.t --request-key k",
+            "holdfast restore --from file:///b --subdir LATEST --database a --new-db-name b --as-of -1m",
+            "holdfast restore --local --from file:///b --member m1=a:1@region=eu --member m2=b:2",
+            "holdfast verify --local --from file:///b",
+            "holdfast backups list file:///b --local",
+            "holdfast backups show file:///b 2026/11/23-190800.00 --check-files",
+            "holdfast job list --all --state running",
+            "holdfast job show 1",
+            "holdfast job watch 1",
+            "holdfast job pause 1 --reason night --wait",
+            "holdfast job resume 1",
+            "holdfast job cancel 1",
+            "holdfast member list",
+            "holdfast member add 4=d:1 --replace 2",
+            "holdfast member remove 2",
+            "holdfast setting set lease_ttl_ms 5000",
+            "holdfast setting list",
+            "holdfast mvcc serve --data-dir d --listen 127.0.0.1:0",
+            "holdfast mvcc put app.t k v --member a:1",
+            "holdfast mvcc scan app.t --as-of -5s",
+            "holdfast demo --processes",
+            "holdfast sim run --seed 42",
+            "holdfast bench copy",
+            "holdfast version --json",
+            "holdfast completions bash",
+        ] {
+            accepted(line);
+        }
+    }
+
+    #[test]
+    fn contradictions_are_refused() {
+        for line in [
+            "holdfast backup bank --into file:///b --full --append",
+            "holdfast backup bank --into file:///b --database a --table a.t",
+            "holdfast backup bank",
+            "holdfast restore --local --from file:///b",
+            "holdfast restore --from file:///b --member m=a:1",
+            "holdfast restore --from file:///b --new-db-name x",
+            "holdfast restore --from file:///b --database a --into-db x",
+            "holdfast start --single --role worker --data-dir d",
+            "holdfast source add bank",
+            "holdfast source add bank --member nonsense",
+            "holdfast member add d:1",
+            "holdfast setting set lease_ttl_ms soon",
+            "holdfast job pause",
+        ] {
+            let error = parse(line).expect_err(line);
+            assert_ne!(error.kind(), ErrorKind::DisplayHelp, "{line}");
+            assert_eq!(error.exit_code(), 2, "{line}");
+        }
+    }
+
+    #[test]
+    fn append_says_which_full() {
+        let append = |line: &str| match accepted(line) {
+            Command::Backup(backup) => backup.append,
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(append("holdfast backup b --into u"), None);
+        assert_eq!(
+            append("holdfast backup b --into u --append"),
+            Some(AppendTo::Latest)
+        );
+        assert_eq!(
+            append("holdfast backup b --into u --append=2026/01/02-030405.06"),
+            Some(AppendTo::Subdir("2026/01/02-030405.06".into()))
+        );
+    }
+
+    #[test]
+    fn members_carry_their_locality() {
+        let Command::Source(SourceCommand::Add { member, .. }) =
+            accepted("holdfast source add bank --member m1=a:1@region=eu,zone=b --member m2=b:1")
+        else {
+            panic!("not a source");
+        };
+        let shown: Vec<_> = member.iter().map(ToString::to_string).collect();
+        assert_eq!(shown, ["m1=a:1@region=eu,zone=b", "m2=b:1"]);
+    }
+}

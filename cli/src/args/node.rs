@@ -1,0 +1,302 @@
+//! Arguments of commands about processes, clusters and sources.
+
+use clap::{Args, Subcommand, ValueEnum};
+use holdfast_types::{AsOf, Locality, SourceName, TableName, WorkerId};
+use std::str::FromStr;
+
+use super::{DEFAULT_COORDINATOR, DEFAULT_MEMBER, MemberAddress};
+
+/// What a process does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Role {
+    Coordinator,
+    Worker,
+    Both,
+}
+
+/// A coordinator on the command line: `ID=HOST:PORT`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct NodeAddress {
+    pub(crate) node: u64,
+    pub(crate) address: String,
+}
+
+impl FromStr for NodeAddress {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let (node, address) = text.split_once('=').ok_or("write ID=HOST:PORT")?;
+        let node = node
+            .parse()
+            .ok()
+            .filter(|node| *node > 0)
+            .ok_or_else(|| format!("\"{node}\" is not a node id: a number from 1"))?;
+        if !address.contains(':') {
+            return Err(format!("\"{address}\" is not HOST:PORT"));
+        }
+        Ok(Self {
+            node,
+            address: address.to_owned(),
+        })
+    }
+}
+
+/// An mvcc member to serve: `NAME=DIR[@HOST:PORT]`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct MvccMember {
+    pub(crate) name: SourceName,
+    pub(crate) directory: String,
+    pub(crate) listen: String,
+}
+
+impl FromStr for MvccMember {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let (name, rest) = text.split_once('=').ok_or("write NAME=DIR[@HOST:PORT]")?;
+        let (directory, listen) = rest.rsplit_once('@').unwrap_or((rest, DEFAULT_MEMBER));
+        if directory.is_empty() {
+            return Err("the directory is missing: write NAME=DIR[@HOST:PORT]".to_owned());
+        }
+        Ok(Self {
+            name: SourceName::new(name).map_err(|fault| fault.to_string())?,
+            directory: directory.to_owned(),
+            listen: listen.to_owned(),
+        })
+    }
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct StartArgs {
+    /// What this process does
+    #[arg(long, value_enum, default_value = "both")]
+    pub(crate) role: Role,
+    /// A whole cluster in this one process: coordinator, worker, and a key file if there is none
+    #[arg(long, conflicts_with_all = ["role", "join", "node_id"])]
+    pub(crate) single: bool,
+    /// This coordinator's number, never used twice in a cluster
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..))]
+    pub(crate) node_id: u64,
+    /// Where the coordinator listens; port 0 takes a free one
+    #[arg(long, value_name = "HOST:PORT", default_value = DEFAULT_COORDINATOR)]
+    pub(crate) listen: String,
+    /// How others reach the coordinator, if not by what it listens on
+    #[arg(long, value_name = "HOST:PORT")]
+    pub(crate) advertise: Option<String>,
+    /// The coordinators, for a process that is a worker only
+    #[arg(long, value_name = "HOST:PORT", value_delimiter = ',')]
+    pub(crate) join: Vec<String>,
+    /// Where the coordinator keeps its log; needed by coordinators
+    #[arg(long, value_name = "DIR", required_if_eq_any = [("role", "coordinator"), ("role", "both")])]
+    pub(crate) data_dir: Option<String>,
+    /// The cluster key that all processes share; with --single, made in the data directory if left out
+    #[arg(long, value_name = "FILE", env = "HOLDFAST_KEY_FILE")]
+    pub(crate) key_file: Option<String>,
+    /// Where this process is: region=eu,zone=b
+    #[arg(long, value_name = "LOCALITY", default_value = "")]
+    pub(crate) locality: Locality,
+    /// How many tasks the worker does at once
+    #[arg(long, default_value_t = 4, value_parser = clap::value_parser!(u32).range(1..=1024))]
+    pub(crate) slots: u32,
+    /// The worker's name, unique in the cluster; with a coordinator in the process, w and its number if left out
+    #[arg(long, value_name = "NAME", required_if_eq("role", "worker"))]
+    pub(crate) worker_id: Option<WorkerId>,
+    /// Also serve a member of the embedded store; with --single it is registered as a source of that name
+    #[arg(long, value_name = "NAME=DIR[@HOST:PORT]")]
+    pub(crate) mvcc: Vec<MvccMember>,
+    /// Log as JSON lines
+    #[arg(long)]
+    pub(crate) log_json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct InitArgs {
+    /// All coordinators of the new cluster; the one that is asked, alone, if left out
+    #[arg(long, value_name = "ID=HOST:PORT", value_delimiter = ',')]
+    pub(crate) members: Vec<NodeAddress>,
+    /// Make a new cluster key file at this path, and nothing else
+    #[arg(long, value_name = "FILE", conflicts_with = "members")]
+    pub(crate) key_file: Option<String>,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum SourceCommand {
+    /// Register a source
+    Add {
+        /// Its name
+        name: String,
+        /// Its kind
+        #[arg(long, default_value = "mvcc")]
+        kind: String,
+        /// One of its members; may be repeated
+        #[arg(long, required = true, value_name = "NAME=HOST:PORT[@LOCALITY]")]
+        member: Vec<MemberAddress>,
+    },
+    /// Replace the members of a source
+    Update {
+        /// Its name
+        name: String,
+        /// Its kind
+        #[arg(long, default_value = "mvcc")]
+        kind: String,
+        /// One of its members, as they shall be; may be repeated
+        #[arg(long, required = true, value_name = "NAME=HOST:PORT[@LOCALITY]")]
+        member: Vec<MemberAddress>,
+    },
+    /// All sources
+    List,
+    /// Forget a source; its backups stay
+    Drop {
+        /// Its name
+        name: String,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum MemberCommand {
+    /// The coordinators
+    List,
+    /// Add a coordinator that was started and waits
+    Add {
+        /// Its number and address
+        #[arg(value_name = "ID=HOST:PORT")]
+        node: NodeAddress,
+        /// Remove this coordinator in the same step
+        #[arg(long, value_name = "ID")]
+        replace: Option<u64>,
+    },
+    /// Remove a coordinator
+    Remove {
+        /// Its number
+        #[arg(value_name = "ID")]
+        node: u64,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum SettingCommand {
+    /// All settings and their values
+    List,
+    /// Change a setting
+    Set {
+        /// Its name, as listed
+        name: String,
+        /// Its new value
+        value: u64,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum MvccCommand {
+    /// Serve a member until SIGTERM or Ctrl-C
+    Serve {
+        /// Where its data is; made if it is not there
+        #[arg(long, value_name = "DIR")]
+        data_dir: String,
+        /// Where it listens; port 0 takes a free one
+        #[arg(long, value_name = "HOST:PORT", default_value = DEFAULT_MEMBER)]
+        listen: String,
+        /// How long history is kept, in seconds
+        #[arg(long, value_name = "SECONDS")]
+        ttl_s: Option<u64>,
+    },
+    /// What a member holds
+    Status {
+        #[command(flatten)]
+        member: MemberArg,
+    },
+    /// Make a database
+    CreateDatabase {
+        /// Its name
+        name: String,
+        #[command(flatten)]
+        member: MemberArg,
+    },
+    /// Make a table, and its database if it is not there
+    CreateTable {
+        /// The table
+        #[arg(value_name = "DATABASE.TABLE")]
+        table: TableName,
+        #[command(flatten)]
+        member: MemberArg,
+    },
+    /// Write a row
+    Put {
+        /// The table
+        #[arg(value_name = "DATABASE.TABLE")]
+        table: TableName,
+        /// Its key
+        key: String,
+        /// Its value
+        value: String,
+        #[command(flatten)]
+        member: MemberArg,
+    },
+    /// Delete a row
+    Delete {
+        /// The table
+        #[arg(value_name = "DATABASE.TABLE")]
+        table: TableName,
+        /// Its key
+        key: String,
+        #[command(flatten)]
+        member: MemberArg,
+    },
+    /// Read a row
+    Get {
+        /// The table
+        #[arg(value_name = "DATABASE.TABLE")]
+        table: TableName,
+        /// Its key
+        key: String,
+        /// As it was then: a time, an exact position, or -10s
+        #[arg(long, value_name = "TIME", allow_hyphen_values = true)]
+        as_of: Option<AsOf>,
+        #[command(flatten)]
+        member: MemberArg,
+    },
+    /// Read all rows of a table
+    Scan {
+        /// The table
+        #[arg(value_name = "DATABASE.TABLE")]
+        table: TableName,
+        /// As it was then: a time, an exact position, or -10s
+        #[arg(long, value_name = "TIME", allow_hyphen_values = true)]
+        as_of: Option<AsOf>,
+        /// At most this many
+        #[arg(long, default_value_t = 1000)]
+        limit: usize,
+        #[command(flatten)]
+        member: MemberArg,
+    },
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct MemberArg {
+    /// The member
+    #[arg(long, value_name = "HOST:PORT", default_value = DEFAULT_MEMBER)]
+    pub(crate) member: String,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct DemoArgs {
+    /// Real child processes, killed by kill -9, instead of threads of this one
+    #[arg(long)]
+    pub(crate) processes: bool,
+    /// How many accounts each of the three members has
+    #[arg(long, default_value_t = 60_000, value_parser = clap::value_parser!(u32).range(1000..))]
+    pub(crate) accounts: u32,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum BenchCommand {
+    /// Backup and restore of an embedded store, against copying the same bytes
+    Copy {
+        /// Size of the data, in MiB
+        #[arg(long, default_value_t = 512, value_parser = clap::value_parser!(u64).range(1..))]
+        size_mib: u64,
+        /// Where the data and the collection go; a temporary directory if left out
+        #[arg(long, value_name = "DIR")]
+        directory: Option<String>,
+    },
+}

@@ -1,0 +1,56 @@
+//! `holdfast backups`.
+
+use holdfast_client::{ControlApi, v1};
+use holdfast_types::Fault;
+
+use crate::args::BackupsCommand;
+use crate::context::Context;
+use crate::exit::Exit;
+use crate::local::LocalCluster;
+use crate::views::{ChainsView, ShownChainView};
+
+pub(super) async fn run(context: &Context, command: BackupsCommand) -> Result<Exit, Fault> {
+    let local = match &command {
+        BackupsCommand::List { local, .. } | BackupsCommand::Show { local, .. } => *local,
+    };
+    if !local {
+        return ask(context, &context.client()?, command).await;
+    }
+    let cluster = LocalCluster::start(&context.env).await?;
+    let result = ask(context, cluster.api(), command).await;
+    cluster.stop().await;
+    result
+}
+
+async fn ask(
+    context: &Context,
+    api: &dyn ControlApi,
+    command: BackupsCommand,
+) -> Result<Exit, Fault> {
+    match command {
+        BackupsCommand::List { collection, .. } => {
+            let view = ChainsView::from(api.list_backups(&collection).await?);
+            context.output.result(&view, || view.text());
+            Ok(Exit::Ok)
+        }
+        BackupsCommand::Show {
+            collection,
+            subdir,
+            check_files,
+            ..
+        } => {
+            let request = v1::ShowBackupRequest {
+                collection,
+                subdir,
+                check_files,
+            };
+            let view = ShownChainView::from(api.show_backup(request).await?);
+            context.output.result(&view, || view.text());
+            Ok(if view.has_problems() {
+                Exit::Corrupted
+            } else {
+                Exit::Ok
+            })
+        }
+    }
+}

@@ -1,0 +1,49 @@
+//! `holdfast verify`.
+
+use holdfast_client::{ControlApi, v1};
+use holdfast_types::Fault;
+
+use super::backup::announce;
+use super::shown;
+use crate::args::VerifyArgs;
+use crate::context::Context;
+use crate::exit::Exit;
+use crate::follow::follow_to_end;
+use crate::local::LocalCluster;
+
+pub(super) async fn run(context: &Context, arguments: VerifyArgs) -> Result<Exit, Fault> {
+    if arguments.local {
+        let cluster = LocalCluster::start(&context.env).await?;
+        let result = verify_in(context, &cluster, arguments).await;
+        cluster.stop().await;
+        return result;
+    }
+    let api = context.client()?;
+    let detach = arguments.detach;
+    let submitted = api.submit_verify(request(arguments)).await?;
+    let job = submitted.job;
+    announce(context, submitted, detach);
+    if detach {
+        return Ok(Exit::Ok);
+    }
+    follow_to_end(context, &api, job).await
+}
+
+async fn verify_in(
+    context: &Context,
+    cluster: &LocalCluster,
+    arguments: VerifyArgs,
+) -> Result<Exit, Fault> {
+    let submitted = cluster.api().submit_verify(request(arguments)).await?;
+    follow_to_end(context, cluster.api(), submitted.job).await
+}
+
+fn request(arguments: VerifyArgs) -> v1::SubmitVerifyRequest {
+    v1::SubmitVerifyRequest {
+        request_key: arguments.request_key.unwrap_or_default(),
+        from: arguments.from,
+        subdir: arguments.subdir,
+        layer_end: arguments.layer_end.unwrap_or_default(),
+        execution_locality: shown(arguments.execution_locality),
+    }
+}

@@ -1,0 +1,185 @@
+//! Starting the roles of a process. Front-end commands see only `ControlApi`; this is where the binary is wired together.
+
+mod signals;
+
+pub(crate) use signals::interrupted;
+
+use holdfast_client::ControlApi;
+use holdfast_collection::SystemStores;
+use holdfast_coordinator::{
+    Bootstrap, Coordinator, CoordinatorConfig, CoordinatorHandle, RaftConfig,
+};
+use holdfast_env::Env;
+use holdfast_mvcc::{MvccFactory, MvccStore, ServeHandle, StoreOptions, serve};
+use holdfast_node::ClusterKey;
+use holdfast_types::{ErrorCode, Fault, Locality, Millis, NodeId, WorkerId};
+use holdfast_worker::{Worker, WorkerConfig, WorkerHandle};
+use serde::{Deserialize, Serialize};
+use std::sync::Arc;
+
+/// What a process prints when it has started: the first line of its stdout with `--json`.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct StartedView {
+    /// Where it listens, if it does.
+    pub(crate) address: Option<String>,
+}
+
+/// A coordinator to start.
+#[derive(Debug)]
+pub(crate) struct CoordinatorRole {
+    pub(crate) node: u64,
+    pub(crate) listen: String,
+    /// What it listens on, if `None`.
+    pub(crate) advertise: Option<String>,
+    pub(crate) data_dir: String,
+    pub(crate) key_file: String,
+    /// A cluster of one, which initialises itself.
+    pub(crate) alone: bool,
+}
+
+/// A worker to start.
+#[derive(Debug)]
+pub(crate) struct WorkerRole {
+    pub(crate) id: WorkerId,
+    pub(crate) locality: Locality,
+    pub(crate) slots: u32,
+    pub(crate) coordinators: Vec<String>,
+    pub(crate) key_file: String,
+}
+
+/// A member of the embedded store to serve.
+#[derive(Debug)]
+pub(crate) struct MemberRole {
+    pub(crate) directory: String,
+    pub(crate) listen: String,
+    /// How long history is kept; the store's own setting if `None`.
+    pub(crate) time_to_live: Option<Millis>,
+}
+
+/// A coordinator that runs.
+#[derive(Debug)]
+pub(crate) struct RunningCoordinator {
+    /// Where it listens.
+    pub(crate) address: String,
+    /// What can be asked of it, without a wire in between.
+    pub(crate) api: Arc<dyn ControlApi>,
+    handle: CoordinatorHandle,
+}
+
+impl RunningCoordinator {
+    /// Waits until it can serve no more, and tells why.
+    pub(crate) async fn ended(&self) -> Fault {
+        self.handle.ended().await
+    }
+
+    /// Ends it in order.
+    pub(crate) async fn shutdown(self) {
+        self.handle.shutdown().await;
+    }
+}
+
+/// A worker that runs.
+#[derive(Debug)]
+pub(crate) struct RunningWorker(WorkerHandle);
+
+impl RunningWorker {
+    /// Waits until it has ended; the error is why it may not go on.
+    pub(crate) async fn ended(&self) -> Result<(), Fault> {
+        self.0.ended().await
+    }
+
+    /// Ends it in order: its leases are given back.
+    pub(crate) async fn shutdown(self) {
+        self.0.shutdown().await;
+    }
+}
+
+/// Reads the cluster key.
+async fn read_key(env: &Env, path: &str) -> Result<ClusterKey, Fault> {
+    let (disk, path) = (Arc::clone(&env.disk), path.to_owned());
+    env.blocking(move || ClusterKey::read(disk.as_ref(), &path))
+        .await
+}
+
+/// Makes the cluster key file unless it is there.
+pub(crate) async fn make_key(env: &Env, path: &str) -> Result<(), Fault> {
+    let (disk, entropy) = (Arc::clone(&env.disk), Arc::clone(&env.entropy));
+    let path = path.to_owned();
+    env.blocking(move || {
+        ClusterKey::read_or_create(disk.as_ref(), entropy.as_ref(), &path).map(drop)
+    })
+    .await
+}
+
+/// Makes a directory of the process's own.
+pub(crate) async fn make_directory(env: &Env, path: &str) -> Result<(), Fault> {
+    let (disk, directory) = (Arc::clone(&env.disk), path.to_owned());
+    env.blocking(move || disk.create_dir_all(&directory))
+        .await
+        .map_err(|error| {
+            Fault::new(
+                ErrorCode::Unavailable,
+                format!("cannot make directory {path}: {error}"),
+            )
+        })
+}
+
+/// Starts a coordinator.
+pub(crate) async fn start_coordinator(
+    env: &Env,
+    role: CoordinatorRole,
+) -> Result<RunningCoordinator, Fault> {
+    let key = read_key(env, &role.key_file).await?;
+    let raft = RaftConfig::new(
+        NodeId(role.node),
+        role.data_dir,
+        role.advertise.unwrap_or_default(),
+    );
+    let mut config = CoordinatorConfig::new(raft, role.listen, key);
+    if role.alone {
+        config.bootstrap = Bootstrap::Init(Vec::new());
+    }
+    let stores = Arc::new(SystemStores::new(Arc::clone(&env.disk)));
+    let handle = Coordinator::start(config, env.clone(), stores).await?;
+    Ok(RunningCoordinator {
+        address: handle.address().to_owned(),
+        api: Arc::new(handle.api()),
+        handle,
+    })
+}
+
+/// Starts a worker.
+pub(crate) async fn start_worker(env: &Env, role: WorkerRole) -> Result<RunningWorker, Fault> {
+    let key = read_key(env, &role.key_file).await?;
+    let mut config = WorkerConfig::new(role.id, role.coordinators, key);
+    config.locality = role.locality;
+    config.slots = role.slots;
+    let sources = Arc::new(MvccFactory::new(Arc::clone(&env.net)));
+    let stores = Arc::new(SystemStores::new(Arc::clone(&env.disk)));
+    Worker::start(config, env.clone(), sources, stores).map(RunningWorker)
+}
+
+/// A member that is served.
+#[derive(Debug)]
+pub(crate) struct RunningMember(ServeHandle);
+
+impl RunningMember {
+    /// Where it listens.
+    pub(crate) fn address(&self) -> String {
+        self.0.address().to_owned()
+    }
+
+    /// Ends it in order.
+    pub(crate) async fn shutdown(self) {
+        self.0.shutdown().await;
+    }
+}
+
+/// Serves a member of the embedded store.
+pub(crate) async fn start_member(env: &Env, role: MemberRole) -> Result<RunningMember, Fault> {
+    let store = MvccStore::open(env.clone(), &role.directory, StoreOptions::default()).await?;
+    if let Some(ttl) = role.time_to_live {
+        store.set_time_to_live(ttl).await?;
+    }
+    serve(env, &role.listen, store).await.map(RunningMember)
+}

@@ -1,0 +1,436 @@
+//! Jobs.
+
+use holdfast_client::v1;
+use holdfast_types::ByteCount;
+use serde::Serialize;
+
+use super::{seconds, sheet, some};
+use crate::output::Table;
+
+/// A job.
+#[derive(Debug, Clone, Serialize)]
+pub(crate) struct JobView {
+    pub(crate) id: String,
+    kind: String,
+    description: String,
+    pub(crate) state: String,
+    running_status: Option<String>,
+    created: Option<String>,
+    started: Option<String>,
+    finished: Option<String>,
+    fraction_completed: f64,
+    error: Option<FaultView>,
+    execution_errors: Vec<String>,
+    pause_reason: Option<String>,
+    bytes_read: u64,
+    bytes_written: u64,
+    bytes_redone: u64,
+    rows: u64,
+    total_weight: u64,
+    done_weight: u64,
+    rate: f64,
+    eta_seconds: Option<f64>,
+    members: Vec<JobMemberView>,
+    waiting: Vec<String>,
+    hold: Option<String>,
+    hold_age_seconds: Option<f64>,
+    path: Option<String>,
+    collection: Option<String>,
+    source: Option<String>,
+    as_of: Option<String>,
+    tasks_total: u64,
+    tasks_done: u64,
+    tasks_leased: u64,
+    applied_index: u64,
+}
+
+/// An error.
+#[derive(Debug, Clone, Serialize)]
+struct FaultView {
+    code: String,
+    message: String,
+    hint: Option<String>,
+}
+
+#[derive(Debug, Clone, Serialize)]
+struct JobMemberView {
+    name: String,
+    locality: Option<String>,
+    total_weight: u64,
+    done_weight: u64,
+    tasks_total: u64,
+    tasks_done: u64,
+    running: Vec<RunningTaskView>,
+}
+
+#[derive(Debug, Clone, Serialize)]
+struct RunningTaskView {
+    task: u32,
+    worker: String,
+    epoch: u64,
+    relation: Option<String>,
+    doing: Option<String>,
+    idle_ms: u64,
+}
+
+impl From<v1::Job> for JobView {
+    fn from(job: v1::Job) -> Self {
+        let held = job.hold != 0;
+        Self {
+            id: job.id.to_string(),
+            kind: job.kind,
+            description: job.description,
+            state: job.state,
+            running_status: some(job.running_status),
+            created: some(job.created),
+            started: some(job.started),
+            finished: some(job.finished),
+            fraction_completed: job.fraction_completed,
+            error: job.error.map(|fault| FaultView {
+                code: fault.code,
+                message: fault.message,
+                hint: some(fault.hint),
+            }),
+            execution_errors: job.execution_errors,
+            pause_reason: some(job.pause_reason),
+            bytes_read: job.bytes_read,
+            bytes_written: job.bytes_written,
+            bytes_redone: job.bytes_redone,
+            rows: job.rows,
+            total_weight: job.total_weight,
+            done_weight: job.done_weight,
+            rate: job.rate,
+            eta_seconds: (job.eta_seconds >= 0.0).then_some(job.eta_seconds),
+            members: job.members.into_iter().map(JobMemberView::from).collect(),
+            waiting: job.waiting,
+            hold: held.then(|| job.hold.to_string()),
+            hold_age_seconds: held.then_some(job.hold_age_seconds),
+            path: some(job.path),
+            collection: some(job.collection),
+            source: some(job.source),
+            as_of: some(job.as_of),
+            tasks_total: job.tasks_total,
+            tasks_done: job.tasks_done,
+            tasks_leased: job.tasks_leased,
+            applied_index: job.applied_index,
+        }
+    }
+}
+
+impl From<v1::JobMember> for JobMemberView {
+    fn from(member: v1::JobMember) -> Self {
+        Self {
+            name: member.name,
+            locality: some(member.locality),
+            total_weight: member.total_weight,
+            done_weight: member.done_weight,
+            tasks_total: member.tasks_total,
+            tasks_done: member.tasks_done,
+            running: member
+                .running
+                .into_iter()
+                .map(|task| RunningTaskView {
+                    task: task.task,
+                    worker: task.worker,
+                    epoch: task.epoch,
+                    relation: some(task.relation),
+                    doing: some(task.doing),
+                    idle_ms: task.idle_ms,
+                })
+                .collect(),
+        }
+    }
+}
+
+impl JobView {
+    /// Everything about the job, for people.
+    pub(crate) fn text(&self) -> String {
+        let mut text = sheet([
+            ("job", self.id.clone()),
+            ("what", self.description.clone()),
+            ("state", self.state_text()),
+            (
+                "error",
+                self.error.as_ref().map_or_else(String::new, fault_text),
+            ),
+            ("retried", self.execution_errors.join("; ")),
+            ("waiting", self.waiting.join("; ")),
+            ("created", self.created.clone().unwrap_or_default()),
+            ("started", self.started.clone().unwrap_or_default()),
+            ("finished", self.finished.clone().unwrap_or_default()),
+            ("as of", self.as_of.clone().unwrap_or_default()),
+            ("collection", self.collection.clone().unwrap_or_default()),
+            ("path", self.path.clone().unwrap_or_default()),
+            ("progress", self.progress_text()),
+            ("rows", self.rows.to_string()),
+            ("read", ByteCount(self.bytes_read).to_string()),
+            ("written", ByteCount(self.bytes_written).to_string()),
+            ("redone", ByteCount(self.bytes_redone).to_string()),
+            ("hold", self.hold_text()),
+        ]);
+        let mut table = Table::new(&["member", "locality", "done", "of", "tasks", "running"]);
+        for member in &self.members {
+            let running: Vec<String> = member.running.iter().map(RunningTaskView::text).collect();
+            table.row([
+                member.name.clone(),
+                member.locality.clone().unwrap_or_default(),
+                ByteCount(member.done_weight).to_string(),
+                ByteCount(member.total_weight).to_string(),
+                format!("{}/{}", member.tasks_done, member.tasks_total),
+                running.join("; "),
+            ]);
+        }
+        if !table.is_empty() {
+            text.push_str(&format!("\n{table}"));
+        }
+        text
+    }
+
+    /// A job that ended or was paused, in one line.
+    pub(crate) fn summary(&self) -> String {
+        format!(
+            "{} {} {}: {} rows, {} read, {} written, {} redone",
+            self.kind,
+            self.id,
+            self.state,
+            self.rows,
+            ByteCount(self.bytes_read),
+            ByteCount(self.bytes_written),
+            ByteCount(self.bytes_redone)
+        )
+    }
+
+    /// One line of a watch.
+    pub(crate) fn line(&self) -> String {
+        format!("{} {} {}", self.id, self.state_text(), self.progress_text())
+    }
+
+    fn state_text(&self) -> String {
+        match (&self.running_status, &self.pause_reason) {
+            (Some(status), None) if self.state == "running" => format!("{}, {status}", self.state),
+            (_, Some(reason)) => format!("{} ({reason})", self.state),
+            _ => self.state.clone(),
+        }
+    }
+
+    fn progress_text(&self) -> String {
+        let mut text = format!(
+            "{:.1}%, {} of {}",
+            self.fraction_completed * 100.0,
+            ByteCount(self.done_weight),
+            ByteCount(self.total_weight)
+        );
+        if self.rate >= 1.0 {
+            text.push_str(&format!(", {}/s", ByteCount(self.rate as u64)));
+            if let Some(eta) = self.eta_seconds {
+                text.push_str(&format!(", {} left", seconds(eta)));
+            }
+        }
+        text
+    }
+
+    fn hold_text(&self) -> String {
+        match (&self.hold, self.hold_age_seconds) {
+            (Some(hold), Some(age)) => format!("{hold}, for {}", seconds(age)),
+            _ => String::new(),
+        }
+    }
+}
+
+impl RunningTaskView {
+    fn text(&self) -> String {
+        format!(
+            "{} on {}: {} (idle {} ms)",
+            self.relation.as_deref().unwrap_or("task"),
+            self.worker,
+            self.doing.as_deref().unwrap_or("starting"),
+            self.idle_ms
+        )
+    }
+}
+
+fn fault_text(fault: &FaultView) -> String {
+    match &fault.hint {
+        Some(hint) => format!("{} ({hint})", fault.message),
+        None => fault.message.clone(),
+    }
+}
+
+/// A list of jobs.
+#[derive(Debug, Serialize)]
+pub(crate) struct JobsView {
+    jobs: Vec<JobView>,
+}
+
+impl From<v1::ListJobsResponse> for JobsView {
+    fn from(list: v1::ListJobsResponse) -> Self {
+        Self {
+            jobs: list.jobs.into_iter().map(JobView::from).collect(),
+        }
+    }
+}
+
+impl JobsView {
+    pub(crate) fn text(&self) -> String {
+        let mut table = Table::new(&["job", "kind", "state", "done", "read", "redone", "what"]);
+        for job in &self.jobs {
+            table.row([
+                job.id.clone(),
+                job.kind.clone(),
+                job.state_text(),
+                format!("{:.1}%", job.fraction_completed * 100.0),
+                ByteCount(job.bytes_read).to_string(),
+                ByteCount(job.bytes_redone).to_string(),
+                job.description.clone(),
+            ]);
+        }
+        if table.is_empty() {
+            "no jobs".to_owned()
+        } else {
+            table.to_string()
+        }
+    }
+}
+
+/// An accepted job.
+#[derive(Debug, Serialize)]
+pub(crate) struct SubmittedView {
+    job: String,
+    existed: bool,
+    path: Option<String>,
+}
+
+impl From<v1::SubmitJobResponse> for SubmittedView {
+    fn from(response: v1::SubmitJobResponse) -> Self {
+        Self {
+            job: response.job.to_string(),
+            existed: response.existed,
+            path: some(response.path),
+        }
+    }
+}
+
+impl SubmittedView {
+    pub(crate) fn text(&self) -> String {
+        let path = self.path.as_deref().unwrap_or_default();
+        let existed = if self.existed {
+            " (it existed: the request key was used before)"
+        } else {
+            ""
+        };
+        format!("job {} {path}{existed}", self.job)
+    }
+}
+
+/// What became of a control request.
+#[derive(Debug, Serialize)]
+pub(crate) struct ControlledView {
+    no_op: bool,
+    job: JobView,
+}
+
+impl ControlledView {
+    pub(crate) fn new(job: v1::Job, no_op: bool) -> Self {
+        Self {
+            no_op,
+            job: job.into(),
+        }
+    }
+
+    pub(crate) fn text(&self) -> String {
+        let already = if self.no_op { " already" } else { "" };
+        format!("job {} is{already} {}", self.job.id, self.job.state)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    pub(super) fn job() -> v1::Job {
+        v1::Job {
+            id: 1_234_567_890_123_456_789,
+            kind: "BACKUP".into(),
+            description: "BACKUP the whole source OF SOURCE bank".into(),
+            state: "running".into(),
+            running_status: "transferring".into(),
+            created: "2026-11-23T19:08:00Z".into(),
+            fraction_completed: 0.25,
+            bytes_read: 3 << 20,
+            bytes_written: 1 << 20,
+            rows: 1000,
+            total_weight: 12 << 20,
+            done_weight: 3 << 20,
+            rate: 1_048_576.0,
+            eta_seconds: 9.0,
+            hold: 7,
+            hold_age_seconds: 3.5,
+            members: vec![v1::JobMember {
+                name: "m1".into(),
+                locality: "region=eu".into(),
+                total_weight: 12 << 20,
+                done_weight: 3 << 20,
+                tasks_total: 4,
+                tasks_done: 1,
+                running: vec![v1::RunningTask {
+                    task: 2,
+                    worker: "w1".into(),
+                    epoch: 1,
+                    relation: "app.accounts".into(),
+                    doing: "reading".into(),
+                    idle_ms: 12,
+                }],
+            }],
+            ..v1::Job::default()
+        }
+    }
+
+    #[test]
+    fn a_job_is_shown_whole() {
+        assert_eq!(
+            JobView::from(job()).text(),
+            "\
+job:       1234567890123456789
+what:      BACKUP the whole source OF SOURCE bank
+state:     running, transferring
+created:   2026-11-23T19:08:00Z
+progress:  25.0%, 3.0 MiB of 12.0 MiB, 1.0 MiB/s, 9.0 s left
+rows:      1000
+read:      3.0 MiB
+written:   1.0 MiB
+redone:    0 B
+hold:      7, for 3.5 s
+
+MEMBER  LOCALITY   DONE     OF        TASKS  RUNNING
+m1      region=eu  3.0 MiB  12.0 MiB  1/4    app.accounts on w1: reading (idle 12 ms)"
+        );
+    }
+
+    #[test]
+    fn ids_are_strings_and_nothing_is_null_in_json() {
+        let value = serde_json::to_value(JobView::from(job())).expect("serialises");
+        assert_eq!(value["id"], "1234567890123456789");
+        assert_eq!(value["hold"], "7");
+        assert!(value["finished"].is_null() && value["error"].is_null());
+        assert_eq!(value["members"][0]["running"][0]["worker"], "w1");
+        let unknown = JobView::from(v1::Job {
+            eta_seconds: -1.0,
+            ..v1::Job::default()
+        });
+        let value = serde_json::to_value(unknown).expect("serialises");
+        assert!(value["eta_seconds"].is_null() && value["hold"].is_null());
+    }
+
+    #[test]
+    fn lists_are_tables() {
+        let list = JobsView::from(v1::ListJobsResponse { jobs: vec![job()] });
+        assert_eq!(
+            list.text(),
+            "\
+JOB                  KIND    STATE                  DONE   READ     REDONE  WHAT
+1234567890123456789  BACKUP  running, transferring  25.0%  3.0 MiB  0 B     BACKUP the whole source OF SOURCE bank"
+        );
+        let empty = JobsView::from(v1::ListJobsResponse::default());
+        assert_eq!(empty.text(), "no jobs");
+    }
+}

@@ -1,0 +1,89 @@
+//! Sources.
+
+use holdfast_client::v1;
+use serde::Serialize;
+
+use super::some;
+use crate::output::Table;
+
+/// A registered source.
+#[derive(Debug, Serialize)]
+pub(crate) struct SourceView {
+    name: String,
+    kind: String,
+    members: Vec<MemberView>,
+    registered: Option<String>,
+}
+
+#[derive(Debug, Serialize)]
+struct MemberView {
+    name: String,
+    locality: Option<String>,
+    address: String,
+}
+
+impl From<v1::Source> for SourceView {
+    fn from(source: v1::Source) -> Self {
+        Self {
+            name: source.name,
+            kind: source.kind,
+            members: source
+                .members
+                .into_iter()
+                .map(|member| MemberView {
+                    name: member.name,
+                    locality: some(member.locality),
+                    address: member.address,
+                })
+                .collect(),
+            registered: some(source.registered),
+        }
+    }
+}
+
+impl SourceView {
+    pub(crate) fn text(&self) -> String {
+        format!(
+            "source {} ({}), {} member(s)",
+            self.name,
+            self.kind,
+            self.members.len()
+        )
+    }
+}
+
+/// All sources.
+#[derive(Debug, Serialize)]
+pub(crate) struct SourcesView {
+    sources: Vec<SourceView>,
+}
+
+impl From<v1::ListSourcesResponse> for SourcesView {
+    fn from(list: v1::ListSourcesResponse) -> Self {
+        Self {
+            sources: list.sources.into_iter().map(SourceView::from).collect(),
+        }
+    }
+}
+
+impl SourcesView {
+    pub(crate) fn text(&self) -> String {
+        let mut table = Table::new(&["source", "kind", "member", "locality", "address"]);
+        for source in &self.sources {
+            for member in &source.members {
+                table.row([
+                    source.name.clone(),
+                    source.kind.clone(),
+                    member.name.clone(),
+                    member.locality.clone().unwrap_or_default(),
+                    member.address.clone(),
+                ]);
+            }
+        }
+        if table.is_empty() {
+            "no sources: register one with `holdfast source add`".to_owned()
+        } else {
+            table.to_string()
+        }
+    }
+}
