@@ -372,6 +372,23 @@ async fn a_chain_is_listed_in_order(store: &CollectionStore) -> Check {
     let last = chain.last().map(|layer| layer.digest);
     ensure(RULE, last == Some(parent.digest), || format!("{last:?}"))?;
 
+    // A damaged manifest breaks the chain where it stands, and no earlier.
+    let own = incremental_subdir(at(90_000).wall, at(90_020).wall);
+    let damaged = LayerPath::incremental(base.full.clone(), own);
+    let garbage = vec![Bytes::from_static(b"no manifest")];
+    kept(
+        RULE,
+        store
+            .put_once(&layout::manifest(&damaged), garbage)
+            .await
+            .map(|_| ()),
+    )?;
+    let chain = kept(RULE, store.load_chain(&base.full).await)?;
+    let broken: Vec<&LayerPath> = chain.broken().iter().map(|(path, _)| path).collect();
+    ensure(RULE, broken == [&damaged], || format!("{broken:?}"))?;
+    let last = chain.last().map(|layer| layer.digest);
+    ensure(RULE, last == Some(parent.digest), || format!("{last:?}"))?;
+
     // An incremental moves no pointer; a later full does.
     let (newer, _) = kept(RULE, prepare(store, &full_path(100), 100, at(100), 1).await)?;
     kept(RULE, store.commit_layer(&newer).await)?;

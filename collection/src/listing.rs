@@ -80,18 +80,33 @@ impl CollectionStore {
         }
     }
 
-    /// Reads the manifests of a chain, and puts them in order.
+    /// Reads the manifests of a chain, and puts them in order. An incremental whose manifest is damaged breaks the chain there, and
+    /// leaves what is before it usable.
     ///
     /// # Errors
-    /// As [`CollectionStore::list_layers`], and `Corrupted` if a manifest is damaged.
+    /// As [`CollectionStore::list_layers`], and `Corrupted` if the full's manifest is damaged.
     pub async fn load_chain(&self, full: &str) -> Result<Chain, Fault> {
-        let layers = self.list_layers(full).await?;
-        let layers = futures::stream::iter(layers)
-            .map(|path| async move { self.load_layer(&path).await })
-            .buffered(CONCURRENCY)
-            .try_collect()
-            .await?;
-        Chain::assemble(layers)
+        let paths = self.list_layers(full).await?;
+        let mut loads = futures::stream::iter(paths)
+            .map(|path| async move {
+                let loaded = self.load_layer(&path).await;
+                (path, loaded)
+            })
+            .buffered(CONCURRENCY);
+        let (mut layers, mut damaged) = (Vec::new(), Vec::new());
+        while let Some((path, loaded)) = loads.next().await {
+            match loaded {
+                Ok(layer) => layers.push(layer),
+                Err(fault)
+                    if path.incremental.is_some()
+                        && matches!(fault.code, ErrorCode::Corrupted | ErrorCode::Unsupported) =>
+                {
+                    damaged.push((path, fault));
+                }
+                Err(fault) => return Err(fault),
+            }
+        }
+        Chain::assemble_with(layers, damaged)
     }
 
     /// The directory of the newest full.

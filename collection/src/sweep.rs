@@ -1,16 +1,17 @@
 //! Removing what a finished job left and no manifest names: list → validate → delete.
 
-use futures::TryStreamExt;
+use futures::{StreamExt, TryStreamExt};
 use holdfast_format::Layer;
-use holdfast_types::{ByteCount, ErrorCode, Fault, JobId, LayerPath};
-use object_store::ObjectMeta;
+use holdfast_types::{ByteCount, Fault, JobId, LayerPath};
 use object_store::path::Path;
 use std::collections::BTreeSet;
+use std::fmt;
+use std::str::FromStr;
 
 use crate::claim::Claim;
 use crate::layout;
 use crate::names::{DataName, PartName};
-use crate::store::CollectionStore;
+use crate::store::{CONCURRENCY, CollectionStore, LIST_DEADLINE, within};
 
 /// What a sweep removed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -44,24 +45,18 @@ impl CollectionStore {
             Some(layer) => self.named(layer).await?,
             None => Keep::default(),
         };
-        let mut report = SweepReport::default();
         let job = claim.job;
-        let data = self.list_objects(&layout::data(path)).await?;
-        for meta in data {
-            let name = parsed::<DataName>(&meta).filter(|name| name.job == job);
-            if let Some(name) = name {
-                let is_named = keep.data.contains(&name);
-                self.sweep_object(&meta, is_named, &mut report).await?;
-            }
-        }
-        let parts = self.list_objects(&layout::parts(path)).await?;
-        for meta in parts {
-            let name = parsed::<PartName>(&meta).filter(|name| name.job == job);
-            if let Some(name) = name {
-                let is_named = keep.parts.contains(&name);
-                self.sweep_object(&meta, is_named, &mut report).await?;
-            }
-        }
+        let mut report = SweepReport::default();
+        let data = self.list_objects::<DataName>(&layout::data(path)).await?;
+        let data = data.into_iter().filter(|(name, _)| name.job == job);
+        let is_named = |name: &DataName| keep.data.contains(name);
+        self.sweep_objects(&layout::data(path), data, is_named, &mut report)
+            .await?;
+        let parts = self.list_objects::<PartName>(&layout::parts(path)).await?;
+        let parts = parts.into_iter().filter(|(name, _)| name.job == job);
+        let is_named = |name: &PartName| keep.parts.contains(name);
+        self.sweep_objects(&layout::parts(path), parts, is_named, &mut report)
+            .await?;
         report.objects += self.sweep_drafts(path, job).await?;
         if layer.is_none() {
             self.sweep_claim(path, claim, &mut report).await?;
@@ -73,30 +68,39 @@ impl CollectionStore {
     async fn named(&self, layer: &Layer) -> Result<Keep, Fault> {
         let mut keep = Keep::default();
         for part in &layer.manifest.parts {
-            keep.parts.insert(part.name.parse()?);
+            // A name that is none of ours is never listed, so it need not be kept.
+            keep.parts.extend(part.name.parse::<PartName>());
         }
         let mut entries = self.entries(layer);
         while let Some(batch) = entries.try_next().await? {
-            for entry in batch {
-                keep.data.insert(entry.object.name.parse()?);
-            }
+            let names = batch
+                .iter()
+                .map(|entry| entry.object.name.parse::<DataName>());
+            keep.data.extend(names.flatten());
         }
         Ok(keep)
     }
 
-    async fn sweep_object(
+    async fn sweep_objects<T: fmt::Display>(
         &self,
-        meta: &ObjectMeta,
-        is_named: bool,
+        directory: &Path,
+        found: impl Iterator<Item = (T, u64)>,
+        is_named: impl Fn(&T) -> bool,
         report: &mut SweepReport,
     ) -> Result<(), Fault> {
-        if is_named {
-            report.kept += 1;
-            return Ok(());
+        let (kept, doomed): (Vec<_>, Vec<_>) = found.partition(|(name, _)| is_named(name));
+        report.kept += kept.len() as u64;
+        let mut removals = futures::stream::iter(doomed)
+            .map(|(name, size)| async move {
+                self.remove(&directory.clone().join(name.to_string()))
+                    .await?;
+                Ok::<_, Fault>(size)
+            })
+            .buffer_unordered(CONCURRENCY);
+        while let Some(size) = removals.try_next().await? {
+            report.objects += 1;
+            report.bytes += ByteCount(size);
         }
-        self.remove(&meta.location).await?;
-        report.objects += 1;
-        report.bytes += ByteCount(meta.size);
         Ok(())
     }
 
@@ -136,16 +140,24 @@ impl CollectionStore {
         Ok(())
     }
 
-    async fn list_objects(&self, directory: &Path) -> Result<Vec<ObjectMeta>, Fault> {
-        match self.list_directory(directory).await {
-            Ok(listed) => Ok(listed.objects),
-            Err(fault) if fault.code == ErrorCode::NotFound => Ok(Vec::new()),
-            Err(fault) => Err(fault),
-        }
+    /// The objects directly in a directory whose names are of one kind, with their sizes. Others are passed over.
+    async fn list_objects<T>(&self, directory: &Path) -> Result<Vec<(T, u64)>, Fault>
+    where
+        T: FromStr + fmt::Display,
+    {
+        self.retrying(|| async {
+            let mut listed = self.objects().list(Some(directory));
+            let mut found = Vec::new();
+            while let Some(meta) =
+                within(LIST_DEADLINE, "listing", directory, listed.try_next()).await?
+            {
+                let name = meta.location.filename().and_then(|name| name.parse().ok());
+                // Listings go down the tree; only what lies here counts.
+                let is_here = |name: &T| directory.clone().join(name.to_string()) == meta.location;
+                found.extend(name.filter(is_here).map(|name| (name, meta.size)));
+            }
+            Ok(found)
+        })
+        .await
     }
-}
-
-/// An object's name, if it is one of ours.
-fn parsed<T: std::str::FromStr>(meta: &ObjectMeta) -> Option<T> {
-    meta.location.filename()?.parse().ok()
 }

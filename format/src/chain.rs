@@ -51,6 +51,17 @@ impl Chain {
     /// # Errors
     /// `NotFound` if there is no full among them, `Corrupted` if there is more than one.
     pub fn assemble(layers: Vec<Layer>) -> Result<Self, Fault> {
+        Self::assemble_with(layers, Vec::new())
+    }
+
+    /// [`Chain::assemble`], with layers whose manifests cannot be used: they and what stands on them are broken, the rest is not.
+    ///
+    /// # Errors
+    /// As [`Chain::assemble`].
+    pub fn assemble_with(
+        layers: Vec<Layer>,
+        damaged: Vec<(LayerPath, Fault)>,
+    ) -> Result<Self, Fault> {
         let (fulls, mut rest): (Vec<Layer>, Vec<Layer>) = layers
             .into_iter()
             .partition(|layer| layer.manifest.path.incremental.is_none());
@@ -89,7 +100,7 @@ impl Chain {
                 parent: None,
             }],
             line: Vec::new(),
-            broken: Vec::new(),
+            broken: damaged,
         };
         // A parent ends before its child, so that one pass in the order of ends finds every parent placed.
         for layer in rest {
