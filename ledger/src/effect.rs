@@ -11,7 +11,8 @@ pub enum Effect {
         /// Which.
         job: JobId,
     },
-    /// The job has ready tasks: lease them to workers.
+    /// The job has ready tasks: lease them to workers with free slots. A task that has failed should rest first
+    /// ([`crate::ReadyTask::rests_until`]); the leader keeps that time, for the state has no clock.
     Dispatch {
         /// Which.
         job: JobId,

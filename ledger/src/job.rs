@@ -322,6 +322,11 @@ impl Job {
         self.state.is_terminal() && self.kind() == JobKind::Backup && self.swept.is_none()
     }
 
+    /// Whether it is not known whether the manifest exists: it may have become durable without the ledger having been told.
+    pub(crate) fn may_have_manifest(&self) -> bool {
+        self.committing && !self.committed && self.swept.is_none()
+    }
+
     /// Whether the job may owe an effect or hold a lease.
     pub(crate) fn needs_attention(&self) -> bool {
         !self.state.is_terminal() || self.needs_sweep() || !self.lingering.is_empty()

@@ -87,6 +87,13 @@ impl Apply<'_> {
                 ))
             };
         }
+        if job.swept.is_some() {
+            return Err(Fault::new(
+                ErrorCode::FailedPrecondition,
+                format!("job {id} was swept: its manifest names objects that are gone"),
+            )
+            .hint("remove the manifest, or leave it: verify will report the layer as damaged"));
+        }
         job.committed = true;
         self.ledger.catalogue.insert(layer);
         self.settle(id);

@@ -98,7 +98,9 @@ impl Apply<'_> {
         let taken = |what: String| {
             Err(Fault::new(ErrorCode::AlreadyExists, what).hint("draw new ids and try again"))
         };
-        if self.ledger.jobs.contains_key(&id) {
+        // A hold may outlive the job that needed it, and still names it.
+        let remembered = self.ledger.holds.values().any(|hold| hold.job == id);
+        if self.ledger.jobs.contains_key(&id) || remembered {
             return taken(format!("there is a job {id} already"));
         }
         if self.ledger.holds.contains_key(&hold) {
@@ -204,11 +206,26 @@ impl Apply<'_> {
             )
             .hint("layers are never overwritten: back up as of another time"));
         }
-        for job in self.live_jobs() {
+        for job in self.ledger.unsettled_jobs() {
             let JobSpec::Backup(other) = job.spec.as_ref() else {
                 continue;
             };
             if other.collection != spec.collection || other.path.full != spec.path.full {
+                continue;
+            }
+            if job.state.is_terminal() {
+                if job.may_have_manifest() {
+                    return Err(Fault::new(
+                        ErrorCode::FailedPrecondition,
+                        format!(
+                            "job {} ended while it was writing the manifest of '{}' in '{}'",
+                            job.id, other.path, spec.collection
+                        ),
+                    )
+                    .hint(
+                        "wait until the job is swept: then it is known whether the layer exists",
+                    ));
+                }
                 continue;
             }
             let what = if other.path == spec.path {

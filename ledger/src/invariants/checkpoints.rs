@@ -48,7 +48,9 @@ fn check_tiling(job: &Job, segment: &Segment, findings: &mut Findings) {
         findings.expect(InvariantId::J2, start != end || start.is_open_end(), || {
             format!("job {id}: span {slot} is empty")
         });
-        let first = segment.groups().iter().any(|group| group.first == slot);
+        let first = slot
+            .checked_sub(1)
+            .is_none_or(|before| segment.relation(before) != segment.relation(slot));
         findings.expect(InvariantId::J2, first || !start.is_open_end(), || {
             format!("job {id}: span {slot} starts over")
         });

@@ -1,15 +1,15 @@
 //! J6 (the ledger's half) and C4.
 
-use holdfast_types::{JobKind, JobState};
+use holdfast_types::{JobSpec, JobState};
 
 use super::{Findings, InvariantId};
 use crate::job::Job;
 use crate::ledger::Ledger;
 
 pub(super) fn check_job(ledger: &Ledger, job: &Job, findings: &mut Findings) {
-    if job.kind() != JobKind::Backup {
+    let JobSpec::Backup(spec) = job.spec.as_ref() else {
         return;
-    }
+    };
     let id = job.id;
     findings.expect(
         InvariantId::J6,
@@ -34,10 +34,10 @@ pub(super) fn check_job(ledger: &Ledger, job: &Job, findings: &mut Findings) {
         },
     );
     if job.committed {
-        let layer = ledger.catalogue.iter().find(|layer| layer.job == id);
+        let layer = ledger.catalogue.layer(&spec.collection, &spec.path);
         findings.expect(
             InvariantId::J6,
-            layer.is_some_and(|layer| layer.objects == written),
+            layer.is_some_and(|layer| layer.job == id && layer.objects == written),
             || format!("the layer of job {id} is not in the catalogue, or counts other objects"),
         );
     }

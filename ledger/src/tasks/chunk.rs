@@ -349,7 +349,7 @@ mod tests {
 
     #[test]
     fn a_slot_is_small() {
-        assert!(std::mem::size_of::<Slot>() <= 32);
+        assert!(size_of::<Slot>() <= 32);
     }
 
     #[test]
