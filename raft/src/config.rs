@@ -112,6 +112,9 @@ impl RaftConfig {
             max_in_snapshot_log_to_keep: self.kept_entries,
             replication_lag_threshold: self.kept_entries.max(1),
             enable_pre_vote: Some(true),
+            // Never: followers may have committed what a leader lost in a crash before its own fsync, and a leader that goes on
+            // in its old term would write other entries under the same log ids.
+            enable_leader_restore: Some(false),
             backoff: "50ms 100ms 200ms ..500ms".to_owned(),
             ..openraft::Config::default()
         };

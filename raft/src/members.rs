@@ -191,11 +191,21 @@ impl Core {
             )
             .hint("give every coordinator an address of its own"));
         }
-        // Also refuses what is no address at all, before anybody tries to reach it.
-        self.peers.client(address, crate::peers::Lane::Control)?;
         if members.get(&node).is_some_and(|member| member.is_voter) {
             return Ok(());
         }
+        let timeout = self.config.request_timeout;
+        self.forward((NodeId(node), address), &ForwardRequest::Hello, timeout)
+            .await
+            .map_err(|error| {
+                let fault = error.into_fault();
+                let hint =
+                    "start the new coordinator at this address, with an empty data directory";
+                match fault.hint {
+                    Some(_) => fault,
+                    None => fault.hint(hint),
+                }
+            })?;
         let added = self.raft.add_learner(node, BasicNode::new(address), true);
         added
             .await

@@ -151,8 +151,16 @@ impl RaftService {
     }
 
     async fn lead(&self, message: v1::RaftMessage) -> Result<v1::RaftMessage, Fault> {
-        let (cluster, request) = self.open(&message, Newcomer::Refuses).await?;
+        let request = wire::decode(message.version, &message.payload)?;
+        let newcomer = match request {
+            ForwardRequest::Hello => Newcomer::Answers,
+            _ => Newcomer::Refuses,
+        };
+        let cluster = self
+            .admit(&message.cluster_id, message.target, newcomer)
+            .await?;
         let reply = match request {
+            ForwardRequest::Hello => ForwardReply::Done,
             ForwardRequest::Propose(commands) => {
                 check_forwarded(&commands)?;
                 ForwardReply::Outcomes(self.core.propose_as_leader(commands).await?)

@@ -11,7 +11,7 @@
 //! behind is removed at the next start.
 
 use holdfast_env::{BlockFile, Env};
-use holdfast_types::{Digest, ErrorCode, Fault, Hasher};
+use holdfast_types::{Digest, Hasher};
 use openraft::{BasicNode, Membership};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
@@ -133,6 +133,11 @@ impl SnapshotStore {
         lock(&self.current).clone()
     }
 
+    /// Lets the current snapshot's file go.
+    pub(crate) fn close(&self) {
+        *lock(&self.current) = None;
+    }
+
     /// Reads a whole snapshot, checking its digest.
     pub(crate) async fn load(&self, file: &SnapshotFile) -> io::Result<(SnapshotHeader, Vec<u8>)> {
         let path = self.path(&file.pointer.name);
@@ -164,7 +169,7 @@ impl SnapshotStore {
             .await?;
         let Some(file) = exists else {
             return Err(io::Error::new(
-                io::ErrorKind::NotFound,
+                io::ErrorKind::InvalidData,
                 "the file is missing",
             ));
         };
@@ -362,20 +367,6 @@ impl SnapshotFile {
         })
         .await
     }
-}
-
-/// The finding that a snapshot is damaged, as the operator sees it.
-pub(crate) fn snapshot_fault(name: &str, error: &io::Error) -> Fault {
-    let code = match error.kind() {
-        io::ErrorKind::InvalidData | io::ErrorKind::UnexpectedEof | io::ErrorKind::NotFound => {
-            ErrorCode::Corrupted
-        }
-        io::ErrorKind::StorageFull => ErrorCode::StorageFull,
-        _ => ErrorCode::Unavailable,
-    };
-    Fault::new(code, format!("raft snapshot {name}: {error}")).hint(
-        "nothing of it was served; replace this node by a new one with an empty data directory and a new id",
-    )
 }
 
 fn name_of(header: &SnapshotHeader) -> String {

@@ -12,12 +12,13 @@ use crate::config::RaftConfig;
 use crate::core::Core;
 use crate::identity::Identity;
 use crate::leadership::{Leadership, Standing, Watcher};
+use crate::log_engine::storage_fault;
 use crate::log_store::LogStore;
 use crate::machine::Machine;
 use crate::machine_store::MachineStore;
 use crate::network::Network;
 use crate::peers::Peers;
-use crate::snapshot::{SnapshotPointer, SnapshotStore, snapshot_fault};
+use crate::snapshot::{SnapshotPointer, SnapshotStore};
 use crate::type_config::{Runtime, TypeConfig};
 
 /// Opens everything and starts raft.
@@ -38,7 +39,7 @@ pub(crate) async fn start(
         reader.clone(),
     ));
     if let Some(pointer) = pointer {
-        restore(&env, &snapshots, &machine, pointer).await?;
+        restore(&env, &config.data_dir, &snapshots, &machine, pointer).await?;
     }
     let restored = machine.header().last.map_or(0, |id| id.index);
     let (applied_sender, applied) = watch::channel(restored);
@@ -109,15 +110,16 @@ pub(crate) async fn start(
 /// Takes the state of the last snapshot.
 async fn restore(
     env: &Env,
+    data_dir: &str,
     snapshots: &SnapshotStore,
     machine: &Arc<dyn Machine>,
     pointer: SnapshotPointer,
 ) -> Result<(), Fault> {
-    let name = pointer.name.clone();
+    let name = format!("{data_dir}/{}", pointer.name);
     let (header, state) = snapshots
         .resume(pointer)
         .await
-        .map_err(|error| snapshot_fault(&name, &error))?;
+        .map_err(|error| storage_fault(&name, &error))?;
     let machine = Arc::clone(machine);
     env.blocking(move || machine.install(header, &state))
         .await
@@ -186,6 +188,7 @@ pub(crate) async fn shutdown(core: &Core) {
     }
     core.stop.send_replace(true);
     core.writer.close().await;
+    core.snapshots.close();
 }
 
 /// The voter that is known to be furthest, if this node leads.

@@ -38,6 +38,8 @@ pub(crate) enum ForwardRequest {
     Change(MemberChange),
     /// Hand leadership to a node.
     Transfer(u64),
+    /// Are you there, and free to join my cluster? The one question that is for a node that does not lead.
+    Hello,
 }
 
 /// The leader's answer. Append variants at the end only.

@@ -21,7 +21,11 @@ async fn any_node_proposes_and_reads() {
         }
     }
     converge(&hosts).await;
-    assert!(hosts[leading].node.quorum_acked_within(Duration::from_secs(5)));
+    assert!(
+        hosts[leading]
+            .node
+            .quorum_acked_within(Duration::from_secs(5))
+    );
     let follower = &hosts[(leading + 1) % 3];
     assert!(!follower.node.quorum_acked_within(Duration::from_secs(3600)));
     let status = hosts[leading].node.status().await;
@@ -40,11 +44,20 @@ async fn batches_are_applied_in_order_from_any_node() {
     let hosts = found(3, |_| {}).await;
     let leading = leader(&hosts).await;
     let mut expected = Vec::new();
-    for (round, host) in [&hosts[leading], &hosts[(leading + 1) % 3]].into_iter().enumerate() {
+    for (round, host) in [&hosts[leading], &hosts[(leading + 1) % 3]]
+        .into_iter()
+        .enumerate()
+    {
         // More than one message takes.
         let base = round as u64 * 3000;
         let commands: Vec<Append> = (base..base + 2500).map(Append::new).collect();
-        for (nth, outcome) in host.node.propose_batch(&commands).await.into_iter().enumerate() {
+        for (nth, outcome) in host
+            .node
+            .propose_batch(&commands)
+            .await
+            .into_iter()
+            .enumerate()
+        {
             assert_eq!(outcome, Ok((expected.len() + nth + 1) as u64));
         }
         expected.extend(base..base + 2500);
@@ -114,22 +127,36 @@ async fn what_was_acknowledged_survives_power_cuts_of_all_nodes() {
         for stopped in stopped {
             hosts.push(stopped.start().await);
         }
-        let seen = hosts[0].node.linearizable(|toy| toy.values.clone()).await.expect("reads");
+        let seen = hosts[0]
+            .node
+            .linearizable(|toy| toy.values.clone())
+            .await
+            .expect("reads");
         for value in &acknowledged {
             assert!(seen.contains(value), "round {seed} lost {value}");
         }
         let mut unique = seen.clone();
         unique.sort_unstable();
         unique.dedup();
-        assert_eq!(unique.len(), seen.len(), "round {seed} applied something twice");
+        assert_eq!(
+            unique.len(),
+            seen.len(),
+            "round {seed} applied something twice"
+        );
         converge(&hosts).await;
     }
-    assert!(!acknowledged.is_empty(), "nothing was acknowledged in any round");
+    assert!(
+        !acknowledged.is_empty(),
+        "nothing was acknowledged in any round"
+    );
 }
 
 #[tokio::test]
 async fn without_a_majority_nothing_is_committed_and_the_error_says_so() {
-    let mut hosts = found(3, |config| config.request_timeout = Duration::from_millis(1500)).await;
+    let mut hosts = found(3, |config| {
+        config.request_timeout = Duration::from_millis(1500)
+    })
+    .await;
     hosts[0].append(1).await.expect("is committed");
     let leading = leader(&hosts).await;
     let leader = hosts.remove(leading);
@@ -139,7 +166,11 @@ async fn without_a_majority_nothing_is_committed_and_the_error_says_so() {
     }
     let fault = leader.append(2).await.expect_err("no majority");
     assert_eq!(fault.code, ErrorCode::Unknown, "{fault}");
-    let fault = leader.node.linearizable(|_| ()).await.expect_err("no majority");
+    let fault = leader
+        .node
+        .linearizable(|_| ())
+        .await
+        .expect_err("no majority");
     assert!(fault.is_retryable(), "{fault}");
     eventually("the right to renew leases ends", || {
         !leader.node.quorum_acked_within(Duration::from_millis(300))
@@ -158,7 +189,13 @@ async fn a_node_that_is_not_in_a_cluster_says_what_to_do() {
     .await;
     let fault = host.append(1).await.expect_err("no cluster");
     assert_eq!(fault.code, ErrorCode::NoLeader);
-    assert!(fault.hint.as_deref().is_some_and(|hint| hint.contains("holdfast init")), "{fault}");
+    assert!(
+        fault
+            .hint
+            .as_deref()
+            .is_some_and(|hint| hint.contains("holdfast init")),
+        "{fault}"
+    );
 }
 
 #[tokio::test]

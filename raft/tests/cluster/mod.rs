@@ -67,7 +67,9 @@ impl Host {
     pub async fn new(id: u64, tune: fn(&mut RaftConfig)) -> Self {
         let net = Arc::new(CuttableNet::default());
         let disk = MemoryDisk::new();
-        Self::begin(id, None, disk, net, tune).await.expect("a new node starts")
+        Self::begin(id, None, disk, net, tune)
+            .await
+            .expect("a new node starts")
     }
 
     async fn begin(
@@ -181,7 +183,11 @@ pub async fn found(count: u64, tune: fn(&mut RaftConfig)) -> Vec<Host> {
         .iter()
         .map(|host| (NodeId(host.id), host.address.clone()))
         .collect();
-    hosts[0].node.initialize(CLUSTER, members).await.expect("is founded");
+    hosts[0]
+        .node
+        .initialize(CLUSTER, members)
+        .await
+        .expect("is founded");
     hosts
 }
 
@@ -210,7 +216,9 @@ pub async fn leader(hosts: &[Host]) -> usize {
             .then_some(leader)
     };
     eventually("one leader that all know", || found().is_some()).await;
-    found().or_else(|| hosts.iter().position(Host::is_leader)).expect("a leader")
+    found()
+        .or_else(|| hosts.iter().position(Host::is_leader))
+        .expect("a leader")
 }
 
 /// Waits until all nodes have applied the same, and checks that they agree.
