@@ -64,8 +64,8 @@ impl Checker {
     }
 
     /// Terms that had a leader so far.
-    pub(crate) fn terms(&self) -> usize {
-        self.leaders.len()
+    pub(crate) fn terms(&self) -> u64 {
+        self.leaders.len() as u64
     }
 
     fn check_node(&mut self, node: &Seen) -> Result<(), Failure> {

@@ -2,16 +2,25 @@
 //! and an audit that restores every acknowledged backup and compares it with history. One process runs one seed; the same seed gives
 //! the same run.
 
+mod audit;
+mod bank;
 mod checks;
 mod config;
 mod door;
+mod faults;
 mod libc_override;
 mod log;
 mod meta;
+mod operator;
+mod oracle;
 mod outcome;
+mod places;
+mod script;
 mod seeds;
+mod stage;
 mod store;
 mod trace;
+mod world;
 
 use clap::{Args, Parser, Subcommand};
 use std::process::ExitCode;
@@ -121,6 +130,85 @@ fn reproduction(seed: u64) -> String {
     format!("cargo xtask sim run --seed {seed} --trace")
 }
 
-fn one(_seed: u64, _trace: bool) -> ExitCode {
-    ExitCode::SUCCESS
+/// Stack of the simulated world's thread: debug builds nest futures deeply.
+const STACK_SIZE: usize = 64 * 1024 * 1024;
+
+/// Runs one seed in a fresh thread of this process, whose hash seeds, entropy and clocks are simulated.
+fn one(seed: u64, traced: bool) -> ExitCode {
+    let started = std::time::Instant::now();
+    let run = std::thread::Builder::new()
+        .name("world".to_owned())
+        .stack_size(STACK_SIZE)
+        .spawn(move || world_thread(seed, traced));
+    let result = match run.map(std::thread::JoinHandle::join) {
+        Ok(Ok(result)) => result,
+        Ok(Err(_)) => Err(Failure::Crash("the world's thread panicked".to_owned())),
+        Err(error) => Err(Failure::harness(error)),
+    };
+    match result {
+        Ok(summary) => {
+            if !traced {
+                let took = started.elapsed().as_secs_f64();
+                println!("{summary}, {took:.1} s of real time");
+            }
+            ExitCode::SUCCESS
+        }
+        Err(failure) => ExitCode::from(failure.exit_code()),
+    }
+}
+
+fn world_thread(seed: u64, traced: bool) -> Result<String, Failure> {
+    libc_override::enter(seed);
+    // A second subscriber cannot be set in one process, and there is none.
+    let _ = tracing::subscriber::set_global_default(log::TraceLog::new(traced));
+    if traced {
+        trace::echo();
+    }
+    let config = config::Config::from_seed(seed);
+    trace::event("driver", format_args!("{config}"));
+    if !traced {
+        println!("{config}");
+    }
+    // Any panic ends the run, also one that a runtime would swallow: nothing in production code may panic.
+    std::panic::set_hook(Box::new(move |panic| {
+        let backtrace = std::backtrace::Backtrace::capture();
+        let failure = Failure::Crash(format!("{panic}"));
+        report(seed, &failure);
+        eprintln!("{backtrace}");
+        std::process::exit(i32::from(failure.exit_code()));
+    }));
+    let result = world::run(&config);
+    let (events, hash) = trace::summary();
+    match result {
+        Ok(run) => {
+            let summary = format!(
+                "seed {seed}: ok, {:.1} s simulated, {events} events, trace {hash:016x}, {}",
+                run.elapsed.as_secs_f64(),
+                run.marks
+                    .iter()
+                    .map(|(what, count)| format!("{count} {what}"))
+                    .collect::<Vec<_>>()
+                    .join(", ")
+            );
+            trace::event("driver", format_args!("{summary}"));
+            trace::flush();
+            Ok(summary)
+        }
+        Err(failure) => {
+            trace::event("driver", format_args!("{failure}"));
+            report(seed, &failure);
+            Err(failure)
+        }
+    }
+}
+
+/// Says what failed, what came before, and how to see it again.
+fn report(seed: u64, failure: &Failure) {
+    trace::flush();
+    if !trace::is_echoed() {
+        for line in trace::last() {
+            eprintln!("{line}");
+        }
+    }
+    eprintln!("\nseed {seed}: {failure}\nagain: {}", reproduction(seed));
 }

@@ -86,6 +86,20 @@ impl Vault {
         (shared.puts, shared.deletions)
     }
 
+    /// The keys of a bucket, in order.
+    pub(crate) async fn keys(&self, place: &str) -> Vec<String> {
+        let objects = self.lock().buckets.get(place).cloned();
+        let mut keys = Vec::new();
+        if let Some(objects) = objects {
+            let mut list = objects.list(None);
+            while let Some(Ok(meta)) = list.next().await {
+                keys.push(meta.location.to_string());
+            }
+        }
+        keys.sort();
+        keys
+    }
+
     /// The door to the store of one life of a host.
     pub(crate) fn provider(&self, host: &str) -> Arc<HostStores> {
         Arc::new(HostStores {

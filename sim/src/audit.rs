@@ -1,0 +1,365 @@
+//! The end of a run: every acknowledged backup is restored and compared with the source's own history, every chain is verified, and
+//! what nothing names must be gone.
+
+use futures::{StreamExt, TryStreamExt};
+use holdfast_client::{ControlApi, v1};
+use holdfast_collection::{CollectionStore, CollectionUri, StoreProvider};
+use holdfast_mvcc::MvccFactory;
+use holdfast_source::{Change, ReadRequest, Source, SourceFactory};
+use holdfast_types::{
+    AsOf, Fault, Hlc, KeyRange, LayerPath, Position, Relation, SourceKind, Target, Timestamp,
+    Window,
+};
+use rand::rngs::StdRng;
+use rand::{RngExt, SeedableRng};
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::bank::{self, ACCOUNTS, DATABASE};
+use crate::operator::chain_of;
+use crate::outcome::Failure;
+use crate::places::{COLLECTION, REGIONS, SOURCE, SPARE, member_record};
+use crate::script::{Script, surely};
+use crate::trace;
+
+/// Backups that are restored at the most; more are drawn from.
+const MOST_RESTORES: usize = 10;
+/// How long what nothing names may stay, after everything has come to its end.
+const SWEEP_BOUND: Duration = Duration::from_secs(60);
+
+const RESTORE_EQUALS: &str =
+    "a restore equals the source at the position it was asked for, table by table, row by row";
+const STAYS: &str = "once a client was told that a backup succeeded, it stays restorable";
+const WHOLE: &str =
+    "no restored state cuts a transaction in half: the accounts' total is what it always was";
+const GONE: &str = "what no manifest and no live job names is gone within the sweep's bound";
+
+/// Rows of the tables of one database, by table.
+type Content = BTreeMap<String, BTreeMap<Vec<u8>, Vec<u8>>>;
+
+/// The audit of one run.
+pub(crate) struct Audit<'a> {
+    script: &'a Script,
+    factory: MvccFactory,
+    rng: StdRng,
+    restores: u32,
+}
+
+impl<'a> Audit<'a> {
+    /// After everything has converged.
+    pub(crate) fn new(script: &'a Script) -> Self {
+        Self {
+            script,
+            factory: MvccFactory::new(Arc::clone(&script.env.net)),
+            rng: StdRng::seed_from_u64(script.env.entropy.next_u64()),
+            restores: 0,
+        }
+    }
+
+    /// Everything.
+    pub(crate) async fn run(mut self) -> Result<(), Failure> {
+        self.swept().await?;
+        let mut backups = self.script.oracle.backups();
+        while backups.len() > MOST_RESTORES {
+            backups.swap_remove(self.rng.random_range(0..backups.len()));
+        }
+        let chains: BTreeSet<String> = backups.iter().map(|job| chain_of(&job.path)).collect();
+        let mut layers = BTreeMap::new();
+        for chain in &chains {
+            for layer in self.show(chain).await? {
+                layers.insert(layer.path.clone(), layer);
+            }
+            self.verify(chain).await?;
+        }
+        for backup in &backups {
+            let Some(layer) = layers.get(&backup.path) else {
+                let seen = format!(
+                    "job {} wrote {}, which is not listed",
+                    backup.id, backup.path
+                );
+                return Err(Failure::safety("D2", STAYS, seen));
+            };
+            let chain = chain_of(&backup.path);
+            self.restore(&chain, position(&backup.as_of)?).await?;
+            if layer.revision_history && !layer.start.is_empty() {
+                let instant = self.instant(layer)?;
+                self.restore(&chain, instant).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// A random position inside a layer.
+    fn instant(&mut self, layer: &v1::Layer) -> Result<Hlc, Failure> {
+        let (start, end) = (position(&layer.start)?, position(&layer.end)?);
+        let (from, to) = (start.wall.as_micros() + 1, end.wall.as_micros());
+        Ok(if from < to {
+            Hlc::at(Timestamp::from_micros(self.rng.random_range(from..to)))
+        } else {
+            end
+        })
+    }
+
+    async fn show(&self, chain: &str) -> Result<Vec<v1::Layer>, Failure> {
+        let request = v1::ShowBackupRequest {
+            collection: COLLECTION.to_owned(),
+            subdir: chain.to_owned(),
+            check_files: true,
+        };
+        let shown = surely(|| self.script.client.show_backup(request.clone())).await?;
+        if let Some(problem) = shown.problems.first() {
+            let holds =
+                "every object that a live manifest names exists, with its length and digest";
+            return Err(Failure::safety("C1", holds, problem.clone()));
+        }
+        Ok(shown.layers)
+    }
+
+    async fn verify(&self, chain: &str) -> Result<(), Failure> {
+        let request = v1::SubmitVerifyRequest {
+            request_key: format!("verify-{}", chain.replace('/', "-")),
+            from: COLLECTION.to_owned(),
+            subdir: chain.to_owned(),
+            ..v1::SubmitVerifyRequest::default()
+        };
+        let answer = surely(|| self.script.client.submit_verify(request.clone())).await?;
+        self.script.succeed(answer.job, "verification").await?;
+        self.script.progress.mark("chains verified");
+        Ok(())
+    }
+
+    /// Restores a chain as of a position, and compares.
+    async fn restore(&mut self, chain: &str, at: Hlc) -> Result<(), Failure> {
+        self.restores += 1;
+        let name = format!("audit_{}", self.restores);
+        let request = v1::SubmitRestoreRequest {
+            request_key: name.clone(),
+            from: COLLECTION.to_owned(),
+            subdir: chain.to_owned(),
+            as_of: at.to_string(),
+            into_source: SPARE.to_owned(),
+            target: Some(v1::Target {
+                databases: vec![DATABASE.to_owned()],
+                tables: Vec::new(),
+            }),
+            new_db_name: name.clone(),
+            ..v1::SubmitRestoreRequest::default()
+        };
+        let answer = surely(|| self.script.client.submit_restore(request.clone())).await?;
+        let what = format!("restore of {chain} as of {at}");
+        self.script.succeed(answer.job, &what).await?;
+        let mut rows = 0;
+        for region in REGIONS {
+            let expected = self.content(SOURCE, region, DATABASE, Some(at)).await?;
+            let restored = self.content(SPARE, region, &name, None).await?;
+            if let Some(difference) = difference(&expected, &restored) {
+                let seen = format!("{what}, member {region}: {difference}");
+                return Err(Failure::safety("D1", RESTORE_EQUALS, seen));
+            }
+            self.check_total(region, &restored, &what)?;
+            rows += restored.values().map(BTreeMap::len).sum::<usize>();
+        }
+        trace::event("user", format_args!("{what} compared: {rows} rows"));
+        self.script.progress.mark("restores compared");
+        Ok(())
+    }
+
+    fn check_total(&self, region: &str, restored: &Content, what: &str) -> Result<(), Failure> {
+        let accounts = restored.get(ACCOUNTS);
+        let total: u64 = accounts
+            .into_iter()
+            .flat_map(BTreeMap::values)
+            .filter_map(|value| bank::balance(value))
+            .sum();
+        let expected = bank::total(&self.script.config);
+        if total == expected {
+            return Ok(());
+        }
+        let seen =
+            format!("{what}, member {region}: the accounts hold {total} instead of {expected}");
+        Err(Failure::safety("D3", WHOLE, seen))
+    }
+
+    /// What a database of a member holds, now or as of a position.
+    async fn content(
+        &self,
+        source: &str,
+        region: &str,
+        database: &str,
+        at: Option<Hlc>,
+    ) -> Result<Content, Failure> {
+        let record = member_record(source, region);
+        let member = self
+            .factory
+            .member(SourceKind::Mvcc, &record)
+            .map_err(Failure::harness)?;
+        let member = &*member;
+        let at = match at {
+            Some(at) => Position::from(at),
+            None => surely(|| member.position(Hlc::ZERO.into())).await?,
+        };
+        let target = Target::Databases(vec![database.to_owned()]);
+        let relations = surely(|| member.describe(&target, at)).await?;
+        let mut content = Content::new();
+        for relation in relations {
+            let rows = surely(|| read(member, &relation, at)).await?;
+            content.insert(relation.name.table.clone(), rows);
+        }
+        Ok(content)
+    }
+
+    /// What nothing names must go by itself.
+    async fn swept(&self) -> Result<(), Failure> {
+        let deadline = trace::now() + SWEEP_BOUND;
+        loop {
+            let orphans = surely(|| self.orphans()).await?;
+            let Some(orphan) = orphans.first() else {
+                return Ok(());
+            };
+            self.script
+                .progress
+                .doing(format!("{} orphans, {orphan} among them", orphans.len()));
+            if trace::now() > deadline {
+                let seen = format!("{orphan} and {} more are still there", orphans.len() - 1);
+                return Err(Failure::safety("C6", GONE, seen));
+            }
+            tokio::time::sleep(Duration::from_secs(1)).await;
+        }
+    }
+
+    /// Objects in directories of layers that are not there, and objects of layers that their manifests do not name.
+    async fn orphans(&self) -> Result<Vec<String>, Fault> {
+        let provider = self.script.vault.provider("user");
+        let provider: Arc<dyn StoreProvider> = provider;
+        let uri: CollectionUri = COLLECTION.parse()?;
+        let store = CollectionStore::open(&provider, &uri, &self.script.env).await?;
+        let mut named = BTreeSet::new();
+        for chain in store.list_chains().await? {
+            for layer in store.load_chain(&chain.full).await?.all_layers() {
+                let path: &LayerPath = &layer.manifest.path;
+                named.insert(format!("{path}/MANIFEST"));
+                named.insert(format!("{path}/BACKUP-LOCK"));
+                for part in &layer.manifest.parts {
+                    named.insert(format!("{path}/parts/{}", part.name));
+                }
+                let mut entries = store.entries(layer);
+                while let Some(batch) = entries.try_next().await? {
+                    named.extend(
+                        batch
+                            .iter()
+                            .map(|entry| format!("{path}/data/{}", entry.object.name)),
+                    );
+                }
+            }
+        }
+        let keys = self.script.vault.keys("vault").await;
+        Ok(keys
+            .into_iter()
+            .filter(|key| !named.contains(key) && !key.starts_with("metadata/"))
+            .collect())
+    }
+}
+
+fn position(text: &str) -> Result<Hlc, Failure> {
+    let as_of: AsOf = text
+        .parse()
+        .map_err(|fault: Fault| Failure::Harness(format!("\"{text}\" is no position: {fault}")))?;
+    Ok(as_of.resolve(Timestamp::from_micros(0)))
+}
+
+async fn read(
+    member: &dyn Source,
+    relation: &Relation,
+    at: Position,
+) -> Result<BTreeMap<Vec<u8>, Vec<u8>>, Fault> {
+    let request = ReadRequest {
+        relation: relation.id,
+        range: KeyRange::default(),
+        window: Window {
+            after: None,
+            upto: at,
+            history: false,
+        },
+    };
+    let mut stream = member.read(request).await?;
+    let mut rows = BTreeMap::new();
+    while let Some(batch) = stream.next().await {
+        for row in batch? {
+            if let Change::Put(value) = row.change {
+                rows.insert(row.key.to_vec(), value.to_vec());
+            }
+        }
+    }
+    Ok(rows)
+}
+
+/// The first difference, without the rows' content.
+fn difference(expected: &Content, restored: &Content) -> Option<String> {
+    let names = |content: &Content| content.keys().cloned().collect::<Vec<_>>().join(", ");
+    if names(expected) != names(restored) {
+        return Some(format!(
+            "tables {} instead of {}",
+            names(restored),
+            names(expected)
+        ));
+    }
+    expected.iter().find_map(|(table, rows)| {
+        let found = restored.get(table)?;
+        let missing = rows.keys().filter(|key| !found.contains_key(*key)).count();
+        let extra = found.keys().filter(|key| !rows.contains_key(*key)).count();
+        let other = rows
+            .iter()
+            .filter(|(key, value)| found.get(*key).is_some_and(|found| found != *value))
+            .count();
+        (missing + extra + other > 0).then(|| {
+            format!(
+                "table {table}: of {} rows {missing} are missing, {other} are different, {extra} should not be there",
+                rows.len()
+            )
+        })
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn content(tables: &[(&str, &[(u8, u8)])]) -> Content {
+        let rows = |rows: &[(u8, u8)]| rows.iter().map(|(k, v)| (vec![*k], vec![*v])).collect();
+        tables
+            .iter()
+            .map(|(name, list)| ((*name).to_owned(), rows(list)))
+            .collect()
+    }
+
+    #[test]
+    fn every_difference_is_found() {
+        let expected = content(&[("a", &[(1, 1), (2, 2)]), ("b", &[])]);
+        assert_eq!(difference(&expected, &expected), None);
+        let lost = content(&[("a", &[(1, 1)]), ("b", &[])]);
+        assert!(
+            difference(&expected, &lost)
+                .expect("lost")
+                .contains("1 are missing")
+        );
+        let other = content(&[("a", &[(1, 1), (2, 3)]), ("b", &[])]);
+        assert!(
+            difference(&expected, &other)
+                .expect("other")
+                .contains("1 are different")
+        );
+        let extra = content(&[("a", &[(1, 1), (2, 2)]), ("b", &[(1, 1)])]);
+        assert!(
+            difference(&expected, &extra)
+                .expect("extra")
+                .contains("1 should not")
+        );
+        let table = content(&[("a", &[(1, 1), (2, 2)])]);
+        assert!(
+            difference(&expected, &table)
+                .expect("table")
+                .starts_with("tables a ")
+        );
+    }
+}

@@ -1,0 +1,84 @@
+//! What the driver keeps of a host across its lives.
+
+use holdfast_env::{Env, MemoryDisk};
+use std::cell::{Cell, RefCell};
+use std::rc::Rc;
+use std::sync::Arc;
+
+use crate::door::Skew;
+use crate::store::{HostStores, Vault};
+
+struct Shared {
+    name: String,
+    seed: u64,
+    life: Cell<u64>,
+    skew: Skew,
+    disk: RefCell<MemoryDisk>,
+    stores: RefCell<Arc<HostStores>>,
+    vault: Vault,
+}
+
+/// A host, whatever runs on it. Clones share it.
+#[derive(Clone)]
+pub(super) struct Host(Rc<Shared>);
+
+impl Host {
+    /// A host with an empty disk.
+    pub(super) fn new(name: &str, seed: u64, vault: &Vault) -> Self {
+        Self(Rc::new(Shared {
+            name: name.to_owned(),
+            seed,
+            life: Cell::new(0),
+            skew: Skew::default(),
+            disk: RefCell::new(MemoryDisk::new()),
+            stores: RefCell::new(vault.provider(name)),
+            vault: vault.clone(),
+        }))
+    }
+
+    /// Its name.
+    pub(super) fn name(&self) -> &str {
+        &self.0.name
+    }
+
+    /// Which life it is in.
+    pub(super) fn life(&self) -> u64 {
+        self.0.life.get()
+    }
+
+    /// The seed of its present life's randomness.
+    pub(super) fn seed(&self) -> u64 {
+        self.0
+            .seed
+            .wrapping_add(self.life().wrapping_mul(0x9e37_79b9))
+    }
+
+    /// How wrong its wall clock is.
+    pub(super) fn skew(&self) -> &Skew {
+        &self.0.skew
+    }
+
+    /// Its disk, as its present life sees it.
+    pub(super) fn disk(&self) -> MemoryDisk {
+        self.0.disk.borrow().clone()
+    }
+
+    /// The object store, as its present life sees it.
+    pub(super) fn stores(&self) -> Arc<HostStores> {
+        Arc::clone(&self.0.stores.borrow())
+    }
+
+    /// The outside, as its present life sees it.
+    pub(super) fn env(&self) -> Env {
+        super::outside(self)
+    }
+
+    /// Ends its present life: nothing of it reaches the disk or the store any more, and what the disk had not synced is lost in part.
+    pub(super) fn crash(&self, seed: u64) {
+        self.0.life.set(self.life() + 1);
+        let disk = self.disk().crash(seed);
+        *self.0.disk.borrow_mut() = disk;
+        self.stores().crash();
+        *self.0.stores.borrow_mut() = self.0.vault.provider(&self.0.name);
+    }
+}
