@@ -12,7 +12,7 @@ pub struct Claim {
 }
 
 /// The first line of a claim.
-const HEAD: &str = "holdfast claim 1";
+const HEAD: &str = "holdfast-claim 1";
 
 impl Claim {
     /// The claim as it is stored; its last line is the digest of those before.
@@ -69,7 +69,7 @@ mod tests {
         assert_eq!(Claim::decode(bytes.as_bytes()).expect("legal"), claim);
         for damaged in [
             "",
-            "holdfast claim 2\n",
+            "holdfast-claim 2\n",
             &bytes[..bytes.len() - 1],
             &format!("{bytes}x"),
         ] {
