@@ -1,5 +1,6 @@
 //! The state machine from outside: commands in, outcomes and effects out, invariants after every step.
 
+mod bounds;
 mod chains;
 mod compat;
 mod fuzz;
