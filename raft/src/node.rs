@@ -240,6 +240,11 @@ impl<S: StateMachine> Node<S> {
         }
         let metrics = self.core.raft.metrics();
         let metrics = metrics.borrow_watched();
+        // A leader that is the only voter is its own majority; openraft notes no acknowledgements of it.
+        let membership = metrics.membership_config.membership();
+        if membership.voter_ids().all(|voter| voter == metrics.id) {
+            return true;
+        }
         metrics
             .last_quorum_acked
             .is_some_and(|acked| acked.elapsed() <= age)
