@@ -19,6 +19,8 @@ use crate::replica::Replica;
 const HEARTBEATS_PER_LEASE: u32 = 4;
 /// The shortest time between two heartbeats.
 const SHORTEST_HEARTBEAT: Duration = Duration::from_millis(50);
+/// The longest: whether a process lives is known after one, and a worker that says hello waits for that.
+const LONGEST_HEARTBEAT: Duration = Duration::from_secs(2);
 
 /// The node's configuration, its doors to the outside, and its replica of the ledger.
 pub(crate) struct Core {
@@ -50,7 +52,7 @@ impl Core {
 
     /// How often a worker is to send a heartbeat.
     pub(crate) fn heartbeat(&self) -> Duration {
-        (self.lease_ttl() / HEARTBEATS_PER_LEASE).max(SHORTEST_HEARTBEAT)
+        (self.lease_ttl() / HEARTBEATS_PER_LEASE).clamp(SHORTEST_HEARTBEAT, LONGEST_HEARTBEAT)
     }
 
     /// How long after a worker was last heard nothing of it can still arrive anywhere: a worker that hears nothing stops itself

@@ -82,7 +82,7 @@ impl Replica {
     /// Replicates a change that is done or refused.
     pub(crate) async fn make(&self, action: Action) -> Result<(), Fault> {
         match self.propose(action).await? {
-            Outcome::Done | Outcome::NoOp => Ok(()),
+            Outcome::Done | Outcome::NoOp | Outcome::State(_) => Ok(()),
             Outcome::Refused(fault) => Err(fault),
             other => Err(unexpected(&other)),
         }

@@ -5,7 +5,8 @@ use holdfast_client::{ControlApi, JobStream};
 use holdfast_ledger::{Action, Job, Outcome};
 use holdfast_proto::v1;
 use holdfast_types::{
-    ControlVerb, ErrorCode, Fault, JobId, JobState, Millis, NodeId, SourceName, Timestamp,
+    ControlVerb, ErrorCode, Fault, JobEvent, JobId, JobState, Millis, NodeId, SourceName,
+    Timestamp, Verdict,
 };
 use std::cmp::Reverse;
 use std::fmt;
@@ -293,8 +294,18 @@ impl ControlApi for Coordinator {
             verb,
             reason: (!request.reason.is_empty()).then_some(request.reason),
         };
+        // What the state was just before: the outcome only says what it is now.
+        self.freshen().await?;
+        let already = self.core.replica.read(|ledger| {
+            ledger.job(job).is_some_and(|job| {
+                let next = job
+                    .state()
+                    .next(JobEvent::Control(verb), job.doom().is_some());
+                next == Ok(Verdict::NoOp)
+            })
+        });
         let no_op = match self.core.replica.propose(action).await? {
-            Outcome::State(_) | Outcome::Done => false,
+            Outcome::State(_) | Outcome::Done => already,
             Outcome::NoOp => true,
             Outcome::Refused(fault) => return Err(fault),
             other => return Err(unexpected(&other)),

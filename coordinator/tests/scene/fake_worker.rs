@@ -1,0 +1,383 @@
+//! A worker without a source: it speaks the protocol, and puts real objects into the collection.
+
+use super::{PATIENCE, Scene, cluster_key};
+use holdfast_collection::{CollectionStore, DataName, StoreProvider};
+use holdfast_env::Env;
+use holdfast_format::{Change, Entry, SpanFileOptions, SpanFileWriter};
+use holdfast_proto::v1::leader_message::Body as Down;
+use holdfast_proto::v1::worker_link_client::WorkerLinkClient;
+use holdfast_proto::v1::worker_message::Body as Up;
+use holdfast_proto::{
+    ChannelOptions, Grant, Lease, LeaseReport, LeaseReportBody, Work, channel, v1, wire_to_fault,
+};
+use holdfast_types::{
+    ByteCount, Fault, Hlc, JobSpec, KeyRange, PlannedSpan, Relation, RelationId, RowCount,
+    TableName,
+};
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::Streaming;
+
+/// How a worker behaves.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Manner {
+    /// Does what it is granted, and stops when it is told to. Plans this many spans.
+    Diligent(u32),
+    /// Plans diligently, then takes spans and reports nothing; stops when it is told to.
+    Idle(u32),
+    /// The same, and does not stop either.
+    Deaf(u32),
+    /// Fails every span.
+    Clumsy(u32),
+}
+
+/// What a worker has seen.
+#[derive(Debug, Default)]
+pub(crate) struct Seen {
+    pub(crate) grants: Vec<Lease>,
+    pub(crate) stops: Vec<Lease>,
+    pub(crate) refused: Vec<Fault>,
+    pub(crate) acks: u64,
+    pub(crate) holds_released: u64,
+    pub(crate) ended: bool,
+    pub(crate) held: BTreeMap<Lease, Grant>,
+}
+
+pub(crate) struct FakeWorker {
+    pub(crate) id: String,
+    pub(crate) welcome: v1::Welcome,
+    pub(crate) seen: Rc<RefCell<Seen>>,
+    up: mpsc::Sender<v1::WorkerMessage>,
+    tasks: Vec<tokio::task::JoinHandle<()>>,
+}
+
+impl Drop for FakeWorker {
+    /// As `kill -9`: the stream breaks without a word.
+    fn drop(&mut self) {
+        self.tasks.iter().for_each(tokio::task::JoinHandle::abort);
+    }
+}
+
+/// Opens a stream and says hello; gives the first answer.
+pub(crate) async fn hello(
+    env: &Env,
+    address: &str,
+    hello: v1::Hello,
+) -> (
+    mpsc::Sender<v1::WorkerMessage>,
+    Streaming<v1::LeaderMessage>,
+    Down,
+) {
+    let options = ChannelOptions {
+        call_timeout: None,
+        ..ChannelOptions::default()
+    };
+    let channel = channel(Arc::clone(&env.net), address, options).expect("an address");
+    let (up, queue) = mpsc::channel(4096);
+    up.send(message(Up::Hello(hello))).await.expect("open");
+    let mut down = WorkerLinkClient::new(channel)
+        .session(ReceiverStream::new(queue))
+        .await
+        .expect("a stream")
+        .into_inner();
+    let first = tokio::time::timeout(PATIENCE, down.message())
+        .await
+        .expect("an answer in time")
+        .expect("no error")
+        .and_then(|message| message.body)
+        .expect("an answer");
+    (up, down, first)
+}
+
+fn message(body: Up) -> v1::WorkerMessage {
+    v1::WorkerMessage { body: Some(body) }
+}
+
+impl FakeWorker {
+    /// Joins as a new process that holds nothing.
+    pub(crate) async fn join(
+        scene: &Scene,
+        id: &str,
+        incarnation: u64,
+        locality: &str,
+        manner: Manner,
+    ) -> Result<Self, Fault> {
+        Self::join_with(scene, id, incarnation, locality, manner, Vec::new()).await
+    }
+
+    /// Joins as a process that goes on with leases.
+    pub(crate) async fn join_with(
+        scene: &Scene,
+        id: &str,
+        incarnation: u64,
+        locality: &str,
+        manner: Manner,
+        held: Vec<Lease>,
+    ) -> Result<Self, Fault> {
+        let introduction = v1::Hello {
+            worker: id.into(),
+            incarnation,
+            locality: locality.into(),
+            slots: 4,
+            version: "test".into(),
+            cluster_id: Vec::new().into(),
+            held: held
+                .iter()
+                .map(|lease| v1::HeldLease::from(*lease))
+                .collect(),
+        };
+        let (up, down, first) = hello(&scene.env, scene.handle.address(), introduction).await;
+        let welcome = match first {
+            Down::Welcome(welcome) => welcome,
+            Down::Dismissed(dismissed) => {
+                return Err(wire_to_fault(dismissed.fault.expect("a fault")));
+            }
+            other => panic!("unexpected answer: {other:?}"),
+        };
+        let seen = Rc::new(RefCell::new(Seen::default()));
+        let mut worker = Self {
+            id: id.into(),
+            seen: Rc::clone(&seen),
+            up: up.clone(),
+            tasks: Vec::new(),
+            welcome,
+        };
+        let heartbeat = Duration::from_millis(worker.welcome.heartbeat_ms);
+        let hands = Hands {
+            env: scene.env.clone(),
+            stores: Arc::clone(&scene.stores),
+            manner,
+            seen,
+            up: up.clone(),
+        };
+        worker
+            .tasks
+            .push(tokio::task::spawn_local(beat(up, heartbeat)));
+        worker
+            .tasks
+            .push(tokio::task::spawn_local(hands.serve(down)));
+        Ok(worker)
+    }
+
+    /// Stops sending heartbeats but keeps its stream.
+    pub(crate) fn fall_silent(&self) {
+        self.tasks[0].abort();
+    }
+
+    pub(crate) async fn say_goodbye(&self) {
+        self.up
+            .send(message(Up::Goodbye(v1::Goodbye {})))
+            .await
+            .expect("open");
+    }
+
+    pub(crate) async fn report(&self, lease: Lease, body: LeaseReportBody) {
+        let report = LeaseReport {
+            lease,
+            sequence: 1000,
+            body,
+        };
+        self.up
+            .send(message(Up::Report((&report).into())))
+            .await
+            .expect("open");
+    }
+
+    /// Puts the object of a span without a report.
+    pub(crate) async fn transfer(scene: &Scene, grant: &Grant) -> LeaseReportBody {
+        transfer(&scene.env, &scene.stores, grant).await
+    }
+
+    pub(crate) fn held(&self) -> Vec<Lease> {
+        self.seen.borrow().held.keys().copied().collect()
+    }
+}
+
+async fn beat(up: mpsc::Sender<v1::WorkerMessage>, every: Duration) {
+    for sequence in 1.. {
+        let heartbeat = v1::Heartbeat {
+            sequence,
+            activities: Vec::new(),
+        };
+        if up.send(message(Up::Heartbeat(heartbeat))).await.is_err() {
+            return;
+        }
+        tokio::time::sleep(every).await;
+    }
+}
+
+/// The side that works.
+struct Hands {
+    env: Env,
+    stores: Arc<dyn StoreProvider>,
+    manner: Manner,
+    seen: Rc<RefCell<Seen>>,
+    up: mpsc::Sender<v1::WorkerMessage>,
+}
+
+impl Hands {
+    async fn serve(self, mut down: Streaming<v1::LeaderMessage>) {
+        while let Ok(Some(message)) = down.message().await {
+            match message.body {
+                Some(Down::Grant(grant)) => self.granted(grant).await,
+                Some(Down::Stop(stop)) => self.told_to_stop(&stop).await,
+                Some(Down::ReportAck(ack)) => {
+                    let mut seen = self.seen.borrow_mut();
+                    seen.acks += 1;
+                    seen.refused.extend(ack.fault.map(wire_to_fault));
+                }
+                Some(Down::ReleaseHold(release)) => {
+                    self.seen.borrow_mut().holds_released += 1;
+                    let member: holdfast_types::MemberRecord =
+                        holdfast_proto::from_json(&release.member, "member").expect("a member");
+                    self.say(Up::HoldReleased(v1::HoldReleaseDone {
+                        hold: release.hold,
+                        member: member.name.to_string(),
+                        fault: None,
+                    }))
+                    .await;
+                }
+                _ => {}
+            }
+        }
+        self.seen.borrow_mut().ended = true;
+    }
+
+    async fn say(&self, body: Up) {
+        let _ = self.up.send(message(body)).await;
+    }
+
+    async fn report(&self, lease: Lease, sequence: u64, body: LeaseReportBody) {
+        let report = LeaseReport {
+            lease,
+            sequence,
+            body,
+        };
+        self.say(Up::Report((&report).into())).await;
+    }
+
+    async fn told_to_stop(&self, stop: &v1::TaskStop) {
+        let lease = Lease::new(stop.job, stop.task, stop.epoch);
+        self.seen.borrow_mut().stops.push(lease);
+        if !matches!(self.manner, Manner::Deaf(_)) {
+            self.seen.borrow_mut().held.remove(&lease);
+            self.report(lease, 1, LeaseReportBody::Released).await;
+        }
+    }
+
+    async fn granted(&self, wire: v1::TaskGrant) {
+        let grant = Grant::try_from(wire).expect("a legal grant");
+        let lease = grant.lease;
+        self.seen.borrow_mut().grants.push(lease);
+        let spans = match self.manner {
+            Manner::Diligent(spans)
+            | Manner::Idle(spans)
+            | Manner::Deaf(spans)
+            | Manner::Clumsy(spans) => spans,
+        };
+        let body = match (&grant.work, self.manner) {
+            (Work::Plan { .. }, _) => plan(spans),
+            (Work::Span(_), Manner::Idle(_) | Manner::Deaf(_)) => {
+                self.seen.borrow_mut().held.insert(lease, grant);
+                return;
+            }
+            (Work::Span(_), Manner::Clumsy(_)) => LeaseReportBody::Failed {
+                fault: Fault::new(
+                    holdfast_types::ErrorCode::Unavailable,
+                    "the member is not at home",
+                ),
+            },
+            (Work::Span(_), Manner::Diligent(_)) => transfer(&self.env, &self.stores, &grant).await,
+            (Work::Finish { .. } | Work::Revert { .. }, _) => LeaseReportBody::Done {
+                rows: RowCount(0),
+                fingerprint: None,
+            },
+        };
+        self.report(lease, 1, body).await;
+    }
+}
+
+/// One relation, cut into spans by one-byte keys.
+fn plan(spans: u32) -> LeaseReportBody {
+    let key = cluster_key();
+    let bound = |index: u32| key.seal_bound(&index.to_be_bytes());
+    LeaseReportBody::Plan {
+        batch: 0,
+        relations: vec![Relation {
+            id: RelationId(1),
+            name: TableName {
+                database: "bank".into(),
+                table: "accounts".into(),
+            },
+            created_at: Hlc::ZERO.next().into(),
+            dropped_at: None,
+            definition: Vec::new(),
+        }],
+        spans: (0..spans)
+            .map(|index| PlannedSpan {
+                relation: RelationId(1),
+                start: if index == 0 {
+                    holdfast_types::Sealed::open_end()
+                } else {
+                    bound(index)
+                },
+                end: if index + 1 == spans {
+                    holdfast_types::Sealed::open_end()
+                } else {
+                    bound(index + 1)
+                },
+                weight: ByteCount(100),
+            })
+            .collect(),
+        last: true,
+    }
+}
+
+/// Does a span in one part: a backup puts an object of one row, a restore or verification only says that it did.
+async fn transfer(env: &Env, stores: &Arc<dyn StoreProvider>, grant: &Grant) -> LeaseReportBody {
+    let Work::Span(span) = &grant.work else {
+        panic!("not a span");
+    };
+    let mut objects = Vec::new();
+    if let JobSpec::Backup(spec) = &grant.spec {
+        let uri = spec.collection.parse().expect("a uri");
+        let store = CollectionStore::open(stores, &uri, env)
+            .await
+            .expect("open");
+        let mut writer = SpanFileWriter::new(SpanFileOptions::default()).expect("a writer");
+        let range = KeyRange {
+            start: cluster_key().open_bound(&span.start).expect("ours").into(),
+            end: cluster_key().open_bound(&span.end).expect("ours").into(),
+        };
+        let mut key = range.start.to_vec();
+        key.push(0);
+        writer
+            .push(&Entry {
+                key: key.into(),
+                position: spec.end.into(),
+                change: Change::Put(b"value".as_slice().into()),
+            })
+            .expect("in order");
+        let (bytes, summary) = writer.finish().expect("finished");
+        let name = DataName::new(grant.lease.task, grant.lease.epoch, 0);
+        let object = store
+            .put_data(&spec.path, name, vec![bytes], &summary)
+            .await
+            .expect("put");
+        objects.push(object);
+    }
+    LeaseReportBody::Checkpoint {
+        from: span.frontier.clone(),
+        to: span.end.clone(),
+        last: true,
+        objects,
+        read: ByteCount(100),
+        written: ByteCount(50),
+        rows: RowCount(1),
+    }
+}
