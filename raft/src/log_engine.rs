@@ -198,8 +198,8 @@ impl Engine {
             loaded.pointer = self.mark(&marks, SNAPSHOT)?;
             loaded.last = loaded.purged;
             let entries = transaction.open_table(ENTRIES)?;
-            let mut expected = loaded.purged.map_or(0, |id| id.index + 1);
-            for item in entries.iter()? {
+            let first = loaded.purged.map_or(0, |id| id.index + 1);
+            for (expected, item) in (first..).zip(entries.iter()?) {
                 let (index, record) = item?;
                 if index.value() != expected {
                     return Err(missing(&self.path, expected).into());
@@ -207,7 +207,6 @@ impl Engine {
                 let entry = self.entry(expected, record.value())?;
                 loaded.last = Some(entry.log_id());
                 loaded.entry_bytes += record.value().len() as u64;
-                expected += 1;
             }
             Ok(())
         })?;

@@ -208,7 +208,7 @@ impl Task {
         for waiter in group.waiters {
             let answer = result
                 .as_ref()
-                .map(|()| ())
+                .copied()
                 .map_err(|(kind, message)| io::Error::new(*kind, message.clone()));
             match waiter {
                 Waiter::Nobody => {}
