@@ -13,11 +13,14 @@ use std::io;
 use std::panic::AssertUnwindSafe;
 use std::sync::{Arc, PoisonError, RwLock, Weak};
 
+use crate::store::StoreOptions;
+
 /// The database of one member.
 pub(crate) struct Engine {
     disk: Arc<dyn Disk>,
     path: String,
     cache_bytes: usize,
+    check_integrity: bool,
     /// `None` while it could not be opened again after an I/O error.
     database: RwLock<Option<Database>>,
     /// The file, for its length; the database owns it, and with it the lock.
@@ -37,12 +40,13 @@ impl Engine {
     pub(crate) fn open(
         disk: Arc<dyn Disk>,
         path: String,
-        cache_bytes: usize,
+        options: &StoreOptions,
     ) -> Result<Self, Fault> {
         let engine = Self {
             disk,
             path,
-            cache_bytes,
+            cache_bytes: usize::try_from(options.cache.0).unwrap_or(usize::MAX),
+            check_integrity: options.check_integrity,
             database: RwLock::new(None),
             file: RwLock::new(None),
         };
@@ -128,11 +132,11 @@ impl Engine {
             .open(&self.path)
             .map_err(|error| self.fault(redb::Error::Io(error)))?;
         *self.file.write().unwrap_or_else(PoisonError::into_inner) = Some(Arc::downgrade(&file));
-        let (path, cache_bytes) = (&self.path, self.cache_bytes);
         // redb may panic on a file that something else has altered.
         std::panic::catch_unwind(AssertUnwindSafe(|| {
             redb::Builder::new()
-                .set_cache_size(cache_bytes)
+                .set_cache_size(self.cache_bytes)
+                .set_check_integrity_on_open(self.check_integrity)
                 .create_with_backend(RedbFile::new(file))
         }))
         .unwrap_or_else(|_| {
@@ -141,7 +145,7 @@ impl Engine {
                 broken,
             )))
         })
-        .map_err(|error| fault(path, &redb::Error::from(error)))
+        .map_err(|error| self.fault(error))
     }
 }
 

@@ -32,7 +32,7 @@ const GC_INTERVAL: Duration = Duration::from_secs(60);
 /// How long calls in flight may take when the server shuts down.
 const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// A store that is being served. Dropping it ends the service at once.
+/// A store that is being served. Dropping it stops accepting; calls that are in flight end by themselves.
 #[derive(Debug)]
 pub struct ServeHandle {
     address: String,
@@ -65,10 +65,8 @@ pub async fn serve(env: &Env, listen: &str, store: MvccStore) -> Result<ServeHan
         .add_service(service(store.clone()));
     let server = tokio::spawn(async move {
         let signal = async move {
-            if stopped.await.is_err() {
-                // The handle was forgotten rather than dropped: serve for ever.
-                std::future::pending::<()>().await;
-            }
+            // An error means that the handle is gone, and then this task is as well.
+            let _ = stopped.await;
         };
         server
             .serve_with_incoming_shutdown(incoming(listener), signal)

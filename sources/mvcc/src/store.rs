@@ -28,6 +28,9 @@ pub struct StoreOptions {
     /// Writes are refused with `StorageFull` while the disk has less room than this, so that reads, releases of holds and garbage
     /// collection always find some.
     pub reserve: ByteCount,
+    /// Reads the whole file when the store is opened, and refuses it if a single page does not match its checksum. Without it, this is done only
+    /// after an unclean stop.
+    pub check_integrity: bool,
 }
 
 impl Default for StoreOptions {
@@ -35,6 +38,7 @@ impl Default for StoreOptions {
         Self {
             cache: ByteCount(64 * 1024 * 1024),
             reserve: ByteCount(16 * 1024 * 1024),
+            check_integrity: false,
         }
     }
 }
@@ -104,7 +108,6 @@ impl MvccStore {
     pub async fn open(env: Env, directory: &str, options: StoreOptions) -> Result<Self, Fault> {
         let (disk, clock) = (Arc::clone(&env.disk), Arc::clone(&env.clock));
         let directory = directory.trim_end_matches('/').to_owned();
-        let cache = usize::try_from(options.cache.0).unwrap_or(usize::MAX);
         let (engine, writer) = env
             .blocking(move || {
                 disk.create_dir_all(&directory).map_err(|error| {
@@ -114,7 +117,7 @@ impl MvccStore {
                     )
                 })?;
                 let path = format!("{directory}/member.redb");
-                let engine = Arc::new(Engine::open(disk, path, cache)?);
+                let engine = Arc::new(Engine::open(disk, path, &options)?);
                 let writer = Writer::open(Arc::clone(&engine), clock)?;
                 Ok((engine, writer))
             })

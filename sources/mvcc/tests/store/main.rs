@@ -1,0 +1,6 @@
+//! A store against a naive model, against faults, and against its cost.
+
+mod cost;
+mod faults;
+mod model;
+mod properties;
