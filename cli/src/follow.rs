@@ -27,7 +27,7 @@ pub(crate) fn state_of(job: &Job) -> Option<JobState> {
         .find(|state| state.as_str() == job.state)
 }
 
-/// Follows a job with a bar. `None` if the user pressed Ctrl-C: the job goes on.
+/// Follows a job with a bar. `None` if the user pressed Ctrl-C; the job knows nothing of that.
 pub(crate) async fn follow(
     context: &Context,
     api: &dyn ControlApi,
@@ -36,15 +36,13 @@ pub(crate) async fn follow(
 ) -> Result<Option<Job>, Fault> {
     let mut progress = Progress::new(context.output);
     let mut stream = api.watch_job(job).await?;
-    let mut interrupt = std::pin::pin!(tokio::signal::ctrl_c());
+    let mut interrupt = std::pin::pin!(crate::roles::interrupted());
     let mut last = None;
     loop {
         let next = tokio::select! {
             biased;
-            _ = &mut interrupt => {
+            () = &mut interrupt => {
                 progress.finish();
-                context.output.note(format!("job {job} goes on"));
-                context.output.note(format!("hint: follow it with `holdfast job watch {job}`"));
                 return Ok(None);
             }
             next = stream.next() => next,
@@ -75,10 +73,18 @@ pub(crate) async fn follow_to_end(
     api: &dyn ControlApi,
     job: u64,
 ) -> Result<Exit, Fault> {
-    let Some(job) = follow(context, api, job, Until::Ended).await? else {
-        return Ok(Exit::Interrupted);
-    };
-    Ok(report(context, job))
+    match follow(context, api, job, Until::Ended).await? {
+        Some(job) => Ok(report(context, job)),
+        None => Ok(detached(context, job)),
+    }
+}
+
+/// The user waits no more.
+pub(crate) fn detached(context: &Context, job: u64) -> Exit {
+    context.output.note(format!(
+        "job {job} goes on\nhint: follow it with `holdfast job watch {job}`"
+    ));
+    Exit::Interrupted
 }
 
 /// Prints a job that ended or was paused, and turns it into an exit code.

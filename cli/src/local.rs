@@ -2,12 +2,15 @@
 //! runs, with one coordinator and one worker on loopback and a data directory that is removed afterwards, so that there is no second,
 //! less tested way to restore.
 
-use holdfast_client::ControlApi;
+use holdfast_client::{ControlApi, v1};
 use holdfast_env::Env;
 use holdfast_types::{ErrorCode, Fault, Locality};
 use std::time::Duration;
 use tempfile::TempDir;
 
+use crate::context::Context;
+use crate::exit::Exit;
+use crate::follow::{Until, follow, report};
 use crate::roles::{self, CoordinatorRole, RunningCoordinator, RunningWorker, WorkerRole};
 
 /// Tasks that the one worker does at once.
@@ -76,6 +79,25 @@ impl LocalCluster {
     /// What can be asked of it.
     pub(crate) fn api(&self) -> &dyn ControlApi {
         self.coordinator.api.as_ref()
+    }
+
+    /// Follows a job of it to its end and reports it. This process is all there is of the cluster, so Ctrl-C cancels the job and waits until
+    /// what it made is undone; a second one gives that up too.
+    pub(crate) async fn follow(&self, context: &Context, job: u64) -> Result<Exit, Fault> {
+        if let Some(job) = follow(context, self.api(), job, Until::Ended).await? {
+            return Ok(report(context, job));
+        }
+        context
+            .output
+            .note("interrupted: undoing what was done, Ctrl-C again to leave it");
+        let cancel = v1::ControlJobRequest {
+            job,
+            verb: "cancel".to_owned(),
+            reason: "interrupted".to_owned(),
+        };
+        self.api().control_job(cancel).await?;
+        follow(context, self.api(), job, Until::Ended).await?;
+        Ok(Exit::Interrupted)
     }
 
     /// Ends it and removes its files.

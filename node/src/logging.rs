@@ -18,6 +18,7 @@ pub fn init_logging(format: LogFormat, default_filter: &str) {
         EnvFilter::try_from_env("HOLDFAST_LOG").unwrap_or_else(|_| EnvFilter::new(default_filter));
     let builder = tracing_subscriber::fmt()
         .with_env_filter(filter)
+        .with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr()))
         .with_writer(std::io::stderr);
     // An error means that logging was started before, by a test or an embedding program: theirs stays.
     let _ = match format {

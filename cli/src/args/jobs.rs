@@ -130,13 +130,23 @@ pub(crate) struct RestoreArgs {
     #[arg(long, value_name = "SOURCE", conflicts_with = "local")]
     pub(crate) into_source: Option<String>,
     /// With --table: put the tables into this database, which must exist
-    #[arg(long, value_name = "NAME", requires = "table")]
+    #[arg(
+        long,
+        value_name = "NAME",
+        requires = "table",
+        conflicts_with = "database"
+    )]
     pub(crate) into_db: Option<String>,
     /// With one --database: restore it under this name
-    #[arg(long, value_name = "NAME", requires = "database")]
+    #[arg(
+        long,
+        value_name = "NAME",
+        requires = "database",
+        conflicts_with = "table"
+    )]
     pub(crate) new_db_name: Option<String>,
     /// Only workers in this locality take part
-    #[arg(long, value_name = "LOCALITY")]
+    #[arg(long, value_name = "LOCALITY", conflicts_with = "local")]
     pub(crate) execution_locality: Option<Locality>,
     /// The same key never makes two jobs
     #[arg(long, value_name = "KEY", conflicts_with = "local")]
@@ -164,7 +174,7 @@ pub(crate) struct VerifyArgs {
     #[arg(long, value_name = "TIME")]
     pub(crate) layer_end: Option<String>,
     /// Only workers in this locality take part
-    #[arg(long, value_name = "LOCALITY")]
+    #[arg(long, value_name = "LOCALITY", conflicts_with = "local")]
     pub(crate) execution_locality: Option<Locality>,
     /// The same key never makes two jobs
     #[arg(long, value_name = "KEY", conflicts_with = "local")]

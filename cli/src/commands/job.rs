@@ -7,7 +7,7 @@ use holdfast_types::{ErrorCode, Fault, JobState};
 use crate::args::JobCommand;
 use crate::context::Context;
 use crate::exit::Exit;
-use crate::follow::{Until, follow, follow_to_end, report};
+use crate::follow::{Until, detached, follow, follow_to_end, report};
 use crate::views::{ControlledView, JobView, JobsView};
 
 pub(super) async fn run(context: &Context, command: JobCommand) -> Result<Exit, Fault> {
@@ -95,7 +95,7 @@ async fn control(
         return Ok(Exit::Ok);
     };
     let Some(job) = follow(context, api, job, until).await? else {
-        return Ok(Exit::Interrupted);
+        return Ok(detached(context, job));
     };
     // A cancelled job that was to be cancelled is a success.
     let wished = verb == "cancel" && job.state == JobState::Canceled.as_str();

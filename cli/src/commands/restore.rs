@@ -43,26 +43,21 @@ async fn restore_in(
     arguments: RestoreArgs,
 ) -> Result<Exit, Fault> {
     let api = cluster.api();
+    let mut members = wire_members(&arguments.member);
+    for member in &mut members {
+        // The one worker of this process stands in for those of every locality.
+        member.locality.clear();
+    }
     let source = v1::RegisterSourceRequest {
         name: LOCAL_SOURCE.to_owned(),
         kind: "mvcc".to_owned(),
-        members: wire_members(&arguments.member),
+        members,
     };
     api.register_source(source).await?;
     let mut request = request(arguments);
     request.into_source = LOCAL_SOURCE.to_owned();
     let submitted = api.submit_restore(request).await?;
-    follow_local(context, cluster, submitted.job).await
-}
-
-/// Follows a job of a local cluster. Ctrl-C ends the cluster, and with it the job; nothing is published by then, and the prepared
-/// tables stay hidden.
-pub(super) async fn follow_local(
-    context: &Context,
-    cluster: &LocalCluster,
-    job: u64,
-) -> Result<Exit, Fault> {
-    follow_to_end(context, cluster.api(), job).await
+    cluster.follow(context, submitted.job).await
 }
 
 fn request(arguments: RestoreArgs) -> v1::SubmitRestoreRequest {

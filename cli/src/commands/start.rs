@@ -33,7 +33,8 @@ pub(super) async fn run(context: &Context, arguments: StartArgs) -> Result<Exit,
     } else {
         LogFormat::Text
     };
-    init_logging(format, "info");
+    // openraft tells at `info` of every timer; what matters of it is told again by the coordinator.
+    init_logging(format, "info,openraft=warn");
     let mut running = Running::default();
     let started = start(context, arguments, &mut running).await;
     if let Err(fault) = started {

@@ -35,7 +35,7 @@ async fn verify_in(
     arguments: VerifyArgs,
 ) -> Result<Exit, Fault> {
     let submitted = cluster.api().submit_verify(request(arguments)).await?;
-    follow_to_end(context, cluster.api(), submitted.job).await
+    cluster.follow(context, submitted.job).await
 }
 
 fn request(arguments: VerifyArgs) -> v1::SubmitVerifyRequest {

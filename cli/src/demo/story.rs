@@ -24,7 +24,7 @@ const SETTINGS: [(&str, u64); 3] = [
     ("lease_ttl_ms", 2_000),
 ];
 /// "In the middle" of a job: not before this share of its bytes, and not after the other.
-const MIDDLE: std::ops::Range<f64> = 0.10..0.80;
+const MIDDLE: std::ops::Range<f64> = 0.25..0.80;
 /// How often a job may be too quick to be met in its middle.
 const ATTEMPTS: u32 = 4;
 /// How long a paused job is watched to see that it stands still.
