@@ -22,6 +22,8 @@ pub(crate) struct Config {
     pub(crate) fault_interval: Duration,
     /// Which kinds of faults.
     pub(crate) faults: Faults,
+    /// The most time that a request to the object store takes when nothing is wrong.
+    pub(crate) store_latency: Duration,
     /// Accounts on each member.
     pub(crate) accounts: u64,
     /// Length of the ballast in each row, in bytes.
@@ -69,21 +71,22 @@ impl Config {
         let mut rng = StdRng::seed_from_u64(seed);
         let rng = &mut rng;
         let min_latency = millis(rng, 1, 3);
-        let part_size = 1 << rng.random_range(11..=14);
+        let part_size = 1 << rng.random_range(10..=13);
         Self {
             seed,
             tick: Duration::from_millis([2, 5][rng.random_range(0..2)]),
             min_latency,
             max_latency: min_latency + millis(rng, 1, 25),
             chaos: millis(rng, 15_000, 40_000),
-            fault_interval: millis(rng, 700, 5_000),
+            fault_interval: millis(rng, 300, 3_000),
             faults: Faults::draw(rng),
-            accounts: rng.random_range(20..=200),
+            store_latency: millis(rng, 0, 150),
+            accounts: rng.random_range(50..=500),
             ballast: rng.random_range(0..=400),
             transfer_interval: millis(rng, 20, 400),
             part_size,
             span_size: part_size * rng.random_range(1..=6),
-            operator_pause: millis(rng, 300, 4_000),
+            operator_pause: millis(rng, 300, 3_000),
         }
     }
 }
@@ -138,12 +141,13 @@ impl fmt::Display for Config {
             .collect();
         write!(
             f,
-            "seed {}: tick {:?}, latency {:?}..{:?}, chaos {:?} with a fault every {:?}, {} accounts of {} bytes a member, \
+            "seed {}: tick {:?}, latency {:?}..{:?}, store {:?}, chaos {:?} with a fault every {:?}, {} accounts of {} bytes a member, \
              a transfer every {:?}, parts of {} bytes, spans of {} bytes, operators pause up to {:?}, faults: {}",
             self.seed,
             self.tick,
             self.min_latency,
             self.max_latency,
+            self.store_latency,
             self.chaos,
             self.fault_interval,
             self.accounts,

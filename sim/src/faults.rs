@@ -106,8 +106,16 @@ impl Atlas {
             .map(|(from, to)| Act::Mend(from, to))
             .collect();
         acts.extend(std::mem::take(&mut self.down).into_keys().map(Act::Bounce));
-        acts.push(Act::Store(StoreFaults::default()));
+        acts.push(Act::Store(self.healthy_store()));
         acts
+    }
+
+    /// A store with which nothing is wrong.
+    fn healthy_store(&self) -> StoreFaults {
+        StoreFaults {
+            delay: self.config.store_latency,
+            ..StoreFaults::default()
+        }
     }
 
     fn expired(&mut self, now: Duration) -> Vec<Act> {
@@ -128,7 +136,7 @@ impl Atlas {
         });
         if self.store_until.is_some_and(|until| until <= now) {
             self.store_until = None;
-            acts.push(Act::Store(StoreFaults::default()));
+            acts.push(Act::Store(self.healthy_store()));
         }
         acts
     }
@@ -205,11 +213,11 @@ impl Atlas {
                 acts.push(Act::Store(StoreFaults {
                     reject: part(faults.store_rejections),
                     lose_answer: part(faults.store_lost_answers),
-                    delay: Duration::from_millis(if faults.store_delays {
-                        self.rng.random_range(1..1_500)
+                    delay: if faults.store_delays {
+                        Duration::from_millis(self.rng.random_range(150..1_500))
                     } else {
-                        0
-                    }),
+                        self.config.store_latency
+                    },
                 }));
             }
         }

@@ -68,13 +68,23 @@ impl Script {
         let operator = self.operator("ann");
         let second = self.operator("bob");
         let (seed, other_seed) = (self.env.entropy.next_u64(), self.env.entropy.next_u64());
-        let (one, two, watch, rest) = tokio::join!(
-            operator.work(seed),
-            second.work(other_seed),
-            operator.watch(),
-            self.converge(),
-        );
-        one.and(two).and(watch).and(rest)?;
+        let work = async {
+            tokio::try_join!(operator.work(seed), second.work(other_seed))?;
+            self.converge().await
+        };
+        tokio::try_join!(work, operator.watch())?;
+        for job in self.oracle.jobs() {
+            self.progress.mark(match (job.kind.as_str(), job.state.as_str()) {
+                ("BACKUP", "succeeded") => "backups",
+                ("RESTORE", "succeeded") => "restores",
+                ("VERIFY", "succeeded") => "verifications",
+                (_, "failed") => "jobs failed",
+                _ => "jobs canceled",
+            });
+            if job.bytes_redone > 0 {
+                self.progress.mark("jobs that redid something");
+            }
+        }
         Audit::new(&self).run().await?;
         self.progress.enter(Stage::Done);
         Ok(())

@@ -25,7 +25,7 @@ use crate::places::{
 };
 use crate::script::Script;
 use crate::stage::{Progress, Stage};
-use crate::store::Vault;
+use crate::store::{StoreFaults, Vault};
 use crate::trace;
 use hosts::Host;
 
@@ -92,6 +92,10 @@ impl World<'_> {
             .simulation_duration(Duration::MAX)
             .build();
         let vault = Vault::new(rng.next_u64());
+        vault.set_faults(StoreFaults {
+            delay: config.store_latency,
+            ..StoreFaults::default()
+        });
         let mut key = [0; 32];
         rng.fill_bytes(&mut key);
         let key = ClusterKey::from_bytes(&key);
