@@ -80,7 +80,7 @@ pub(crate) const PLAN_BATCH_SPANS: usize = 512;
 pub(crate) const PLAN_BATCH_BYTES: usize = 512 << 10;
 
 /// The least and the largest part a worker accepts from a specification, in logical bytes: parts live in memory.
-pub(crate) const PART_LEAST: u64 = 4 << 10;
+pub(crate) const PART_LEAST: u64 = 1 << 10;
 /// See [`PART_LEAST`].
 pub(crate) const PART_MOST: u64 = 256 << 20;
 

@@ -2,7 +2,7 @@
 
 use actix::{Actor, AsyncContext, Context, Handler};
 use holdfast_proto::v1::worker_message::Body;
-use holdfast_proto::{Lease, LeaseReport, v1};
+use holdfast_proto::{Lease, LeaseReport, LeaseReportBody, v1};
 use holdfast_types::{ClusterId, ErrorCode, Fault};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -20,6 +20,9 @@ use crate::bounds::{
 };
 use crate::shared::Shared;
 use crate::task::TaskHandle;
+
+/// The number of a report about a lease that this worker does not hold.
+const UNHELD: u64 = u64::MAX;
 
 /// A stream to a leader that has taken this worker on.
 pub(super) struct Session {
@@ -52,6 +55,8 @@ pub(crate) struct Agent {
     pub(super) cluster: Option<ClusterId>,
     pub(super) session: Option<Session>,
     pub(super) held: BTreeMap<Lease, Held>,
+    /// Tasks without a lease that still exist, with what the leader is to be told when they do not.
+    dying: BTreeMap<Lease, Option<LeaseReportBody>>,
     /// Leases named in the last Hello.
     pub(super) introduced: BTreeSet<Lease>,
     /// One permit per task that may exist, with or without a lease. A task that dies gives its own back.
@@ -59,6 +64,7 @@ pub(crate) struct Agent {
     pub(super) hold_releases: Arc<Semaphore>,
     most_tasks: usize,
     leaving_until: Option<Duration>,
+    has_left: bool,
     /// Ends the link when the agent is gone.
     _link: Option<DropGuard>,
 }
@@ -72,11 +78,13 @@ impl Agent {
             leases: LeaseClock::default(),
             session: None,
             held: BTreeMap::new(),
+            dying: BTreeMap::new(),
             introduced: BTreeSet::new(),
             tasks: Arc::new(Semaphore::new(most_tasks)),
             hold_releases: Arc::new(Semaphore::new(HOLD_RELEASES)),
             most_tasks,
             leaving_until: None,
+            has_left: false,
             _link: None,
         }
     }
@@ -103,9 +111,11 @@ impl Agent {
         self.shared.stats.update().leader = None;
     }
 
-    /// Lets go of a lease and stops its task at once, without a word to the leader.
-    pub(super) fn drop_lease(&mut self, lease: Lease) {
+    /// Lets go of a lease and stops its task at once. The leader gets the last word, if there is one, when nothing of the task exists any
+    /// more.
+    pub(super) fn drop_lease(&mut self, lease: Lease, last_word: Option<LeaseReportBody>) {
         if self.held.remove(&lease).is_some() {
+            self.dying.insert(lease, last_word);
             let mut stats = self.shared.stats.update();
             stats.lost += 1;
             stats.leases = self.held.len();
@@ -115,19 +125,32 @@ impl Agent {
     fn drop_all(&mut self) {
         while let Some((lease, _)) = self.held.first_key_value() {
             let lease = *lease;
-            self.drop_lease(lease);
+            self.drop_lease(lease, None);
         }
     }
 
-    /// A task that went without a last word: its lease must not look alive.
-    fn bury(&mut self, lease: Lease) {
-        if self.held.contains_key(&lease) {
-            warn!(%lease, "task ended without a report");
-            self.drop_lease(lease);
-            self.release_unheld(lease);
+    /// Tells the leader that a lease which it believes in is not held: at once, or when nothing of its task exists any more.
+    pub(super) fn release_unheld(&mut self, lease: Lease) {
+        match self.dying.get_mut(&lease) {
+            Some(last_word) => {
+                last_word.get_or_insert(LeaseReportBody::Released);
+            }
+            None => self.say_of(lease, LeaseReportBody::Released),
         }
     }
 
+    /// Reports on a lease that this worker does not hold. Nobody waits for the acknowledgement: a leader that still wants to know asks
+    /// again.
+    pub(super) fn say_of(&mut self, lease: Lease, body: LeaseReportBody) {
+        let report = LeaseReport {
+            lease,
+            sequence: UNHELD,
+            body,
+        };
+        self.send(Body::Report(v1::TaskReport::from(&report)));
+    }
+
+    /// Tasks that went without a last word: their leases must not look alive.
     fn bury_the_dead(&mut self) {
         let dead: Vec<Lease> = self
             .held
@@ -135,7 +158,20 @@ impl Agent {
             .filter(|(_, held)| !held.task.is_alive())
             .map(|(lease, _)| *lease)
             .collect();
-        dead.into_iter().for_each(|lease| self.bury(lease));
+        for lease in dead {
+            self.bury(lease);
+        }
+    }
+
+    /// Nothing of a task exists any more.
+    fn bury(&mut self, lease: Lease) {
+        if self.held.contains_key(&lease) {
+            warn!(%lease, "task ended without a report");
+            self.drop_lease(lease, Some(LeaseReportBody::Released));
+        }
+        if let Some(last_word) = self.dying.remove(&lease).flatten() {
+            self.say_of(lease, last_word);
+        }
     }
 
     pub(super) fn refresh_gate(&self) {
@@ -147,7 +183,7 @@ impl Agent {
         if self.leases.is_past(now) {
             self.fence();
         }
-        if self.shared.lifecycle.leaving.is_cancelled() {
+        if self.shared.lifecycle.leaving.is_cancelled() && !self.has_left {
             self.leave(now, context);
         }
         self.bury_the_dead();
@@ -230,7 +266,7 @@ impl Agent {
             _ => Duration::ZERO,
         };
         let cut = session.map(|session| session.cut);
-        self.leaving_until = Some(Duration::MAX);
+        self.has_left = true;
         context.run_later(wait, move |_, _| {
             if let Some(cut) = cut {
                 cut.cancel();
@@ -297,6 +333,7 @@ impl Handler<Introduce> for Agent {
                 .iter()
                 .map(|lease| v1::HeldLease::from(*lease))
                 .collect(),
+            key_check: config.cluster_key.check_value().into(),
         })
     }
 }

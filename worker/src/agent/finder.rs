@@ -74,7 +74,7 @@ impl LeaderFinder {
         }
         let chosen = addresses.get(self.next % count).map(ToString::to_string);
         self.tried += 1;
-        self.next = (self.next + 1) % count;
+        self.next = self.next.wrapping_add(1);
         // The configuration is never empty: `WorkerConfig::check` sees to it.
         NextTry::Address(chosen.unwrap_or_default())
     }
@@ -91,10 +91,15 @@ impl LeaderFinder {
     /// A leader has taken the worker on.
     pub(crate) fn welcomed(&mut self, coordinators: &[String]) {
         self.learn(coordinators);
-        self.hint = None;
-        self.redirects = 0;
-        self.tried = 0;
-        self.rounds = 0;
+    }
+
+    /// The stream to a leader has ended after a while. The next try comes at once, unless streams end as soon as they begin.
+    pub(crate) fn lost(&mut self, lasted: Duration) {
+        if lasted >= RECONNECT_MOST {
+            self.redirects = 0;
+            self.tried = 0;
+            self.rounds = 0;
+        }
     }
 
     fn learn(&mut self, coordinators: &[String]) {
@@ -179,6 +184,26 @@ mod tests {
     }
 
     #[test]
+    fn a_leader_that_drops_every_stream_is_not_asked_without_pause() {
+        let mut finder = finder(&["a:1", "b:1", "c:1"]);
+        let mut pauses = 0;
+        for _ in 0..100 {
+            match finder.next(0) {
+                NextTry::Address(_) => {
+                    finder.welcomed(&[]);
+                    finder.lost(Duration::from_millis(10));
+                }
+                NextTry::Pause(_) => pauses += 1,
+            }
+        }
+        assert!(pauses >= 24, "{pauses} pauses");
+        for _ in 0..100 {
+            assert!(matches!(finder.next(0), NextTry::Address(_)));
+            finder.lost(Duration::from_secs(60));
+        }
+    }
+
+    #[test]
     fn what_the_leader_tells_is_learned_and_what_was_configured_stays() {
         let mut finder = finder(&["a:1"]);
         assert_eq!(address(&mut finder), "a:1");
@@ -186,6 +211,7 @@ mod tests {
         let rest: BTreeSet<String> = (0..2).map(|_| address(&mut finder)).collect();
         assert_eq!(rest, BTreeSet::from(["b:1".to_owned(), "c:1".to_owned()]));
         finder.welcomed(&["garbage".to_owned()]);
+        finder.lost(Duration::from_secs(60));
         let all: BTreeSet<String> = (0..3).map(|_| address(&mut finder)).collect();
         assert_eq!(all.len(), 3);
     }

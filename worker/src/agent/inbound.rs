@@ -3,9 +3,7 @@
 use actix::{AsyncContext, Context, Handler};
 use holdfast_proto::v1::leader_message::Body;
 use holdfast_proto::v1::worker_message::Body as Up;
-use holdfast_proto::{
-    Grant, Lease, LeaseReport, LeaseReportBody, cluster_from_wire, v1, wire_to_fault,
-};
+use holdfast_proto::{Grant, Lease, LeaseReportBody, cluster_from_wire, v1, wire_to_fault};
 use holdfast_types::{ErrorCode, Fault};
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,9 +13,6 @@ use super::agent_actor::{Agent, Held, Session, wrong_cluster};
 use super::messages::{Ack, Inbound, Welcomed};
 use crate::bounds::{FENCE_MARGIN, HEARTBEAT_LEAST};
 use crate::task::{TaskHandle, Ticket};
-
-/// The number of a report about a lease that this worker does not hold. Nobody waits for its acknowledgement.
-const UNHELD: u64 = u64::MAX;
 
 impl Handler<Welcomed> for Agent {
     type Result = ();
@@ -52,7 +47,7 @@ impl Handler<Welcomed> for Agent {
         }
         for lease in welcome.dropped.iter().map(Lease::from) {
             info!(%lease, "the leader no longer knows this lease, dropping its task");
-            self.drop_lease(lease);
+            self.drop_lease(lease, Some(LeaseReportBody::Released));
             self.introduced.remove(&lease);
         }
         self.settle_introduced();
@@ -101,25 +96,10 @@ impl Agent {
         }
     }
 
-    /// Tells the leader that a lease which it believes in is not held.
-    pub(super) fn release_unheld(&mut self, lease: Lease) {
-        let report = LeaseReport {
-            lease,
-            sequence: UNHELD,
-            body: LeaseReportBody::Released,
-        };
-        self.send(Up::Report(v1::TaskReport::from(&report)));
-    }
-
     /// Tells the leader that a lease cannot be worked on.
     fn refuse(&mut self, lease: Lease, fault: Fault) {
         warn!(%lease, %fault, "refusing a lease");
-        let report = LeaseReport {
-            lease,
-            sequence: UNHELD,
-            body: LeaseReportBody::Failed { fault },
-        };
-        self.send(Up::Report(v1::TaskReport::from(&report)));
+        self.say_of(lease, LeaseReportBody::Failed { fault });
     }
 
     fn granted(&mut self, wire: v1::TaskGrant, context: &Context<Self>) {
@@ -134,7 +114,9 @@ impl Agent {
             .filter(|held| held.task == lease.task && held.epoch < lease.epoch)
             .copied()
             .collect();
-        older.into_iter().for_each(|lease| self.drop_lease(lease));
+        for lease in older {
+            self.drop_lease(lease, None);
+        }
         let leaving = self.shared.lifecycle.leaving.is_cancelled();
         let permit = Arc::clone(&self.tasks).try_acquire_owned();
         let Some(permit) = permit
@@ -188,9 +170,16 @@ impl Agent {
                 wire_to_fault,
             );
             info!(%lease, %fault, "the leader refused a report, dropping its task");
+            // A lease that is over is confirmed to be over; a report that contradicts what is known ends the task for good.
+            let last_word = match fault.code {
+                ErrorCode::StaleEpoch => LeaseReportBody::Released,
+                _ => LeaseReportBody::Failed {
+                    fault: fault.clone(),
+                },
+            };
             // A receiver that is gone has nothing to learn.
             let _ = pending.ack.send(Ack::Refused(fault));
-            self.drop_lease(lease);
+            self.drop_lease(lease, Some(last_word));
             return;
         }
         let _ = pending.ack.send(Ack::Accepted);

@@ -129,6 +129,8 @@ impl Link {
             return Ended::Unwanted;
         }
         let ended = self.listen(session, &mut inbound, &cut).await;
+        let now = self.shared.env.clock.monotonic();
+        self.finder.lost(now.saturating_sub(hello_sent));
         if self.agent.send(SessionEnded { session }).await.is_err() {
             return Ended::Unwanted;
         }

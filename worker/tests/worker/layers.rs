@@ -1,0 +1,409 @@
+//! Restores and verifications of layers that workers made.
+
+use holdfast_format::{Layer, ManifestEntry};
+use holdfast_proto::{Lease, LeaseReport, LeaseReportBody, SpanWork, Work};
+use holdfast_types::{
+    BackupSpec, ByteCount, Digest, ErrorCode, Hlc, JobId, JobSpec, KeyRange, LayerPath, Locality,
+    ParentLayer, PlannedSpan, Relation, RelationId, RestoreMember, RestoreSpec, RowSum, SourceKind,
+    TableName, Target, VerifySpec,
+};
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use crate::support::{
+    Conversation, Leader, PART, World, at, backup, checkpoint, fill, full, grant, key, local,
+    member, row_key, span,
+};
+
+/// Gives tasks of one job, one after another.
+struct Job {
+    id: u64,
+    tasks: u32,
+}
+
+impl Job {
+    fn new(id: u64) -> Self {
+        Self { id, tasks: 0 }
+    }
+
+    fn lease(&mut self) -> Lease {
+        self.tasks += 1;
+        Lease::new(self.id, self.tasks, 1)
+    }
+
+    async fn run(
+        &mut self,
+        leader: &mut Conversation,
+        spec: &JobSpec,
+        work: Work,
+    ) -> Vec<LeaseReport> {
+        let lease = self.lease();
+        leader.grant(&grant(spec.clone(), lease, work)).await;
+        leader.accept_all(lease).await
+    }
+
+    async fn plan(
+        &mut self,
+        leader: &mut Conversation,
+        spec: &JobSpec,
+        span_size: u64,
+    ) -> (Vec<Relation>, Vec<PlannedSpan>) {
+        let work = Work::Plan {
+            member: 0,
+            span_size: ByteCount(span_size),
+        };
+        let (mut relations, mut spans) = (Vec::new(), Vec::new());
+        for report in self.run(leader, spec, work).await {
+            match report.body {
+                LeaseReportBody::Plan {
+                    relations: some,
+                    spans: more,
+                    ..
+                } => {
+                    relations.extend(some);
+                    spans.extend(more);
+                }
+                other => panic!("not a plan: {other:?}"),
+            }
+        }
+        (relations, spans)
+    }
+}
+
+fn work_of(planned: &PlannedSpan, relations: &[Relation]) -> Work {
+    Work::Span(SpanWork {
+        member: 0,
+        relation: planned.relation,
+        start: planned.start.clone(),
+        end: planned.end.clone(),
+        frontier: planned.start.clone(),
+        record: relations
+            .iter()
+            .find(|relation| relation.id == planned.relation)
+            .cloned(),
+    })
+}
+
+/// Backs up, and commits the layer as a leader would.
+async fn back_up(world: &World, leader: &mut Conversation, id: u64, spec: &BackupSpec) -> Layer {
+    let mut job = Job::new(id);
+    let whole = JobSpec::Backup(spec.clone());
+    let (relations, spans) = job.plan(leader, &whole, 3 * PART).await;
+    let mut entries = Vec::new();
+    for planned in &spans {
+        let reports = job.run(leader, &whole, work_of(planned, &relations)).await;
+        for report in reports {
+            let done = checkpoint(&report.body);
+            let open = |sealed| key().open_bound(sealed).expect("opens").into();
+            for object in done.objects {
+                entries.push(ManifestEntry {
+                    member: 0,
+                    relation: planned.relation,
+                    range: KeyRange {
+                        start: open(&done.from),
+                        end: open(&done.to),
+                    },
+                    object,
+                });
+            }
+        }
+    }
+    world
+        .collection
+        .commit(JobId(id), spec, &relations, &entries)
+        .await
+}
+
+/// A chain of a full at 100, an incremental at 200, and one with history at 300; with the layers' places.
+async fn chain(world: &World, leader: &mut Conversation) -> Vec<(LayerPath, Digest)> {
+    let relation = fill(&world.source, 1, "t", 400);
+    fill(&world.source, 2, "empty", 0);
+    for number in (0..400).step_by(7) {
+        world.source.put(relation.id, number, at(150), 2);
+    }
+    for number in 100..130 {
+        world.source.delete(relation.id, number, at(160));
+    }
+    let mut late = fill(&world.source, 3, "late", 0);
+    late.created_at = at(170).into();
+    world.source.create(late.clone());
+    for number in 0..90 {
+        world.source.put(late.id, number, at(180), 3);
+    }
+    for step in 0..5u64 {
+        for number in 200..240 {
+            world
+                .source
+                .put(relation.id, number, at(250 + step), 10 + step as u8);
+        }
+    }
+    world.source.delete(relation.id, 5, at(280));
+    let mut layers: Vec<(LayerPath, Digest)> = Vec::new();
+    let name = "2026/11/23-190800.00";
+    let ends = [(100, false), (200, false), (300, true)];
+    for (index, (end, history)) in ends.into_iter().enumerate() {
+        let path = match index {
+            0 => full().path,
+            _ => {
+                LayerPath::incremental(name, format!("20261123/19080{index}.00-20261123-190800.00"))
+            }
+        };
+        let parent = layers.last().map(|(path, manifest)| ParentLayer {
+            path: path.clone(),
+            manifest: *manifest,
+            end: at(end - 100),
+        });
+        let spec = backup(path.clone(), parent, at(end), history);
+        let layer = back_up(world, leader, 80 + index as u64, &spec).await;
+        layers.push((path, layer.digest));
+    }
+    layers
+}
+
+fn restore(layers: &[(LayerPath, Digest)], as_of: Hlc) -> RestoreSpec {
+    RestoreSpec {
+        source: "shop".parse().expect("a name"),
+        kind: SourceKind::Mvcc,
+        members: vec![RestoreMember {
+            member: member(),
+            from: "m1".parse().expect("a name"),
+        }],
+        target: Target::Source,
+        collection: "memory://test".to_owned(),
+        layers: layers.to_vec(),
+        as_of,
+        renamed: BTreeMap::from([("app".to_owned(), "copy".to_owned())]),
+        into_existing: false,
+        execution_locality: Locality::default(),
+        part_size: PART,
+    }
+}
+
+fn copy(table: &str) -> TableName {
+    TableName {
+        database: "copy".to_owned(),
+        table: table.to_owned(),
+    }
+}
+
+#[test]
+fn a_restore_gives_the_rows_of_its_instant() {
+    local(async {
+        let leader = Leader::start().await;
+        let world = World::start(1, &[&leader]).await;
+        let mut present = leader.welcomed().await;
+        let layers = chain(&world, &mut present).await;
+        let cases = [(100, 1), (200, 2), (252, 3), (300, 3)];
+        for (index, (instant, depth)) in cases.into_iter().enumerate() {
+            let spec = JobSpec::Restore(restore(&layers[..depth], at(instant)));
+            let mut job = Job::new(200 + index as u64);
+            let (relations, spans) = job.plan(&mut present, &spec, 2 * PART).await;
+            let (prepared, published) = world.source.restored();
+            assert!(prepared.contains_key(&copy("empty")) && !published);
+            assert!(spans.len() > 3, "{} spans", spans.len());
+            let mut rows = 0;
+            for planned in &spans {
+                let work = work_of(planned, &relations);
+                for report in job.run(&mut present, &spec, work).await {
+                    rows += checkpoint(&report.body).rows;
+                }
+            }
+            let work = Work::Finish {
+                member: 0,
+                relations: relations.clone(),
+            };
+            let done = job.run(&mut present, &spec, work).await;
+            let (restored, published) = world.source.restored();
+            assert!(published);
+            let mut sum = RowSum::default();
+            for relation in &relations {
+                let expected = world.source.visible(relation.id, at(instant));
+                assert_eq!(
+                    restored[&copy(&relation.name.table)],
+                    expected,
+                    "{} as of {instant}",
+                    relation.name
+                );
+                expected.iter().for_each(|(key, value)| sum.add(key, value));
+            }
+            assert_eq!(sum.rows.0, rows, "each row is loaded once");
+            assert_eq!(
+                done[0].body,
+                LeaseReportBody::Done {
+                    rows: sum.rows,
+                    fingerprint: Some(sum.digest)
+                }
+            );
+            assert_eq!(restored.contains_key(&copy("late")), instant >= 180);
+            let reverted = job
+                .run(&mut present, &spec, Work::Revert { member: 0 })
+                .await;
+            assert!(matches!(reverted[0].body, LeaseReportBody::Done { .. }));
+            assert!(world.source.restored().0.is_empty());
+        }
+    });
+}
+
+#[test]
+fn a_restore_goes_on_inside_its_span() {
+    local(async {
+        let leader = Leader::start().await;
+        let world = World::start(1, &[&leader]).await;
+        let mut present = leader.welcomed().await;
+        let layers = chain(&world, &mut present).await;
+        let spec = JobSpec::Restore(restore(&layers, at(300)));
+        let mut job = Job::new(300);
+        let (relations, _) = job.plan(&mut present, &spec, 1 << 30).await;
+        let relation = relations
+            .iter()
+            .find(|relation| relation.name.table == "t")
+            .expect("planned");
+        // The first try is stopped after its first part.
+        let first = job.lease();
+        present
+            .grant(&grant(spec.clone(), first, span(relation, b"")))
+            .await;
+        let report = present.report().await;
+        present.stop(first).await;
+        present.accept(&report).await;
+        let mut last = present.report().await;
+        while last.body != LeaseReportBody::Released {
+            present.accept(&last).await;
+            last = present.report().await;
+        }
+        present.accept(&last).await;
+        world.assert_quiet(Duration::from_millis(200)).await;
+        let frontier = checkpoint(&report.body).to;
+        let loaded = world.source.restored().0[&copy("t")].len() as u64;
+        assert_eq!(loaded, checkpoint(&report.body).rows);
+
+        let Work::Span(mut rest) = span(relation, b"") else {
+            unreachable!("a span");
+        };
+        rest.frontier = frontier.clone();
+        let reports = job.run(&mut present, &spec, Work::Span(rest)).await;
+        assert_eq!(checkpoint(&reports[0].body).from, frontier);
+        let expected = world.source.visible(relation.id, at(300));
+        assert_eq!(world.source.restored().0[&copy("t")], expected);
+        let rows: u64 = reports
+            .iter()
+            .map(|report| checkpoint(&report.body).rows)
+            .sum();
+        assert_eq!(
+            rows + loaded,
+            expected.len() as u64,
+            "nothing is loaded twice"
+        );
+    });
+}
+
+#[test]
+fn a_damaged_object_is_named_and_never_served() {
+    local(async {
+        let leader = Leader::start().await;
+        let world = World::start(1, &[&leader]).await;
+        let mut present = leader.welcomed().await;
+        let layers = chain(&world, &mut present).await;
+        let objects = world.collection.objects().await;
+        let victim = objects
+            .iter()
+            .find(|name| name.contains("/data/81-"))
+            .expect("an object of the incremental");
+        world.collection.damage(victim).await;
+        let name = victim.rsplit('/').next().expect("a name");
+
+        let verify = JobSpec::Verify(VerifySpec {
+            collection: "memory://test".to_owned(),
+            layers: layers.clone(),
+            execution_locality: Locality::default(),
+        });
+        let mut job = Job::new(400);
+        let (_, spans) = job.plan(&mut present, &verify, 500).await;
+        let mut damaged = Vec::new();
+        let mut sound = 0;
+        for planned in &spans {
+            let reports = job.run(&mut present, &verify, work_of(planned, &[])).await;
+            match &reports.last().expect("a report").body {
+                LeaseReportBody::Failed { fault } => damaged.push(fault.clone()),
+                _ => sound += 1,
+            }
+        }
+        assert!(sound > 3, "{sound} sound spans");
+        assert_eq!(damaged.len(), 1);
+        assert_eq!(damaged[0].code, ErrorCode::Corrupted);
+        assert!(damaged[0].message.contains(name), "{}", damaged[0]);
+        assert!(!damaged[0].is_retryable());
+
+        let spec = JobSpec::Restore(restore(&layers, at(300)));
+        let mut job = Job::new(401);
+        let (relations, spans) = job.plan(&mut present, &spec, 1 << 30).await;
+        let mut faults = Vec::new();
+        for planned in &spans {
+            let work = work_of(planned, &relations);
+            let reports = job.run(&mut present, &spec, work).await;
+            if let LeaseReportBody::Failed { fault } = &reports.last().expect("a report").body {
+                faults.push(fault.clone());
+            }
+        }
+        assert_eq!(faults.len(), 1);
+        assert_eq!(faults[0].code, ErrorCode::Corrupted);
+        assert!(faults[0].message.contains(name), "{}", faults[0]);
+    });
+}
+
+#[test]
+fn a_verification_reads_every_object_once() {
+    local(async {
+        let leader = Leader::start().await;
+        let world = World::start(1, &[&leader]).await;
+        let mut present = leader.welcomed().await;
+        let layers = chain(&world, &mut present).await;
+        let spec = JobSpec::Verify(VerifySpec {
+            collection: "memory://test".to_owned(),
+            layers,
+            execution_locality: Locality::default(),
+        });
+        let mut job = Job::new(500);
+        let (relations, spans) = job.plan(&mut present, &spec, 1000).await;
+        assert!(relations.is_empty());
+        assert!(spans.iter().any(|span| span.relation == RelationId(2)));
+        let (mut read, mut rows) = (0, 0);
+        for planned in &spans {
+            for report in job.run(&mut present, &spec, work_of(planned, &[])).await {
+                read += checkpoint(&report.body).read;
+                rows += checkpoint(&report.body).rows;
+            }
+        }
+        let weights: u64 = spans.iter().map(|span| span.weight.0).sum();
+        assert_eq!(read, weights);
+        // 400 rows; 58 + 30 changes (5 of them the same rows) and 90 new ones; 200 versions and a deletion.
+        assert!(rows > 700, "{rows} rows");
+        assert_eq!(row_key(0).len(), 4);
+    });
+}
+
+#[test]
+fn a_replaced_manifest_is_noticed() {
+    local(async {
+        let leader = Leader::start().await;
+        let world = World::start(1, &[&leader]).await;
+        let mut present = leader.welcomed().await;
+        let mut layers = chain(&world, &mut present).await;
+        layers[1].1 = Digest([1; 32]);
+        let spec = JobSpec::Restore(restore(&layers, at(300)));
+        let mut job = Job::new(600);
+        let work = Work::Plan {
+            member: 0,
+            span_size: ByteCount(PART),
+        };
+        let reports = job.run(&mut present, &spec, work).await;
+        match &reports[0].body {
+            LeaseReportBody::Failed { fault } => {
+                assert_eq!(fault.code, ErrorCode::Corrupted);
+                assert!(fault.message.contains("incrementals"), "{fault}");
+            }
+            other => panic!("{other:?}"),
+        }
+        assert!(world.source.restored().0.is_empty());
+    });
+}
