@@ -10,7 +10,7 @@ use holdfast_types::{ErrorCode, Fault};
 use std::error::Error;
 use std::future::Future;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 use tonic::transport::Channel;
 use tonic::{ConnectError, Request, Response, Status};
@@ -33,6 +33,8 @@ pub struct ClientOptions {
     pub long_call_timeout: Duration,
     /// For how long after the first attempt further attempts are started. A leader is replaced well within the default.
     pub patience: Duration,
+    /// The same for a client that has never reached anybody: its addresses are wrong, more often than not.
+    pub first_patience: Duration,
     /// A watched job that has said nothing for this long is asked for again, at another coordinator: the one that was asked may be cut off.
     pub watch_silence: Duration,
 }
@@ -45,6 +47,7 @@ impl Default for ClientOptions {
             call_timeout: Duration::from_secs(11),
             long_call_timeout: Duration::from_secs(65),
             patience: Duration::from_secs(15),
+            first_patience: Duration::from_secs(4),
             watch_silence: Duration::from_secs(10),
         }
     }
@@ -93,6 +96,8 @@ pub(crate) struct Endpoints {
     endpoints: Vec<Endpoint>,
     /// Index of the coordinator that answered last.
     preferred: AtomicUsize,
+    /// Whether any coordinator has ever been reached.
+    reached: AtomicBool,
 }
 
 impl Endpoints {
@@ -144,6 +149,7 @@ impl Endpoints {
             options,
             endpoints,
             preferred: AtomicUsize::new(0),
+            reached: AtomicBool::new(false),
         })
     }
 
@@ -189,6 +195,7 @@ impl Endpoints {
                 let sending = send(endpoint.client.clone(), Request::new(request.clone()));
                 let status = match tokio::time::timeout(deadline, Box::pin(sending)).await {
                     Ok(Ok(response)) => {
+                        self.reached.store(true, Ordering::Relaxed);
                         self.preferred.store(index, Ordering::Relaxed);
                         return Ok(response.into_inner());
                     }
@@ -199,6 +206,7 @@ impl Endpoints {
                     )),
                 };
                 let connected = !is_connect_error(&status);
+                self.reached.fetch_or(connected, Ordering::Relaxed);
                 let fault = self.explain(nature, &status, &endpoint.address, connected);
                 if !nature.may_retry(&fault, connected) {
                     return Err(fault);
@@ -206,13 +214,21 @@ impl Endpoints {
                 last = Some(fault);
             }
             let waited = self.env.clock.monotonic().saturating_sub(started);
-            if waited + wait > self.options.patience {
+            if waited + wait > self.patience() {
                 return Err(last.unwrap_or_else(|| {
                     Fault::new(ErrorCode::Internal, "no coordinator address to call")
                 }));
             }
             tokio::time::sleep(self.jittered(wait)).await;
             wait = (wait * 2).min(MOST_WAIT);
+        }
+    }
+
+    fn patience(&self) -> Duration {
+        if self.reached.load(Ordering::Relaxed) {
+            self.options.patience
+        } else {
+            self.options.first_patience
         }
     }
 
