@@ -89,7 +89,7 @@ impl CoordinatorConfig {
             cluster_key,
             limits: ControlLimits::default(),
             lease_margin: Duration::from_secs(1),
-            io_timeout: Duration::from_secs(30),
+            io_timeout: Duration::from_secs(45),
             effect_rest_first: Duration::from_millis(100),
             effect_rest_most: Duration::from_secs(30),
             check_invariants: cfg!(debug_assertions),

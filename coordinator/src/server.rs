@@ -78,7 +78,7 @@ impl Coordinator {
             core,
             api,
             address,
-            server,
+            server: Some(server),
             _leader: leader,
         };
         handle.bootstrap().await?;
@@ -146,13 +146,19 @@ async fn report_health(core: Arc<Core>, reporter: HealthReporter) {
     }
 }
 
-/// A running coordinator. Dropping it ends its actors, but not raft: call [`CoordinatorHandle::shutdown`].
+/// A running coordinator. Dropping it ends its actors and its server, but not raft: call [`CoordinatorHandle::shutdown`].
 pub struct CoordinatorHandle {
     core: Arc<Core>,
     api: Coordinator,
     address: String,
-    server: JoinHandle<()>,
+    server: Option<JoinHandle<()>>,
     _leader: Leader,
+}
+
+impl Drop for CoordinatorHandle {
+    fn drop(&mut self) {
+        self.core.closing.cancel();
+    }
 }
 
 impl fmt::Debug for CoordinatorHandle {
@@ -220,7 +226,7 @@ impl CoordinatorHandle {
     }
 
     /// Stops: hands leadership over if it can, ends every stream, and lets the data directory go.
-    pub async fn shutdown(self) {
+    pub async fn shutdown(mut self) {
         self.core.replica.node().shutdown().await;
         if let Some(present) = self.core.desk.present() {
             present.office.over.cancel();
@@ -228,8 +234,9 @@ impl CoordinatorHandle {
             self.core.desk.vacate();
         }
         self.core.closing.cancel();
-        let mut server = self.server;
-        if tokio::time::timeout(GRACE, &mut server).await.is_err() {
+        if let Some(mut server) = self.server.take()
+            && tokio::time::timeout(GRACE, &mut server).await.is_err()
+        {
             // Watch streams last as long as their readers.
             server.abort();
         }

@@ -133,7 +133,7 @@ fn paused_is_shown_only_when_the_last_lease_is_gone() {
         let grant = deaf.seen.borrow().held[&stale].clone();
         drop(deaf);
         let worker = scene.worker("w2", EU, Manner::Diligent(3)).await;
-        let late = scene::FakeWorker::transfer(&scene, &grant).await;
+        let late = scene::FakeWorker::transfer(&scene.place(), &grant).await;
         worker.report(stale, late).await;
         let refusal = until("the report is refused", || async {
             worker.seen.borrow().refused.first().cloned()
@@ -166,7 +166,7 @@ fn a_cancelled_backup_is_swept() {
             .next()
             .map(|(l, g)| (*l, g.clone()))
             .expect("a grant");
-        let body = scene::FakeWorker::transfer(&scene, &grant).await;
+        let body = scene::FakeWorker::transfer(&scene.place(), &grant).await;
         drop(body);
         scene.control(job, "cancel").await;
         let job = scene.job_in(job, "canceled").await;

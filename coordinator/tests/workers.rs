@@ -15,7 +15,7 @@ fn a_second_process_with_the_same_id_is_turned_away_while_the_first_lives() {
     play(async {
         let scene = Scene::start(&[EU]).await;
         let first = scene.worker("w", EU, Manner::Diligent(1)).await;
-        let fault = FakeWorker::join(&scene, "w", 2, EU, Manner::Diligent(1))
+        let fault = FakeWorker::join(&scene.place(), "w", 2, EU, Manner::Diligent(1))
             .await
             .err()
             .expect("turned away");
@@ -24,7 +24,7 @@ fn a_second_process_with_the_same_id_is_turned_away_while_the_first_lives() {
         assert!(!first.seen.borrow().ended, "the first one stays");
         // Once it is gone, its id is free at once.
         drop(first);
-        FakeWorker::join(&scene, "w", 3, EU, Manner::Diligent(1))
+        FakeWorker::join(&scene.place(), "w", 3, EU, Manner::Diligent(1))
             .await
             .map(drop)
             .expect("taken on");
@@ -35,9 +35,8 @@ fn a_second_process_with_the_same_id_is_turned_away_while_the_first_lives() {
 fn a_worker_of_another_cluster_is_told_so() {
     play(async {
         let scene = Scene::start(&[EU]).await;
-        let (_, _, answer) = scene::hello(
-            &scene.env,
-            scene.handle.address(),
+        let answer = FakeWorker::first_answer(
+            &scene.place(),
             v1::Hello {
                 worker: "w".into(),
                 incarnation: 1,
@@ -111,7 +110,7 @@ fn a_reconnected_worker_keeps_what_is_current_and_is_told_of_what_it_missed() {
         drop(idle);
         let mut claims = vec![held[0]];
         claims.push(holdfast_proto::Lease::new(1, 1, 1));
-        let back = FakeWorker::join_with(&scene, "w", 1, EU, Manner::Idle(3), claims)
+        let back = FakeWorker::join_with(&scene.place(), "w", 1, EU, Manner::Idle(3), claims)
             .await
             .expect("welcome back");
         let dropped: Vec<u64> = back.welcome.dropped.iter().map(|lease| lease.job).collect();
@@ -143,9 +142,16 @@ fn a_new_leader_does_not_ask_workers_to_drop_what_they_hold() {
         .await;
         drop(idle);
         assert_eq!(scene.job(job).await.tasks_leased, 2);
-        let back = FakeWorker::join_with(&scene, "w", 1, EU, Manner::Diligent(2), vec![held[0]])
-            .await
-            .expect("welcome back");
+        let back = FakeWorker::join_with(
+            &scene.place(),
+            "w",
+            1,
+            EU,
+            Manner::Diligent(2),
+            vec![held[0]],
+        )
+        .await
+        .expect("welcome back");
         assert!(back.welcome.dropped.is_empty());
         // The lease that it did not know of any more is granted again, under the same epoch, and done.
         until("the other one is granted again", || async {
@@ -163,9 +169,8 @@ fn a_new_leader_does_not_ask_workers_to_drop_what_they_hold() {
 fn a_stream_that_begins_with_nonsense_is_ended() {
     play(async {
         let scene = Scene::start(&[EU]).await;
-        let (_, _, answer) = scene::hello(
-            &scene.env,
-            scene.handle.address(),
+        let answer = FakeWorker::first_answer(
+            &scene.place(),
             v1::Hello {
                 worker: "../../etc".into(),
                 ..v1::Hello::default()

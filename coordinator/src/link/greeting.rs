@@ -72,6 +72,7 @@ pub(super) fn read_hello(hello: v1::Hello) -> Result<Announced, Fault> {
 /// Takes a worker on: it is registered when this returns.
 pub(super) async fn greet(core: &Core, hello: v1::Hello) -> Result<(InOffice, Announced), Refusal> {
     let cluster = cluster_from_wire(&hello.cluster_id).map_err(Refusal::Dismissed)?;
+    let key_check = hello.key_check.clone();
     let announced = read_hello(hello).map_err(Refusal::Dismissed)?;
     let present = core.desk.present().ok_or(Refusal::NotLeader)?;
     if !core.replica.leads_for_sure() {
@@ -91,6 +92,9 @@ pub(super) async fn greet(core: &Core, hello: v1::Hello) -> Result<(InOffice, An
             )
             .hint("point the worker at the coordinators of its own cluster"),
         ));
+    }
+    if !key_check.is_empty() && key_check != core.config.cluster_key.check_value() {
+        return Err(other_key(core, &announced.worker, cluster.is_some()));
     }
     make_room(core, &present.office, &announced).await?;
     register(core, &announced).await?;
@@ -140,6 +144,23 @@ async fn make_room(core: &Core, office: &Office, newcomer: &Announced) -> Result
             continue;
         }
         tokio::time::sleep(LOOK_PAUSE).await;
+    }
+}
+
+/// A bound that was sealed with another key cannot be opened, and fails its job: no work for such a worker. If the worker was taken on
+/// before, though, it is this node whose key is wrong, and the worker is not sent away for that.
+fn other_key(core: &Core, worker: &WorkerId, is_known: bool) -> Refusal {
+    let node = core.config.raft.node;
+    let fault = Fault::new(
+        ErrorCode::WrongCluster,
+        format!("worker {worker} and coordinator {node} have different cluster keys"),
+    )
+    .hint("give every process of a cluster the same key file (--key-file)");
+    if is_known {
+        tracing::error!(%worker, %fault, "a worker of this cluster has another key");
+        Refusal::NotLeader
+    } else {
+        Refusal::Dismissed(fault)
     }
 }
 

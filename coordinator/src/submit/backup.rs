@@ -213,6 +213,7 @@ async fn check_free(core: &Core, wanted: &Wanted, path: &LayerPath) -> Result<()
     let busy = core.replica.read(|ledger| {
         ledger
             .unsettled_jobs()
+            .filter(|job| !job.state().is_terminal())
             .find_map(|job| match job.spec().as_ref() {
                 JobSpec::Backup(spec)
                     if spec.path == *path && spec.collection == collection.to_string() =>

@@ -1,6 +1,6 @@
 //! A worker without a source: it speaks the protocol, and puts real objects into the collection.
 
-use super::{PATIENCE, Scene, cluster_key};
+use super::{PATIENCE, Place, cluster_key};
 use holdfast_collection::{CollectionStore, DataName, StoreProvider};
 use holdfast_env::Env;
 use holdfast_format::{Change, Entry, SpanFileOptions, SpanFileWriter};
@@ -64,7 +64,7 @@ impl Drop for FakeWorker {
 }
 
 /// Opens a stream and says hello; gives the first answer.
-pub(crate) async fn hello(
+async fn hello(
     env: &Env,
     address: &str,
     hello: v1::Hello,
@@ -99,20 +99,25 @@ fn message(body: Up) -> v1::WorkerMessage {
 }
 
 impl FakeWorker {
+    /// Says hello, and gives the first answer.
+    pub(crate) async fn first_answer(place: &Place, introduction: v1::Hello) -> Down {
+        hello(&place.env, &place.address, introduction).await.2
+    }
+
     /// Joins as a new process that holds nothing.
     pub(crate) async fn join(
-        scene: &Scene,
+        place: &Place,
         id: &str,
         incarnation: u64,
         locality: &str,
         manner: Manner,
     ) -> Result<Self, Fault> {
-        Self::join_with(scene, id, incarnation, locality, manner, Vec::new()).await
+        Self::join_with(place, id, incarnation, locality, manner, Vec::new()).await
     }
 
     /// Joins as a process that goes on with leases.
     pub(crate) async fn join_with(
-        scene: &Scene,
+        place: &Place,
         id: &str,
         incarnation: u64,
         locality: &str,
@@ -131,7 +136,7 @@ impl FakeWorker {
                 .map(|lease| v1::HeldLease::from(*lease))
                 .collect(),
         };
-        let (up, down, first) = hello(&scene.env, scene.handle.address(), introduction).await;
+        let (up, down, first) = hello(&place.env, &place.address, introduction).await;
         let welcome = match first {
             Down::Welcome(welcome) => welcome,
             Down::Dismissed(dismissed) => {
@@ -149,8 +154,8 @@ impl FakeWorker {
         };
         let heartbeat = Duration::from_millis(worker.welcome.heartbeat_ms);
         let hands = Hands {
-            env: scene.env.clone(),
-            stores: Arc::clone(&scene.stores),
+            env: place.env.clone(),
+            stores: Arc::clone(&place.stores),
             manner,
             seen,
             up: up.clone(),
@@ -189,8 +194,8 @@ impl FakeWorker {
     }
 
     /// Puts the object of a span without a report.
-    pub(crate) async fn transfer(scene: &Scene, grant: &Grant) -> LeaseReportBody {
-        transfer(&scene.env, &scene.stores, grant).await
+    pub(crate) async fn transfer(place: &Place, grant: &Grant) -> LeaseReportBody {
+        transfer(&place.env, &place.stores, grant).await
     }
 
     pub(crate) fn held(&self) -> Vec<Lease> {

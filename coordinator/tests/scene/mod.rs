@@ -1,9 +1,17 @@
 //! A coordinator in a temporary directory, and workers that do what the test says.
-#![allow(dead_code, reason = "every test binary uses another part of the scene")]
+#![allow(
+    dead_code,
+    unused_imports,
+    reason = "every test binary uses another part of the scene"
+)]
 
 mod fake_worker;
+mod place;
+mod trio;
 
-pub(crate) use fake_worker::{FakeWorker, Manner, hello};
+pub(crate) use fake_worker::{FakeWorker, Manner};
+pub(crate) use place::Place;
+pub(crate) use trio::Trio;
 
 use holdfast_client::ControlApi;
 use holdfast_collection::{StoreProvider, SystemStores};
@@ -56,9 +64,14 @@ pub(crate) fn config(directory: &Path, node: u64) -> CoordinatorConfig {
 impl Scene {
     /// A cluster of one, in office, with short leases and one source, `bank`, with members in the given localities.
     pub(crate) async fn start(localities: &[&str]) -> Self {
+        let stores = Arc::new(SystemStores::new(Env::system().disk));
+        Self::start_with(localities, stores).await
+    }
+
+    /// The same with these stores.
+    pub(crate) async fn start_with(localities: &[&str], stores: Arc<dyn StoreProvider>) -> Self {
         let directory = tempfile::tempdir().expect("a directory");
         let env = Env::system();
-        let stores: Arc<dyn StoreProvider> = Arc::new(SystemStores::new(Arc::clone(&env.disk)));
         let mut config = config(directory.path(), 1);
         config.bootstrap = Bootstrap::Init(Vec::new());
         let handle = Coordinator::start(config, env.clone(), Arc::clone(&stores))
@@ -148,8 +161,17 @@ impl Scene {
         self.api.control_job(request).await.expect(verb)
     }
 
+    /// Where its workers find it.
+    pub(crate) fn place(&self) -> Place {
+        Place {
+            env: self.env.clone(),
+            address: self.handle.address().to_owned(),
+            stores: Arc::clone(&self.stores),
+        }
+    }
+
     pub(crate) async fn worker(&self, id: &str, locality: &str, manner: Manner) -> FakeWorker {
-        FakeWorker::join(self, id, 1, locality, manner)
+        FakeWorker::join(&self.place(), id, 1, locality, manner)
             .await
             .expect("taken on")
     }
