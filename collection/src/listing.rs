@@ -17,7 +17,7 @@ const LATEST: &str = "LATEST";
 /// The error for a collection, or a place in it, without a full.
 fn no_full(message: String) -> Fault {
     Fault::new(ErrorCode::NotFound, message)
-        .hint("take a full backup first: an incremental continues one")
+        .hint("check the place, or take a full backup into it first")
 }
 
 impl CollectionStore {

@@ -1,15 +1,27 @@
 //! gRPC over [`Net`].
 
 use futures::Stream;
-use holdfast_env::{Listener, Net, Socket};
+use holdfast_env::{Connection, Listener, Net, Socket};
+use std::future::Future;
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::Sleep;
 use tonic::transport::server::Connected;
 use tonic::transport::{Channel, Endpoint, Uri};
+
+/// Connections that a server has open at once. More wait in the system's backlog until one ends.
+const MAX_CONNECTIONS: usize = 8192;
+/// Until a new connection must have sent HTTP/2's preface. One that has sent it is kept alive, or ended, by pings.
+const PREFACE_TIMEOUT: Duration = Duration::from_secs(5);
+/// Bytes of the preface.
+const PREFACE_LENGTH: usize = 24;
+/// After a failed accept. Most often the process has no file descriptors left, and gets some when connections end.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// How long things may take on a channel.
 #[derive(Debug, Clone, Copy)]
@@ -64,27 +76,60 @@ pub fn channel(
                 Ok::<_, io::Error>(hyper_util::rt::TokioIo::new(IncomingSocket {
                     socket: connection.socket,
                     peer: connection.peer,
+                    preface: None,
+                    _place: None,
                 }))
             }
         })),
     )
 }
 
-/// The stream of accepted sockets that a tonic server is fed with. It ends when the listener fails.
+/// The stream of accepted sockets that a tonic server is fed with. It never ends and never gives an error: tonic would stop serving for
+/// good. The number of open connections is bounded, and one that does not begin to speak HTTP/2 is ended.
 pub fn incoming(listener: Box<dyn Listener>) -> impl Stream<Item = io::Result<IncomingSocket>> {
-    futures::stream::unfold(listener, |mut listener| async move {
-        let accepted = listener.accept().await.map(|connection| IncomingSocket {
+    let places = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+    futures::stream::unfold((listener, places), |(mut listener, places)| async move {
+        let place = Arc::clone(&places).acquire_owned().await.ok();
+        let connection = accept(listener.as_mut()).await;
+        let socket = IncomingSocket {
             socket: connection.socket,
             peer: connection.peer,
-        });
-        Some((accepted, listener))
+            preface: Some(Preface {
+                missing: PREFACE_LENGTH,
+                until: Box::pin(tokio::time::sleep(PREFACE_TIMEOUT)),
+            }),
+            _place: place,
+        };
+        Some((Ok(socket), (listener, places)))
     })
+}
+
+async fn accept(listener: &mut dyn Listener) -> Connection {
+    loop {
+        match listener.accept().await {
+            Ok(connection) => return connection,
+            Err(error) => {
+                tracing::warn!(%error, address = listener.local_address(), "cannot accept a connection");
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+            }
+        }
+    }
+}
+
+/// What a client has yet to send of the preface, and until when.
+struct Preface {
+    missing: usize,
+    until: Pin<Box<Sleep>>,
 }
 
 /// A socket as tonic wants it.
 pub struct IncomingSocket {
     socket: Box<dyn Socket>,
     peer: String,
+    /// On a server, until the client has introduced itself.
+    preface: Option<Preface>,
+    /// On a server: its place among the open connections.
+    _place: Option<OwnedSemaphorePermit>,
 }
 
 impl std::fmt::Debug for IncomingSocket {
@@ -108,7 +153,20 @@ impl AsyncRead for IncomingSocket {
         context: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.socket).poll_read(context, buffer)
+        let before = buffer.filled().len();
+        let polled = Pin::new(&mut self.socket).poll_read(context, buffer);
+        let Some(preface) = &mut self.preface else {
+            return polled;
+        };
+        let read = buffer.filled().len().saturating_sub(before);
+        preface.missing = preface.missing.saturating_sub(read);
+        if preface.missing == 0 {
+            self.preface = None;
+        } else if polled.is_pending() {
+            ready!(preface.until.as_mut().poll(context));
+            return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
+        }
+        polled
     }
 }
 

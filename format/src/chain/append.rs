@@ -47,7 +47,10 @@ impl Chain {
                 show(request.end),
                 show(previous.end)
             ))
-            .hint("leave AS OF out, or choose a later time"));
+            .hint(
+                "choose a later time; if none was given, a coordinator's clock is behind: \
+                 synchronise the clocks",
+            ));
         }
         check_target(last, &request.target)?;
         Ok(ParentLayer {

@@ -280,7 +280,8 @@ impl Catalogue {
                             "database \"{}\" does not exist at {at}",
                             name.escape_debug()
                         ),
-                    ));
+                    )
+                    .hint(LIST));
                 }
             }
             Target::Tables(names) => {
@@ -465,6 +466,7 @@ impl Catalogue {
                     ErrorCode::NotFound,
                     format!("database \"{}\" does not exist", name.escape_debug()),
                 )
+                .hint(LIST)
             })
     }
 
@@ -496,6 +498,9 @@ impl Catalogue {
     }
 }
 
+/// The way out when a name is not there.
+const LIST: &str = "list what a member holds with `holdfast mvcc status --member HOST:PORT`";
+
 fn no_table(name: &TableName) -> Fault {
     Fault::new(
         ErrorCode::NotFound,
@@ -504,6 +509,7 @@ fn no_table(name: &TableName) -> Fault {
             name.to_string().escape_debug()
         ),
     )
+    .hint(LIST)
 }
 
 fn table_exists(name: &TableName) -> Fault {

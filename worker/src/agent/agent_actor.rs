@@ -63,6 +63,7 @@ pub(crate) struct Agent {
     pub(super) tasks: Arc<Semaphore>,
     pub(super) hold_releases: Arc<Semaphore>,
     most_tasks: usize,
+    last_tick: Duration,
     leaving_until: Option<Duration>,
     has_left: bool,
     /// Ends the link when the agent is gone.
@@ -83,6 +84,7 @@ impl Agent {
             tasks: Arc::new(Semaphore::new(most_tasks)),
             hold_releases: Arc::new(Semaphore::new(HOLD_RELEASES)),
             most_tasks,
+            last_tick: Duration::ZERO,
             leaving_until: None,
             has_left: false,
             _link: None,
@@ -206,9 +208,14 @@ impl Agent {
     }
 
     fn keep_session(&mut self, now: Duration) {
+        let since_tick = now.saturating_sub(std::mem::replace(&mut self.last_tick, now));
         let Some(session) = &mut self.session else {
             return;
         };
+        if since_tick > session.heartbeat {
+            // This process stood still: what the leader said meanwhile is yet to be read.
+            session.last_heard = now;
+        }
         if now.saturating_sub(session.last_heard) > session.heartbeat * SILENT_HEARTBEATS {
             warn!("the leader is silent, looking for another one");
             self.cut_session();

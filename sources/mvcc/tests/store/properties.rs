@@ -46,7 +46,12 @@ fn op() -> impl Strategy<Value = Op> {
         1 => (0..TABLES).prop_map(Op::Drop),
         1 => (0..TABLES, prop::collection::vec((0u8..8, any::<u8>()), 0..8), any::<bool>())
             .prop_map(|(t, rows, publish)| Op::Restore(t, rows, publish)),
-        3 => prop_oneof![0i64..50, -2_000i64..2_000, 3_600_000i64..7_200_000].prop_map(Op::Shift),
+        3 => prop_oneof![
+            0i64..50,
+            -2_000i64..2_000,
+            3_600_000i64..7_200_000,
+            -7_200_000i64..-3_600_000
+        ].prop_map(Op::Shift),
         6 => Just(Op::Mark),
         2 => (0u64..3, 0usize..100).prop_map(|(h, m)| Op::Hold(h, m)),
         2 => (0u64..3).prop_map(Op::Release),
