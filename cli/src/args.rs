@@ -160,6 +160,9 @@ mod tests {
             "holdfast demo --processes",
             "holdfast sim run --seed 42",
             "holdfast bench copy",
+            "holdfast bench kills --rounds 3 --size-mib 64",
+            "holdfast bench memory --sizes-mib 64,256 --slots 2",
+            "holdfast bench spans --spans 1000 --coordinators 3",
             "holdfast version --json",
             "holdfast completions bash",
         ] {

@@ -16,6 +16,7 @@ use std::path::Path;
 use crate::args::DemoArgs;
 use crate::context::Context;
 use crate::exit::Exit;
+pub(crate) use child_node::ChildNode;
 use report::Report;
 
 pub(crate) async fn run(context: &Context, arguments: DemoArgs) -> Result<Exit, Fault> {

@@ -299,4 +299,49 @@ pub(crate) enum BenchCommand {
         #[arg(long, value_name = "DIR")]
         directory: Option<String>,
     },
+    /// Kill -9 of leaders and workers in the middle of backups: how long a job is idle, and what is done again
+    Kills {
+        /// How often each is killed
+        #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..))]
+        rounds: u32,
+        /// Size of the data, in MiB
+        #[arg(long, default_value_t = 128, value_parser = clap::value_parser!(u64).range(1..))]
+        size_mib: u64,
+        /// Size of a part, in KiB
+        #[arg(long, default_value_t = 1024, value_parser = clap::value_parser!(u64).range(1..=1_048_576))]
+        part_kib: u64,
+        /// Where everything goes; a temporary directory if left out
+        #[arg(long, value_name = "DIR")]
+        directory: Option<String>,
+    },
+    /// Peak memory of a worker process against the size of the table that it backs up and restores
+    Memory {
+        /// Sizes of the table, in MiB
+        #[arg(long, value_delimiter = ',', default_values_t = [64, 256, 1024], value_parser = clap::value_parser!(u64).range(1..))]
+        sizes_mib: Vec<u64>,
+        /// How many tasks the worker does at once
+        #[arg(long, default_value_t = 4, value_parser = clap::value_parser!(u32).range(1..=1024))]
+        slots: u32,
+        /// Where everything goes; a temporary directory if left out
+        #[arg(long, value_name = "DIR")]
+        directory: Option<String>,
+    },
+    /// A job of very many spans: coordinators as processes of their own, workers that only say that they did it
+    Spans {
+        /// How many spans the job has
+        #[arg(long, default_value_t = 1_000_000, value_parser = clap::value_parser!(u32).range(1..=4_000_000))]
+        spans: u32,
+        /// How many coordinators there are
+        #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..=5))]
+        coordinators: u64,
+        /// How many workers there are
+        #[arg(long, default_value_t = 16, value_parser = clap::value_parser!(u32).range(1..=1024))]
+        workers: u32,
+        /// How many tasks each worker does at once
+        #[arg(long, default_value_t = 256, value_parser = clap::value_parser!(u32).range(1..=1024))]
+        slots: u32,
+        /// Where everything goes; a temporary directory if left out
+        #[arg(long, value_name = "DIR")]
+        directory: Option<String>,
+    },
 }

@@ -15,13 +15,13 @@ const STARTS_WITHIN: Duration = Duration::from_secs(20);
 
 /// See the module. Dropping it kills it.
 #[derive(Debug)]
-pub(super) struct ChildNode {
+pub(crate) struct ChildNode {
     child: Child,
 }
 
 impl ChildNode {
     /// Starts the binary with these arguments, its log in a file, and waits until it says on stdout where it listens.
-    pub(super) async fn start(
+    pub(crate) async fn start(
         name: &str,
         directory: &Path,
         arguments: &[String],
@@ -63,14 +63,19 @@ impl ChildNode {
         Ok((Self { child }, started.address.unwrap_or_default()))
     }
 
+    /// The process id, until it is known to be gone.
+    pub(crate) fn id(&self) -> Option<u32> {
+        self.child.id()
+    }
+
     /// `kill -9`; does not wait.
-    pub(super) fn kill(&mut self) {
+    pub(crate) fn kill(&mut self) {
         // A process that ended by itself is as dead as it was to be.
         let _ = self.child.start_kill();
     }
 
     /// Waits until the killed process is gone.
-    pub(super) async fn gone(&mut self) {
+    pub(crate) async fn gone(&mut self) {
         let _ = self.child.wait().await;
     }
 }

@@ -3,24 +3,20 @@
 //! Everything runs in one process on one event loop, with the blocking work on other threads: what a `start --single` gives.
 
 use holdfast_client::v1;
-use holdfast_mvcc::{Mutation, MvccClient};
-use holdfast_types::{ByteCount, ErrorCode, Fault, TableName};
+use holdfast_types::{ByteCount, ErrorCode, Fault};
 use serde::Serialize;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::cluster::succeeded;
+use super::data::{MIB, fill, value};
+use super::{broken, scratch};
 use crate::context::Context;
 use crate::exit::Exit;
-use crate::follow::{Until, follow};
 use crate::local::LocalCluster;
 use crate::roles::{self, MemberRole, RunningMember};
 
-const MIB: u64 = 1024 * 1024;
-/// Bytes of a row's value: a middling row of an application.
-const VALUE_LENGTH: usize = 1000;
-/// Rows that one transaction writes.
-const ROWS_AT_ONCE: u64 = 4000;
 /// The source that is read, and the one that is written.
 const SOURCES: [&str; 2] = ["from", "to"];
 
@@ -40,20 +36,13 @@ pub(super) async fn run(
     size_mib: u64,
     directory: Option<String>,
 ) -> Result<Exit, Fault> {
-    let broken = |error: std::io::Error| {
-        Fault::new(
-            ErrorCode::Unavailable,
-            format!("cannot use the directory for the data: {error}"),
-        )
-    };
-    let directory = match directory {
-        Some(parent) => tempfile::tempdir_in(parent).map_err(broken)?,
-        None => tempfile::tempdir().map_err(broken)?,
-    };
+    let directory = scratch(directory)?;
     let cluster = LocalCluster::start(&context.env).await?;
     let measured = measure(context, &cluster, size_mib * MIB, directory.path()).await;
     cluster.stop().await;
-    directory.close().map_err(broken)?;
+    directory
+        .close()
+        .map_err(|error| broken("remove the data", &error))?;
     let view = measured?;
     context.output.result(&view, || view.text());
     Ok(Exit::Ok)
@@ -72,10 +61,7 @@ async fn measure(
     let [from, _] = members.as_slice() else {
         return Err(Fault::new(ErrorCode::Internal, "two members were started"));
     };
-    context
-        .output
-        .note(format!("writing {} of rows", ByteCount(size)));
-    let data_bytes = fill(context, from, size).await?;
+    let data_bytes = fill(context, &from.address(), size).await?;
     let copy = copy_seconds(context, data_bytes, directory).await?;
     let collection = format!("file://{}", directory.join("backups").display());
     let backup = backup_request(&collection);
@@ -123,41 +109,6 @@ async fn start_source(
     Ok(member)
 }
 
-/// Writes rows of about this many bytes in all; gives the exact number.
-async fn fill(context: &Context, member: &RunningMember, size: u64) -> Result<u64, Fault> {
-    let client = MvccClient::new(Arc::clone(&context.env.net), &member.address())?;
-    let table: TableName = "bench.rows".parse()?;
-    client.create_database(&table.database).await?;
-    client.create_table(&table, "").await?;
-    let (mut row, mut bytes) = (0u64, 0u64);
-    while bytes < size {
-        let batch: Vec<Mutation> = (row..row + ROWS_AT_ONCE)
-            .map(|row| Mutation::put(table.clone(), format!("row-{row:012}"), value(row)))
-            .collect();
-        row += ROWS_AT_ONCE;
-        bytes += batch
-            .iter()
-            .map(|mutation| mutation.logical_len() as u64)
-            .sum::<u64>();
-        client.write(batch).await?;
-    }
-    Ok(bytes)
-}
-
-/// Random hexadecimal digits: compresses to about a half, as text does.
-fn value(row: u64) -> Vec<u8> {
-    const DIGITS: &[u8; 16] = b"0123456789abcdef";
-    let mut state = row.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1;
-    (0..VALUE_LENGTH)
-        .map(|_| {
-            state ^= state << 13;
-            state ^= state >> 7;
-            state ^= state << 17;
-            DIGITS[(state >> 60) as usize]
-        })
-        .collect()
-}
-
 /// How long it takes to copy a file of this length and sync the copy, in seconds.
 async fn copy_seconds(context: &Context, length: u64, directory: &Path) -> Result<f64, Fault> {
     let (from, to) = (directory.join("plain"), directory.join("plain-copy"));
@@ -184,12 +135,7 @@ async fn copy_seconds(context: &Context, length: u64, directory: &Path) -> Resul
             Ok(seconds)
         })
         .await
-        .map_err(|error: std::io::Error| {
-            Fault::new(
-                ErrorCode::Unavailable,
-                format!("cannot copy a file: {error}"),
-            )
-        })
+        .map_err(|error: std::io::Error| broken("copy a file", &error))
 }
 
 fn backup_request(collection: &str) -> v1::SubmitBackupRequest {
@@ -217,24 +163,9 @@ async fn timed(
     submitted: v1::SubmitJobResponse,
 ) -> Result<(v1::Job, f64), Fault> {
     let started: Duration = context.env.clock.monotonic();
-    let job = follow(context, cluster.api(), submitted.job, Until::Ended).await?;
+    let job = succeeded(context, cluster.api(), submitted.job).await?;
     let seconds = (context.env.clock.monotonic() - started).as_secs_f64();
-    match job {
-        Some(job) if job.state == "succeeded" => Ok((job, seconds)),
-        Some(job) => Err(Fault::new(
-            ErrorCode::Internal,
-            format!(
-                "job {} is {}: {}",
-                job.id,
-                job.state,
-                job.error.map(|fault| fault.message).unwrap_or_default()
-            ),
-        )),
-        None => Err(Fault::new(
-            ErrorCode::Cancelled,
-            "the bench was interrupted",
-        )),
-    }
+    Ok((job, seconds))
 }
 
 impl CopyView {
