@@ -168,3 +168,60 @@ fn save_records<K: Ord, V: Serialize + PartialEq>(
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::catalogue::{DatabaseRecord, RelationRecord, Visibility};
+    use holdfast_types::{JobId, Timestamp};
+
+    /// The stored form of every record, byte by byte: a store that an earlier version wrote must open. If this fails, do not change the bytes
+    /// here: raise `RECORD_VERSION`, and read both.
+    #[test]
+    fn stored_records_are_what_version_1_wrote() {
+        let at = |micros| Hlc {
+            wall: Timestamp::from_micros(micros),
+            logical: 3,
+        };
+        let database = DatabaseRecord {
+            name: "app".to_owned(),
+            created_at: at(5),
+            dropped_at: Some(at(300)),
+            visibility: Visibility::Discarded,
+            restored_by: None,
+        };
+        let relation = RelationRecord {
+            name: "app.t".parse().expect("a name"),
+            created_at: at(5),
+            dropped_at: None,
+            visibility: Visibility::Restoring(JobId(7)),
+            restored_by: Some(JobId(7)),
+            definition: vec![0xd0, 0xd1],
+        };
+        let bytes = postcard::to_stdvec(&database).expect("encodes");
+        assert_eq!(bytes, b"\x03app\x05\x03\x01\xac\x02\x03\x02\x00");
+        let read: DatabaseRecord = postcard::from_bytes(&bytes).expect("decodes");
+        assert_eq!(read, database);
+        let bytes = postcard::to_stdvec(&relation).expect("encodes");
+        assert_eq!(
+            bytes,
+            b"\x03app\x01t\x05\x03\x00\x01\x07\x01\x07\x02\xd0\xd1"
+        );
+        let read: RelationRecord = postcard::from_bytes(&bytes).expect("decodes");
+        assert_eq!(read, relation);
+        assert_eq!(
+            layout::row_key(RelationId(2), b"a\0", at(5)),
+            b"\0\0\0\0\0\0\0\x02a\0\xff\0\x01\xff\xff\xff\xff\xff\xff\xff\xfa\xff\xff\xff\xfc"
+        );
+        let run = layout::Run {
+            first: at(1),
+            last: at(2),
+            keys: 3,
+            bytes: 4,
+        };
+        assert_eq!(
+            run.encode(),
+            *b"\0\0\0\0\0\0\0\x02\0\0\0\x03\0\0\0\0\0\0\0\x03\0\0\0\0\0\0\0\x04"
+        );
+    }
+}

@@ -148,7 +148,7 @@ impl<'t> Sweep<'t> {
     fn remove_tables(&mut self, dead: &[RelationId]) -> Step<Vec<RelationId>> {
         let mut finished = Vec::new();
         for relation in dead {
-            let start = layout::run_key(*relation, Hlc::ZERO)[..8].to_vec();
+            let start = layout::relation_start(*relation);
             let end = layout::relation_end(*relation);
             let before = self.budget;
             remove_range(&mut self.rows, &start, &end, &mut self.budget)?;

@@ -127,6 +127,11 @@ pub(crate) fn after_prefix(prefix: &[u8]) -> Vec<u8> {
     bytes
 }
 
+/// The first row key (or run key, or change key) of a relation, whether or not it exists.
+pub(crate) fn relation_start(relation: RelationId) -> Vec<u8> {
+    relation.0.to_be_bytes().to_vec()
+}
+
 /// The first row key (or run key, or change key) after everything of a relation.
 pub(crate) fn relation_end(relation: RelationId) -> Vec<u8> {
     relation.0.saturating_add(1).to_be_bytes().to_vec()
