@@ -28,7 +28,7 @@ pub(crate) fn fault(action: &str, place: &str, error: &Error) -> Fault {
         _ => match io_kind(error) {
             Some(io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded) => {
                 at(ErrorCode::StorageFull, "the store is full")
-                    .hint("make room in the collection's location; the job goes on by itself then")
+                    .hint("make room in the collection's location")
             }
             Some(io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem) => {
                 denied(action, place)

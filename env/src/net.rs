@@ -42,6 +42,11 @@ pub trait Listener: Debug + Send + Sync {
     /// The address that is listened on, with the real port.
     fn local_address(&self) -> String;
 
+    /// How many accepted connections the process can have open at once and still open its own files. It may change.
+    fn most_connections(&self) -> usize {
+        usize::MAX
+    }
+
     /// Waits for the next stream. Cancel-safe.
     async fn accept(&mut self) -> io::Result<Connection>;
 }

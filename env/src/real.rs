@@ -7,6 +7,7 @@
 
 use async_trait::async_trait;
 use holdfast_types::Timestamp;
+use rustix::process::{Resource, getrlimit, setrlimit};
 use std::fs;
 use std::io::{self, Write};
 use std::os::unix::fs::FileExt;
@@ -88,11 +89,26 @@ impl Net for SystemNet {
     }
 
     async fn listen(&self, address: &str) -> io::Result<Box<dyn Listener>> {
+        raise_descriptor_limit();
         let listener = tokio::net::TcpListener::bind(address).await?;
         Ok(Box::new(SystemListener {
             address: listener.local_addr()?.to_string(),
             listener,
         }))
+    }
+}
+
+/// Of the process's file descriptors, one listener takes at most this part for its connections: a process that cannot open its own
+/// files stops, and nobody from outside may bring that about.
+const LISTENER_SHARE: u64 = 3;
+
+/// Raises the number of files that may be open as far as an unprivileged process can: shells and service managers start with a low one.
+fn raise_descriptor_limit() {
+    let mut limit = getrlimit(Resource::Nofile);
+    if limit.current != limit.maximum {
+        limit.current = limit.maximum;
+        // What the system refuses stays as it was; the share above follows what there is.
+        let _ = setrlimit(Resource::Nofile, limit);
     }
 }
 
@@ -106,6 +122,13 @@ struct SystemListener {
 impl Listener for SystemListener {
     fn local_address(&self) -> String {
         self.address.clone()
+    }
+
+    fn most_connections(&self) -> usize {
+        let limit = getrlimit(Resource::Nofile).current;
+        limit.map_or(usize::MAX, |limit| {
+            usize::try_from(limit / LISTENER_SHARE).unwrap_or(usize::MAX)
+        })
     }
 
     async fn accept(&mut self) -> io::Result<Connection> {

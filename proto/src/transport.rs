@@ -9,18 +9,18 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::Sleep;
 use tonic::transport::server::Connected;
 use tonic::transport::{Channel, Endpoint, Uri};
 
-/// Connections that a server has open at once. More wait in the system's backlog until one ends.
+/// Connections that a server has open at once, or fewer if the listener cannot take as many. More wait in the system's backlog until
+/// one ends.
 const MAX_CONNECTIONS: usize = 8192;
 /// Until a new connection must have sent HTTP/2's preface. One that has sent it is kept alive, or ended, by pings.
 const PREFACE_TIMEOUT: Duration = Duration::from_secs(5);
 /// Bytes of the preface.
 const PREFACE_LENGTH: usize = 24;
-/// After a failed accept. Most often the process has no file descriptors left, and gets some when connections end.
+/// Between looks whether a connection has ended, and after a failed accept.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// How long things may take on a channel.
@@ -77,7 +77,7 @@ pub fn channel(
                     socket: connection.socket,
                     peer: connection.peer,
                     preface: None,
-                    _place: None,
+                    _open: None,
                 }))
             }
         })),
@@ -87,9 +87,12 @@ pub fn channel(
 /// The stream of accepted sockets that a tonic server is fed with. It never ends and never gives an error: tonic would stop serving for
 /// good. The number of open connections is bounded, and one that does not begin to speak HTTP/2 is ended.
 pub fn incoming(listener: Box<dyn Listener>) -> impl Stream<Item = io::Result<IncomingSocket>> {
-    let places = Arc::new(Semaphore::new(MAX_CONNECTIONS));
-    futures::stream::unfold((listener, places), |(mut listener, places)| async move {
-        let place = Arc::clone(&places).acquire_owned().await.ok();
+    // Every open connection has a clone.
+    let open = Arc::new(());
+    futures::stream::unfold((listener, open), |(mut listener, open)| async move {
+        while Arc::strong_count(&open) > MAX_CONNECTIONS.min(listener.most_connections()) {
+            tokio::time::sleep(ACCEPT_PAUSE).await;
+        }
         let connection = accept(listener.as_mut()).await;
         let socket = IncomingSocket {
             socket: connection.socket,
@@ -98,9 +101,9 @@ pub fn incoming(listener: Box<dyn Listener>) -> impl Stream<Item = io::Result<In
                 missing: PREFACE_LENGTH,
                 until: Box::pin(tokio::time::sleep(PREFACE_TIMEOUT)),
             }),
-            _place: place,
+            _open: Some(Arc::clone(&open)),
         };
-        Some((Ok(socket), (listener, places)))
+        Some((Ok(socket), (listener, open)))
     })
 }
 
@@ -128,8 +131,8 @@ pub struct IncomingSocket {
     peer: String,
     /// On a server, until the client has introduced itself.
     preface: Option<Preface>,
-    /// On a server: its place among the open connections.
-    _place: Option<OwnedSemaphorePermit>,
+    /// On a server: counts among the open connections.
+    _open: Option<Arc<()>>,
 }
 
 impl std::fmt::Debug for IncomingSocket {
