@@ -12,7 +12,7 @@ pub(crate) const FENCE_MARGIN: Duration = Duration::from_millis(100);
 pub(crate) const RECONNECT_FIRST: Duration = Duration::from_millis(200);
 
 /// The longest pause between two rounds over the coordinators: an idle job costs more than a few SYNs.
-pub(crate) const RECONNECT_MOST: Duration = Duration::from_secs(1);
+pub(crate) const RECONNECT_MOST: Duration = Duration::from_millis(500);
 
 /// Redirects that are followed without a pause; two coordinators that name each other must not spin a worker.
 pub(crate) const REDIRECTS: u32 = 4;

@@ -12,7 +12,7 @@
 mod agent;
 mod bounds;
 mod config;
-mod shared;
+mod core;
 mod stats;
 mod task;
 mod worker;

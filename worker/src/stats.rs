@@ -29,7 +29,7 @@ pub struct WorkerStats {
     pub bytes_written: u64,
 }
 
-/// Shared counters.
+/// Core counters.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Stats(Arc<Mutex<WorkerStats>>);
 

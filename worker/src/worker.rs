@@ -11,7 +11,7 @@ use tokio::sync::Semaphore;
 
 use crate::agent::{Agent, Gate};
 use crate::config::WorkerConfig;
-use crate::shared::{BegunLeases, Lifecycle, Shared};
+use crate::core::{BegunLeases, Lifecycle, Core};
 use crate::stats::{Stats, WorkerStats};
 use crate::task::LayerCache;
 
@@ -32,7 +32,7 @@ impl Worker {
         stores: Arc<dyn StoreProvider>,
     ) -> Result<WorkerHandle, Fault> {
         config.check()?;
-        let shared = Arc::new(Shared {
+        let shared = Arc::new(Core {
             incarnation: Incarnation(env.entropy.next_u64()),
             gate: Gate::new(Arc::clone(&env.clock)),
             slots: Arc::new(Semaphore::new(config.slots as usize)),
@@ -55,7 +55,7 @@ impl Worker {
 
 /// A running worker. Dropping it ends the worker at once, as a crash would.
 pub struct WorkerHandle {
-    shared: Arc<Shared>,
+    shared: Arc<Core>,
     /// Kept alive.
     agent: Supervised<Agent>,
 }

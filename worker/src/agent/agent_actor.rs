@@ -18,7 +18,7 @@ use crate::bounds::{
     ACTIVITIES, GOODBYE_LINGER, HOLD_RELEASES, SHUTDOWN_GRACE, SILENT_HEARTBEATS, TASKS_PER_SLOT,
     TICK,
 };
-use crate::shared::Shared;
+use crate::core::Core;
 use crate::task::TaskHandle;
 
 /// The number of a report about a lease that this worker does not hold.
@@ -50,7 +50,7 @@ pub(super) struct Held {
 
 /// See the module above.
 pub(crate) struct Agent {
-    pub(super) shared: Arc<Shared>,
+    pub(super) shared: Arc<Core>,
     pub(super) leases: LeaseClock,
     pub(super) cluster: Option<ClusterId>,
     pub(super) session: Option<Session>,
@@ -71,7 +71,7 @@ pub(crate) struct Agent {
 }
 
 impl Agent {
-    pub(crate) fn new(shared: Arc<Shared>) -> Self {
+    pub(crate) fn new(shared: Arc<Core>) -> Self {
         let most_tasks = shared.config.slots as usize * TASKS_PER_SLOT;
         Self {
             cluster: shared.config.cluster,

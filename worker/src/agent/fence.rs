@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use crate::bounds::HEARTBEATS_IN_FLIGHT;
 
-/// Whether this worker may act, asked before every read of a source and every write. Shared by all tasks.
+/// Whether this worker may act, asked before every read of a source and every write. Core by all tasks.
 #[derive(Debug, Clone)]
 pub(crate) struct Gate {
     clock: Arc<dyn Clock>,

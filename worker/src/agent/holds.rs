@@ -10,7 +10,7 @@ use tracing::warn;
 use super::agent_actor::Agent;
 use super::messages::HoldEnded;
 use crate::bounds::{HOLD_RELEASES, SOURCE_CALL_DEADLINE};
-use crate::shared::Shared;
+use crate::core::Core;
 
 impl Agent {
     pub(super) fn release_hold(&mut self, wire: v1::ReleaseHold, context: &Context<Self>) {
@@ -52,7 +52,7 @@ impl Agent {
     }
 }
 
-async fn end_hold(shared: &Shared, release: &HoldRelease) -> Result<(), Fault> {
+async fn end_hold(shared: &Core, release: &HoldRelease) -> Result<(), Fault> {
     let what = format!(
         "ending hold {} on member {}",
         release.hold, release.member.name

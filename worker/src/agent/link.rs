@@ -19,7 +19,7 @@ use super::Agent;
 use super::finder::{LeaderFinder, NextTry};
 use super::messages::{Dismissal, Inbound, Introduce, SessionEnded, Welcomed};
 use crate::bounds::{OUTBOX_SPARE, SESSION_DEADLINE, TASKS_PER_SLOT, WELCOME_DEADLINE};
-use crate::shared::Shared;
+use crate::core::Core;
 
 /// How a try ended.
 enum Ended {
@@ -37,14 +37,14 @@ enum Ended {
 
 /// See the module.
 pub(super) struct Link {
-    shared: Arc<Shared>,
+    shared: Arc<Core>,
     agent: Addr<Agent>,
     finder: LeaderFinder,
     sessions: u64,
 }
 
 impl Link {
-    pub(super) fn new(shared: Arc<Shared>, agent: Addr<Agent>) -> Self {
+    pub(super) fn new(shared: Arc<Core>, agent: Addr<Agent>) -> Self {
         let finder = LeaderFinder::new(
             shared.config.coordinators.clone(),
             shared.env.entropy.next_u64(),

@@ -3,7 +3,7 @@
 //! # Invariants
 //! * A task runs only under a lease that the leader granted or confirmed, and no longer than the fence allows ([`fence`]).
 //! * Per lease at most one report is unacknowledged; it is sent again over a new stream until it is answered.
-//! * No two tries run under one lease ([`crate::shared::BegunLeases`]).
+//! * No two tries run under one lease ([`crate::core::BegunLeases`]).
 //!
 //! # Concurrency
 //! One thread. Whatever waits is a task of its own that tells the agent by message; no handler waits for the outside.

@@ -1,11 +1,12 @@
 //! Backing up one span: part by part, from the committed frontier.
 
 use holdfast_collection::DataName;
-use holdfast_proto::{LeaseReportBody, SpanWork};
+use holdfast_proto::SpanWork;
 use holdfast_source::ReadRequest;
 use holdfast_types::{BackupSpec, ByteCount, ErrorCode, Fault, RowCount};
 
 use super::backup_plan::find_relation;
+use super::frontier::{Frontier, Progress};
 use super::halt::Halt;
 use super::packer::Packer;
 use super::reader::Reader;
@@ -43,7 +44,7 @@ pub(super) async fn run(ticket: &Ticket, spec: &BackupSpec, span: &SpanWork) -> 
     let packer = ticket.stage(Packer::new(ticket.shared.env.clone()));
     let uploader = ticket.stage(Uploader::new(ticket, store, spec.path.clone()));
     let reporter = ticket.reporter();
-    let mut from = span.frontier.clone();
+    let mut frontier = Frontier::of(span);
     let mut objects_put = 0;
     loop {
         let part = ticket
@@ -62,20 +63,14 @@ pub(super) async fn run(ticket: &Ticket, spec: &BackupSpec, span: &SpanWork) -> 
         }
         let written = objects.iter().map(|object| object.length).sum();
         note(ticket, read, written);
-        let to = if last {
-            span.end.clone()
-        } else {
-            ticket.seal(&part.to)
-        };
-        let checkpoint = LeaseReportBody::Checkpoint {
-            from: std::mem::replace(&mut from, to.clone()),
-            to,
-            last,
+        let progress = Progress {
             objects,
             read: ByteCount(read),
             written,
             rows: RowCount(rows),
         };
+        let to = (!last).then(|| ticket.seal(&part.to));
+        let checkpoint = frontier.checkpoint(to, progress);
         ticket.report(&reporter, checkpoint).await?;
         if last {
             return Ok(());

@@ -20,6 +20,7 @@ mod activity;
 mod backup_plan;
 mod backup_span;
 mod cut;
+mod frontier;
 mod halt;
 mod layers;
 mod loader;

@@ -17,12 +17,12 @@ use super::reporter::Reporter;
 use super::stage::{Stage, StageHandle};
 use crate::agent::{Ack, Agent};
 use crate::bounds::{PART_LEAST, PART_MOST, STOP_DRAIN};
-use crate::shared::Shared;
+use crate::core::Core;
 
 /// What every part of one task shares. Cheap to clone.
 #[derive(Clone)]
 pub(crate) struct Ticket {
-    pub(crate) shared: Arc<Shared>,
+    pub(crate) shared: Arc<Core>,
     pub(crate) grant: Arc<Grant>,
     pub(crate) agent: Addr<Agent>,
     /// Cancelled when the task is to end in order.
@@ -37,7 +37,7 @@ pub(crate) struct Ticket {
 }
 
 impl Ticket {
-    pub(crate) fn new(shared: Arc<Shared>, grant: Grant, agent: Addr<Agent>) -> Self {
+    pub(crate) fn new(shared: Arc<Core>, grant: Grant, agent: Addr<Agent>) -> Self {
         let activity = Activity::new(Arc::clone(&shared.env.clock));
         Self {
             shared,

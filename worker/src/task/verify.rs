@@ -5,13 +5,14 @@ use bytes::Bytes;
 use futures::StreamExt;
 use holdfast_collection::{CollectionStore, Depth, VerifyReport};
 use holdfast_format::{Layer, ManifestEntry};
-use holdfast_proto::{LeaseReportBody, SpanWork};
+use holdfast_proto::SpanWork;
 use holdfast_types::{
     ByteCount, ErrorCode, Fault, KeyRange, LayerPath, RelationId, RowCount, VerifySpec,
 };
 
 use super::activity::Activity;
 use super::backup_span::note;
+use super::frontier::{Frontier, Progress};
 use super::halt::Halt;
 use super::plan_batches::PlanBatches;
 use super::stage::Stage;
@@ -131,7 +132,7 @@ pub(super) async fn run(ticket: &Ticket, spec: &VerifySpec, span: &SpanWork) -> 
     let checker = ticket.stage(Checker::new(ticket, layers.store.clone(), path.clone()));
     let reporter = ticket.reporter();
     let doing = format!("verifying objects of layer {path}");
-    let mut from = span.frontier.clone();
+    let mut frontier = Frontier::of(span);
     loop {
         ticket.activity.committed(0);
         let mut group: Vec<ManifestEntry> = Vec::new();
@@ -148,20 +149,13 @@ pub(super) async fn run(ticket: &Ticket, spec: &VerifySpec, span: &SpanWork) -> 
             .read(&doing, STORE_DEADLINE, checker.ask(group))
             .await?;
         note(ticket, read.0, ByteCount(0));
-        let to = if last {
-            span.end.clone()
-        } else {
-            ticket.seal(&place_key(place))
-        };
-        let checkpoint = LeaseReportBody::Checkpoint {
-            from: std::mem::replace(&mut from, to.clone()),
-            to,
-            last,
-            objects: Vec::new(),
+        let progress = Progress {
             read,
-            written: ByteCount(0),
             rows,
+            ..Progress::default()
         };
+        let to = (!last).then(|| ticket.seal(&place_key(place)));
+        let checkpoint = frontier.checkpoint(to, progress);
         ticket.report(&reporter, checkpoint).await?;
         if last {
             return Ok(());

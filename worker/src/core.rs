@@ -20,7 +20,7 @@ const REMEMBERED_TASKS: usize = 1 << 16;
 
 /// What every part of one worker shares.
 #[derive(Debug)]
-pub(crate) struct Shared {
+pub(crate) struct Core {
     pub(crate) config: WorkerConfig,
     pub(crate) incarnation: Incarnation,
     pub(crate) env: Env,
