@@ -42,7 +42,8 @@ pub struct RaftConfig {
     pub cluster: Option<ClusterId>,
     /// Between two heartbeats of the leader.
     pub heartbeat: Duration,
-    /// A follower that has heard of no leader for a random time between this and `election_max` asks for votes.
+    /// A follower that has heard of no leader for `election_max`, and then for a random time between this and `election_max`, asks for
+    /// votes. Also for how long one answer to that is waited for.
     pub election_min: Duration,
     /// See `election_min`. Also for how long a follower refuses votes after it heard of a leader.
     pub election_max: Duration,
@@ -69,7 +70,8 @@ pub struct RaftConfig {
 }
 
 impl RaftConfig {
-    /// The defaults: failover takes at most 3 s, and a node uses at most 32 MiB for its log's pages.
+    /// The defaults: an election begins 1.5 to 2 s after the last heartbeat, so that work moves on within 3 s of the loss of a leader, while
+    /// five heartbeats in a row may come late; a node uses at most 32 MiB for its log's pages.
     #[must_use]
     pub fn new(
         node: NodeId,
@@ -81,9 +83,9 @@ impl RaftConfig {
             data_dir: data_dir.into(),
             advertised_address: advertised_address.into(),
             cluster: None,
-            heartbeat: Duration::from_millis(300),
-            election_min: Duration::from_millis(900),
-            election_max: Duration::from_millis(1500),
+            heartbeat: Duration::from_millis(200),
+            election_min: Duration::from_millis(500),
+            election_max: Duration::from_millis(1000),
             request_timeout: Duration::from_secs(5),
             membership_timeout: Duration::from_secs(60),
             chunk_timeout: Duration::from_secs(10),

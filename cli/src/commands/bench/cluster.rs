@@ -10,6 +10,7 @@ use super::process::{ANY_PORT, Process};
 use super::scratch;
 use crate::context::Context;
 use crate::follow::{Until, follow};
+use crate::output::Output;
 use crate::roles;
 
 /// How long the cluster may take to elect a leader.
@@ -180,9 +181,13 @@ impl BenchCluster {
         Ok(self.api.submit_backup(request).await?.job)
     }
 
-    /// Follows a job to its success.
+    /// Follows a job to its success, without a word: there may be many.
     pub(super) async fn succeeded(&self, context: &Context, job: u64) -> Result<v1::Job, Fault> {
-        succeeded(context, &self.api, job).await
+        let silent = Context {
+            output: Output::new(true),
+            ..context.clone()
+        };
+        succeeded(&silent, &self.api, job).await
     }
 
     async fn until(
