@@ -176,6 +176,7 @@ impl Core {
 
     /// The index up to which a linearizable read must see. Asks the leader, until the deadline.
     pub(crate) async fn read_index(&self) -> Result<u64, Fault> {
+        self.check_standing()?;
         loop {
             let found = match self.wait_for_leader().await {
                 None => self.read_index_as_leader().await,
@@ -254,11 +255,19 @@ impl Core {
         }
     }
 
+    /// The fault of a node that takes part no more.
+    fn check_standing(&self) -> Result<(), Fault> {
+        let is_running = *self.standing.borrow() == Standing::Running;
+        if is_running {
+            Ok(())
+        } else {
+            Err(self.stopped())
+        }
+    }
+
     /// Room for so many proposals, or the fault that says there is none.
     fn admit(&self, count: usize) -> Result<SemaphorePermit<'_>, Fault> {
-        if let Standing::Stopped(_) | Standing::Removed = &*self.standing.borrow() {
-            return Err(self.stopped());
-        }
+        self.check_standing()?;
         let many = u32::try_from(count).unwrap_or(u32::MAX);
         self.in_flight.try_acquire_many(many).map_err(|_| {
             Fault::new(
@@ -274,8 +283,8 @@ impl Core {
 
     /// No leader was found, or it changed before anything was handed over.
     pub(crate) fn no_leader(&self) -> Fault {
-        if let Standing::Stopped(_) | Standing::Removed = &*self.standing.borrow() {
-            return self.stopped();
+        if let Err(stopped) = self.check_standing() {
+            return stopped;
         }
         let quorum = if self.identity.cluster().is_none() {
             "run `holdfast init` once, or add this node to a cluster"

@@ -55,11 +55,8 @@ impl Watcher {
         let mut snapshot_asked_at = None;
         loop {
             let now = metrics.borrow_watched().clone();
-            let is_member = now
-                .membership_config
-                .membership()
-                .get_node(&now.id)
-                .is_some();
+            let committed = now.committed_membership_config.membership();
+            let is_member = committed.get_node(&now.id).is_some();
             let removed = *self.removed.borrow_and_update() || (was_member && !is_member);
             was_member |= is_member;
             self.publish(&now, removed);

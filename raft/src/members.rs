@@ -247,7 +247,7 @@ impl Core {
                 ChangeMembershipError::InProgress(_)
                 | ChangeMembershipError::UncommittedLeaderLog(_),
             )) => Fault::new(
-                ErrorCode::FailedPrecondition,
+                ErrorCode::Unavailable,
                 "another change of the members is under way",
             )
             .hint("repeat the command in a moment"),

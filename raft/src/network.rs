@@ -215,6 +215,7 @@ impl PeerNetwork {
             vote,
             meta: snapshot.meta,
             length: snapshot.snapshot.pointer.length,
+            digest: snapshot.snapshot.pointer.digest,
         };
         let first = v1::SnapshotChunk {
             cluster_id: peers

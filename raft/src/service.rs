@@ -191,13 +191,7 @@ impl RaftService {
             .admit(&first.cluster_id, first.target, Newcomer::Joins)
             .await?;
         if announcement.length > MAX_SNAPSHOT_SIZE {
-            return Err(Fault::new(
-                ErrorCode::ResourceExhausted,
-                format!(
-                    "node {} announces a snapshot of {} bytes",
-                    first.from, announcement.length
-                ),
-            ));
+            return Err(spoiled(first.from, "is announced as too large"));
         }
         let _receiving = self.core.receiving.try_lock().map_err(|_| {
             Fault::new(
@@ -212,33 +206,24 @@ impl RaftService {
             crate::log_engine::storage_fault(&self.core.config.data_dir, &error)
         };
         let mut incoming = self.core.snapshots.receive().await.map_err(storage)?;
-        let mut received = 0;
         let mut last = first.last;
         while !last {
             let chunk = next_chunk(&mut chunks, timeout).await?;
-            received += chunk.data.len() as u64;
             last = chunk.last;
-            if chunk.data.len() > SNAPSHOT_CHUNK_SIZE || received > announcement.length {
-                return Err(Fault::new(
-                    ErrorCode::InvalidArgument,
-                    format!(
-                        "node {} sends more of a snapshot than it announced",
-                        first.from
-                    ),
-                ));
+            let rest = announcement.length.saturating_sub(incoming.length());
+            if chunk.data.len() as u64 > rest.min(SNAPSHOT_CHUNK_SIZE as u64) {
+                return Err(spoiled(first.from, "holds more than was announced"));
             }
             incoming.write(chunk.data).await.map_err(storage)?;
         }
-        if received != announcement.length {
-            return Err(Fault::new(
-                ErrorCode::InvalidArgument,
-                format!(
-                    "a snapshot of node {} was cut off at {received} bytes",
-                    first.from
-                ),
-            ));
-        }
         let snapshot = incoming.finish().await.map_err(storage)?;
+        // Before raft hears of it: what it is given, it must be able to install.
+        if snapshot.pointer.length != announcement.length {
+            return Err(spoiled(first.from, "was cut off"));
+        }
+        if snapshot.pointer.digest != announcement.digest {
+            return Err(spoiled(first.from, "does not match its digest"));
+        }
         let snapshot = Snapshot {
             meta: announcement.meta,
             snapshot,
@@ -270,6 +255,13 @@ async fn next_chunk(
         Ok(Err(status)) => Err(cut_off(status.message().to_owned())),
         Err(_) => Err(cut_off(format!("nothing came for {timeout:?}"))),
     }
+}
+
+fn spoiled(from: u64, how: &str) -> Fault {
+    Fault::new(
+        ErrorCode::InvalidArgument,
+        format!("a snapshot from node {from} {how}"),
+    )
 }
 
 fn check_forwarded(commands: &[bytes::Bytes]) -> Result<(), Fault> {

@@ -327,6 +327,11 @@ pub(crate) struct IncomingSnapshot {
 }
 
 impl IncomingSnapshot {
+    /// Bytes taken so far.
+    pub(crate) fn length(&self) -> u64 {
+        self.length
+    }
+
     /// Takes the next bytes.
     pub(crate) async fn write(&mut self, bytes: bytes::Bytes) -> io::Result<()> {
         self.hasher.update(&bytes);

@@ -13,7 +13,8 @@ use crate::core::Core;
 use crate::identity::Identity;
 use crate::leadership::{Leadership, Standing, Watcher};
 use crate::log_engine::storage_fault;
-use crate::log_store::LogStore;
+use crate::log_store::{LogReader, LogStore};
+use crate::log_writer::LogWriter;
 use crate::machine::Machine;
 use crate::machine_store::MachineStore;
 use crate::network::Network;
@@ -27,20 +28,14 @@ pub(crate) async fn start(
     env: Env,
     machine: Arc<dyn Machine>,
 ) -> Result<Arc<Core>, Fault> {
-    let engine_config = Arc::new(config.engine()?);
     let identity = Identity::open(&env, &config.data_dir, config.node, config.cluster).await?;
     let identity = Arc::new(identity);
-    let (log, pointer) = LogStore::open(&env, &config.data_dir, config.cache_bytes).await?;
-    let (writer, reader) = (log.writer(), log.reader());
-    let snapshots = Arc::new(SnapshotStore::new(
-        &env,
-        &config.data_dir,
-        writer.clone(),
-        reader.clone(),
-    ));
-    if let Some(pointer) = pointer {
-        restore(&env, &config.data_dir, &snapshots, &machine, pointer).await?;
-    }
+    let Stores {
+        log,
+        writer,
+        reader,
+        snapshots,
+    } = open_stores(&config, &env, &machine).await?;
     let restored = machine.header().last.map_or(0, |id| id.index);
     let (applied_sender, applied) = watch::channel(restored);
     let store = MachineStore {
@@ -58,12 +53,7 @@ pub(crate) async fn start(
         chunk_timeout: config.chunk_timeout,
         removed: removed_sender,
     };
-    let seed = env.entropy.next_u64();
-    let raft =
-        Raft::<TypeConfig, MachineStore>::new(config.node.0, engine_config, network, log, store);
-    let raft = Runtime::scope(seed, raft)
-        .await
-        .map_err(|fatal| start_fault(&config, &fatal))?;
+    let raft = start_engine(&config, &env, network, log, store).await?;
 
     let (leadership_sender, leadership) = watch::channel(Leadership::default());
     let (standing_sender, standing) = watch::channel(Standing::Running);
@@ -80,14 +70,7 @@ pub(crate) async fn start(
         stop: stopping.clone(),
     };
     drop(tokio::spawn(watcher.run()));
-    let disk_full = Arc::new(AtomicBool::new(false));
-    look_at_disk(&env, &config, &disk_full).await;
-    drop(tokio::spawn(watch_disk(
-        env.clone(),
-        config.clone(),
-        Arc::clone(&disk_full),
-        stopping,
-    )));
+    let disk_full = watch_disk(&env, &config, stopping).await;
     Ok(Arc::new(Core {
         in_flight: Semaphore::new(config.max_in_flight),
         config,
@@ -105,6 +88,51 @@ pub(crate) async fn start(
         stop,
         receiving: tokio::sync::Mutex::new(()),
     }))
+}
+
+/// Starts openraft with randomness of this node's own.
+async fn start_engine(
+    config: &RaftConfig,
+    env: &Env,
+    network: Network,
+    log: LogStore,
+    store: MachineStore,
+) -> Result<Raft<TypeConfig, MachineStore>, Fault> {
+    let engine = Arc::new(config.engine()?);
+    let raft = Raft::new(config.node.0, engine, network, log, store);
+    let seed = env.entropy.next_u64();
+    Runtime::scope(seed, raft)
+        .await
+        .map_err(|fatal| start_fault(config, &fatal))
+}
+
+/// What a data directory holds, opened.
+struct Stores {
+    log: LogStore,
+    writer: LogWriter,
+    reader: LogReader,
+    snapshots: Arc<SnapshotStore>,
+}
+
+/// Opens log and snapshots, and gives the machine the state of the last snapshot.
+async fn open_stores(
+    config: &RaftConfig,
+    env: &Env,
+    machine: &Arc<dyn Machine>,
+) -> Result<Stores, Fault> {
+    let data_dir = &config.data_dir;
+    let (log, pointer) = LogStore::open(env, data_dir, config.cache_bytes).await?;
+    let (writer, reader) = (log.writer(), log.reader());
+    let snapshots = SnapshotStore::new(env, data_dir, writer.clone(), reader.clone());
+    if let Some(pointer) = pointer {
+        restore(env, data_dir, &snapshots, machine, pointer).await?;
+    }
+    Ok(Stores {
+        log,
+        writer,
+        reader,
+        snapshots: Arc::new(snapshots),
+    })
 }
 
 /// Takes the state of the last snapshot.
@@ -137,18 +165,25 @@ fn start_fault(config: &RaftConfig, fatal: &openraft::errors::Fatal<TypeConfig>)
     .hint("replace this node by a new one with an empty data directory and a new id")
 }
 
+/// Looks at the free space now and from now on.
 async fn watch_disk(
-    env: Env,
-    config: RaftConfig,
-    disk_full: Arc<AtomicBool>,
+    env: &Env,
+    config: &RaftConfig,
     mut stop: watch::Receiver<bool>,
-) {
-    while tokio::time::timeout(config.disk_check_interval, stop.changed())
-        .await
-        .is_err()
-    {
-        look_at_disk(&env, &config, &disk_full).await;
-    }
+) -> Arc<AtomicBool> {
+    let disk_full = Arc::new(AtomicBool::new(false));
+    look_at_disk(env, config, &disk_full).await;
+    let (env, config, found) = (env.clone(), config.clone(), Arc::clone(&disk_full));
+    drop(tokio::spawn(async move {
+        let interval = config.disk_check_interval;
+        while tokio::time::timeout(interval, stop.changed())
+            .await
+            .is_err()
+        {
+            look_at_disk(&env, &config, &found).await;
+        }
+    }));
+    disk_full
 }
 
 async fn look_at_disk(env: &Env, config: &RaftConfig, disk_full: &AtomicBool) {

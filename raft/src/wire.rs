@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use holdfast_proto::v1;
-use holdfast_types::{ClusterId, ErrorCode, Fault};
+use holdfast_types::{ClusterId, Digest, ErrorCode, Fault};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
@@ -17,6 +17,7 @@ pub(crate) struct SnapshotAnnouncement {
     pub(crate) vote: Vote,
     pub(crate) meta: SnapshotMeta,
     pub(crate) length: u64,
+    pub(crate) digest: Digest,
 }
 
 /// A change of the members.

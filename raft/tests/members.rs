@@ -2,7 +2,7 @@
 
 mod cluster;
 
-use cluster::{CLUSTER, Host, PATIENCE, converge, eventually, found, leader};
+use cluster::{CLUSTER, Host, PATIENCE, converge, eventually, found, insist, leader};
 use holdfast_raft::{RaftConfig, Standing};
 use holdfast_types::{ClusterId, ErrorCode, NodeId};
 use std::collections::BTreeMap;
@@ -38,11 +38,7 @@ async fn a_new_node_catches_up_by_a_snapshot() {
         .await
         .expect("the log is cut");
     let host = Host::new(2, short_log).await;
-    hosts[0]
-        .node
-        .add_member(NodeId(2), &host.address)
-        .await
-        .expect("is added");
+    insist(async || hosts[0].node.add_member(NodeId(2), &host.address).await).await;
     hosts.push(host);
     converge(&hosts).await;
     assert_eq!(hosts[1].values(), (0..200).collect::<Vec<_>>());
@@ -89,23 +85,13 @@ async fn members_come_and_go_while_commands_flow() {
     };
     let node = hosts[0].node.clone();
     let fourth = Host::new(4, short_log).await;
-    node.add_member(NodeId(4), &fourth.address)
-        .await
-        .expect("is added");
+    insist(async || node.add_member(NodeId(4), &fourth.address).await).await;
     hosts.push(fourth);
-    node.add_member(NodeId(4), &hosts[3].address)
-        .await
-        .expect("changes nothing");
+    insist(async || node.add_member(NodeId(4), &hosts[3].address).await).await;
 
     let third = hosts.remove(2);
-    hosts[2]
-        .node
-        .remove_member(NodeId(3))
-        .await
-        .expect("is removed");
-    node.remove_member(NodeId(3))
-        .await
-        .expect("changes nothing");
+    insist(async || hosts[2].node.remove_member(NodeId(3)).await).await;
+    insist(async || node.remove_member(NodeId(3)).await).await;
     third
         .wait_standing(|standing| *standing == Standing::Removed)
         .await;
@@ -114,9 +100,11 @@ async fn members_come_and_go_while_commands_flow() {
 
     let second = hosts.remove(1);
     let fifth = Host::new(5, short_log).await;
-    node.replace_member(NodeId(2), NodeId(5), &fifth.address)
-        .await
-        .expect("is replaced");
+    insist(async || {
+        node.replace_member(NodeId(2), NodeId(5), &fifth.address)
+            .await
+    })
+    .await;
     hosts.push(fifth);
     second
         .wait_standing(|standing| *standing == Standing::Removed)
@@ -145,9 +133,7 @@ async fn the_leader_itself_can_be_removed() {
     let gone = hosts.remove(leading);
     hosts[0].append(1).await.expect("is committed");
     // Asked of a follower; the answer may be lost with the leader, and then the command is repeated.
-    while let Err(fault) = hosts[0].node.remove_member(NodeId(gone.id)).await {
-        assert!(fault.is_retryable(), "{fault}");
-    }
+    insist(async || hosts[0].node.remove_member(NodeId(gone.id)).await).await;
     leader(&hosts).await;
     gone.wait_standing(|standing| *standing == Standing::Removed)
         .await;
@@ -161,11 +147,7 @@ async fn a_node_that_was_removed_while_cut_off_learns_it_when_it_returns() {
     let leading = leader(&hosts).await;
     let gone = hosts.remove((leading + 1) % 3);
     gone.net.cut(true);
-    hosts[0]
-        .node
-        .remove_member(NodeId(gone.id))
-        .await
-        .expect("is removed");
+    insist(async || hosts[0].node.remove_member(NodeId(gone.id)).await).await;
     gone.net.cut(false);
     gone.wait_standing(|standing| *standing == Standing::Removed)
         .await;
@@ -210,7 +192,7 @@ async fn changes_that_cannot_be_are_refused_and_name_the_reason() {
     assert_eq!(fault.code, ErrorCode::NotFound, "{fault}");
     assert_eq!(fault.hint.as_deref(), Some("its members are 1, 2"));
 
-    node.remove_member(NodeId(2)).await.expect("is removed");
+    insist(async || node.remove_member(NodeId(2)).await).await;
     let fault = node
         .add_member(NodeId(2), &new.address)
         .await

@@ -230,6 +230,17 @@ pub async fn converge(hosts: &[Host]) {
     .await;
 }
 
+/// Repeats what may fail for a moment, as when the leader changes.
+pub async fn insist(mut action: impl AsyncFnMut() -> Result<(), Fault>) {
+    let insisted = tokio::time::timeout(PATIENCE, async {
+        while let Err(fault) = action().await {
+            assert!(fault.is_retryable(), "{fault}");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    });
+    insisted.await.expect("in time");
+}
+
 /// The names of the files on a disk.
 pub fn files(disk: &MemoryDisk) -> Vec<String> {
     disk.list(DIR).expect("lists")
