@@ -60,14 +60,23 @@ impl Replica {
         &self.node
     }
 
-    /// Replicates a change, stamped with the present time.
-    pub(crate) async fn propose(&self, action: Action) -> Result<Outcome, Fault> {
-        let command = Command {
+    /// A change, stamped with the present time.
+    pub(crate) fn stamp(&self, action: Action) -> Command {
+        Command {
             at: self.env.clock.now(),
             action,
-        };
+        }
+    }
+
+    /// Replicates a change, stamped with the present time.
+    pub(crate) async fn propose(&self, action: Action) -> Result<Outcome, Fault> {
+        self.propose_command(&self.stamp(action)).await
+    }
+
+    /// Replicates a command, perhaps not for the first time.
+    pub(crate) async fn propose_command(&self, command: &Command) -> Result<Outcome, Fault> {
         let began = self.env.clock.monotonic();
-        let outcome = self.node.propose(&command).await;
+        let outcome = self.node.propose(command).await;
         if outcome.is_ok() {
             let took = self.env.clock.monotonic().saturating_sub(began);
             let took = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);

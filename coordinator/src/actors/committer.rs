@@ -8,7 +8,7 @@ use actix::{Actor, ActorFutureExt, AsyncContext, Context, Handler, Message, Wrap
 use holdfast_ledger::{Action, Outcome, Report, ReportOutcome};
 use holdfast_node::{Backoff, Supervised, supervise};
 use holdfast_proto::{fault_to_wire, v1};
-use holdfast_types::{ErrorCode, Fault, Incarnation, WorkerId};
+use holdfast_types::{Epoch, ErrorCode, Fault, Incarnation, TaskId, WorkerId};
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,6 +19,8 @@ use crate::office::Office;
 
 /// Reports that may be waiting or in flight together.
 const QUEUE_CAPACITY: usize = 16_384;
+/// Bytes of them, as they came over the wire: many reports are small, and what many large ones take must not grow with their number.
+const QUEUE_BYTES: u32 = 32 << 20;
 /// Reports in one proposal.
 const MAX_BATCH: usize = 4096;
 /// Bytes of reports in one proposal, as they came over the wire. What raft takes is larger ([`holdfast_raft::MAX_COMMAND_SIZE`]), so
@@ -31,6 +33,7 @@ const RETRY_PAUSE: Duration = Duration::from_millis(50);
 /// Mailbox places beyond the queue's, for the actor's own messages.
 const SPARE_MAIL: usize = 16;
 
+const _: () = assert!(MAX_REPORT_BYTES < QUEUE_BYTES as usize);
 const _: () = assert!(MAX_BATCH_BYTES + MAX_REPORT_BYTES < holdfast_raft::MAX_COMMAND_SIZE);
 
 /// A report on its way into the ledger.
@@ -53,6 +56,7 @@ pub(crate) struct Incoming {
 pub(crate) struct Committer {
     actor: Supervised<CommitterActor>,
     places: Arc<Semaphore>,
+    room: Arc<Semaphore>,
 }
 
 /// The committer does not take the report: it is being started again, or the office is over. The worker will repeat it.
@@ -79,31 +83,39 @@ impl Committer {
         Self {
             actor,
             places: Arc::new(Semaphore::new(QUEUE_CAPACITY)),
+            room: Arc::new(Semaphore::new(QUEUE_BYTES as usize)),
         }
     }
 
-    /// Queues a report, waiting for a place.
+    /// Queues a report, waiting for a place and for room.
     pub(crate) async fn submit(&self, incoming: Incoming) -> Result<(), NotTaken> {
         let place = Arc::clone(&self.places)
             .acquire_owned()
             .await
             .map_err(|_| NotTaken)?;
+        let bytes = u32::try_from(incoming.bytes).unwrap_or(QUEUE_BYTES);
+        let room = Arc::clone(&self.room)
+            .acquire_many_owned(bytes.min(QUEUE_BYTES))
+            .await
+            .map_err(|_| NotTaken)?;
         self.actor
             .try_send(Submit {
                 incoming,
-                _place: place,
+                place: (place, room),
             })
             .map_err(|_| NotTaken)
     }
 }
+
+/// One of the queue's places, and the room that a report takes.
+type Place = (OwnedSemaphorePermit, OwnedSemaphorePermit);
 
 /// A report with its place in the queue.
 #[derive(Debug, Message)]
 #[rtype(result = "()")]
 struct Submit {
     incoming: Incoming,
-    /// Given back when the report is acknowledged.
-    _place: OwnedSemaphorePermit,
+    place: Place,
 }
 
 /// See the module.
@@ -171,21 +183,28 @@ fn take_batch(queue: &mut VecDeque<Submit>) -> Vec<Submit> {
     batch
 }
 
+/// Whom a report's acknowledgement goes to, and how it names the report.
+struct Addressee {
+    worker: WorkerId,
+    incarnation: Incarnation,
+    sequence: u64,
+    task: TaskId,
+    epoch: Epoch,
+    /// Given back with the acknowledgement.
+    _place: Place,
+}
+
 /// Proposes a batch until it is known what became of it, then acknowledges. A repetition after a lost answer is harmless: a
 /// report that counts already is accepted again.
 async fn commit(core: Arc<Core>, office: Arc<Office>, batch: Vec<Submit>) {
-    let reports: Vec<Report> = batch
-        .iter()
-        .map(|submit| submit.incoming.report.clone())
-        .collect();
+    let (addressees, reports): (Vec<Addressee>, Vec<Report>) =
+        batch.into_iter().map(address).unzip();
+    let command = core.replica.stamp(Action::Reports { reports });
     while !office.over.is_cancelled() {
-        let action = Action::Reports {
-            reports: reports.clone(),
-        };
-        match core.replica.propose(action).await {
+        match core.replica.propose_command(&command).await {
             Ok(Outcome::Reports(outcomes)) => {
-                for (submit, outcome) in batch.into_iter().zip(outcomes) {
-                    acknowledge(&office, submit.incoming, outcome);
+                for (addressee, outcome) in addressees.into_iter().zip(outcomes) {
+                    acknowledge(&office, addressee, outcome);
                 }
                 return;
             }
@@ -194,37 +213,56 @@ async fn commit(core: Arc<Core>, office: Arc<Office>, batch: Vec<Submit>) {
                 return;
             }
             Err(fault) => {
-                tracing::warn!(%fault, reports = batch.len(), "reports not committed yet");
+                tracing::warn!(%fault, reports = addressees.len(), "reports not committed yet");
                 tokio::time::sleep(RETRY_PAUSE).await;
             }
         }
     }
 }
 
-fn acknowledge(office: &Office, incoming: Incoming, outcome: ReportOutcome) {
+fn address(submit: Submit) -> (Addressee, Report) {
+    let Incoming {
+        worker,
+        incarnation,
+        sequence,
+        report,
+        ..
+    } = submit.incoming;
+    let addressee = Addressee {
+        worker,
+        incarnation,
+        sequence,
+        task: report.task,
+        epoch: report.epoch,
+        _place: submit.place,
+    };
+    (addressee, report)
+}
+
+fn acknowledge(office: &Office, to: Addressee, outcome: ReportOutcome) {
     let fault = match outcome {
         ReportOutcome::Accepted => None,
         ReportOutcome::Stale => Some(Fault::new(
             ErrorCode::StaleEpoch,
             format!(
                 "the lease of task {} under epoch {} is no longer current",
-                incoming.report.task, incoming.report.epoch
+                to.task, to.epoch
             ),
         )),
         ReportOutcome::Refused(fault) => Some(fault),
     };
     let ack = v1::ReportAck {
-        job: incoming.report.task.job.0,
-        task: incoming.report.task.index,
-        epoch: incoming.report.epoch.0,
-        sequence: incoming.sequence,
+        job: to.task.job.0,
+        task: to.task.index,
+        epoch: to.epoch.0,
+        sequence: to.sequence,
         accepted: fault.is_none(),
         fault: fault.as_ref().map(fault_to_wire),
     };
     // A worker without a stream repeats the report when it is back.
     let _ = office.sessions.send(
-        &incoming.worker,
-        incoming.incarnation,
+        &to.worker,
+        to.incarnation,
         v1::leader_message::Body::ReportAck(ack),
     );
 }
@@ -233,10 +271,11 @@ fn acknowledge(office: &Office, incoming: Incoming, outcome: ReportOutcome) {
 mod tests {
     use super::*;
     use holdfast_ledger::ReportBody;
-    use holdfast_types::{Epoch, JobId, TaskId};
+    use holdfast_types::JobId;
 
     fn queue(sizes: &[usize]) -> VecDeque<Submit> {
-        let places = Arc::new(Semaphore::new(sizes.len()));
+        let places = Arc::new(Semaphore::new(2 * sizes.len()));
+        let permit = || Arc::clone(&places).try_acquire_owned().expect("a place");
         sizes
             .iter()
             .map(|&bytes| Submit {
@@ -254,7 +293,7 @@ mod tests {
                     },
                     bytes,
                 },
-                _place: Arc::clone(&places).try_acquire_owned().expect("a place"),
+                place: (permit(), permit()),
             })
             .collect()
     }

@@ -3,10 +3,10 @@
 //! or expires.
 
 use actix::{Actor, ActorFutureExt, AsyncContext, Context, Handler, Message, WrapFuture};
-use holdfast_ledger::{Action, Grant, Ledger, Outcome, ReadyTask};
+use holdfast_ledger::{Action, Grant, Ledger, Outcome, ReadyTask, WorkerRecord};
 use holdfast_node::{Backoff, Supervised, supervise};
 use holdfast_proto::v1;
-use holdfast_types::{TaskId, Timestamp};
+use holdfast_types::{JobId, TaskId, Timestamp};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -147,6 +147,10 @@ impl DispatcherActor {
 /// What is ready and not resting, of every job: of each member at most as many as there are free slots.
 fn demands(ledger: &Ledger, free: usize, rests: &mut Rests, now: Now) -> Vec<JobDemand> {
     let wanted = free.min(MAX_GRANTS);
+    let mut running: BTreeMap<JobId, u32> = BTreeMap::new();
+    for task in ledger.workers().flat_map(WorkerRecord::leases) {
+        *running.entry(task.job).or_default() += 1;
+    }
     ledger
         .unsettled_jobs()
         .filter(|job| job.state().may_dispatch())
@@ -180,7 +184,7 @@ fn demands(ledger: &Ledger, free: usize, rests: &mut Rests, now: Now) -> Vec<Job
                 job: job.id(),
                 execution: job.spec().execution_locality().clone(),
                 tasks: tasks.collect(),
-                running: u32::try_from(job.leased_tasks().count()).unwrap_or(u32::MAX),
+                running: running.get(&job.id()).copied().unwrap_or_default(),
             }
         })
         .filter(|demand| !demand.tasks.is_empty())
@@ -274,7 +278,6 @@ impl Rests {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use holdfast_types::JobId;
 
     fn ready(rests_until: Option<u64>) -> ReadyTask {
         ReadyTask {

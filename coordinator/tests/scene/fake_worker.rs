@@ -135,6 +135,7 @@ impl FakeWorker {
                 .iter()
                 .map(|lease| v1::HeldLease::from(*lease))
                 .collect(),
+            ..v1::Hello::default()
         };
         let (up, down, first) = hello(&place.env, &place.address, introduction).await;
         let welcome = match first {
