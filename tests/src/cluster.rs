@@ -59,7 +59,16 @@ impl Cluster {
     /// # Panics
     /// It does not come up.
     pub async fn start(shape: Shape) -> Self {
+        Self::start_prepared(shape, |_| {}).await
+    }
+
+    /// The same, with something done in the cluster's directory first.
+    ///
+    /// # Panics
+    /// It does not come up.
+    pub async fn start_prepared(shape: Shape, prepare: impl FnOnce(&Path)) -> Self {
         let directory = tempfile::tempdir().expect("a temporary directory");
+        prepare(directory.path());
         let ports = free_ports(shape.coordinators + shape.zones);
         let addresses: Vec<String> = ports
             .iter()

@@ -6,8 +6,10 @@ mod binary;
 mod cluster;
 mod data;
 mod process;
+mod small_disk;
 
 pub use binary::holdfast_binary;
 pub use cluster::{Cluster, Shape, eventually};
 pub use data::{Accounts, Writers};
 pub use process::{Output, Process, free_ports, run};
+pub use small_disk::SmallDisk;

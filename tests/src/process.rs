@@ -126,6 +126,15 @@ impl Process {
         &self.name
     }
 
+    /// Its process id.
+    ///
+    /// # Panics
+    /// It is not running.
+    #[must_use]
+    pub fn pid(&self) -> u32 {
+        self.child.as_ref().expect("a started process").id()
+    }
+
     /// Whether it runs.
     pub fn is_running(&mut self) -> bool {
         match &mut self.child {
