@@ -62,7 +62,8 @@ impl Progress {
 /// What the job is and why nothing moves.
 pub(crate) fn state_text(job: &Job) -> String {
     let mut text = job.state.clone();
-    if job.state == "running" && !job.running_status.is_empty() {
+    let waits = job.waiting.contains(&job.running_status);
+    if job.state == "running" && !job.running_status.is_empty() && !waits {
         text = format!("{text}, {}", job.running_status);
     }
     if !job.pause_reason.is_empty() {

@@ -207,7 +207,12 @@ impl JobView {
 
     fn state_text(&self) -> String {
         match (&self.running_status, &self.pause_reason) {
-            (Some(status), None) if self.state == "running" => format!("{}, {status}", self.state),
+            (Some(status), None) if self.state == "running" => {
+                // Why it waits has a line of its own.
+                let waits = self.waiting.contains(status);
+                let status = if waits { "waiting" } else { status };
+                format!("{}, {status}", self.state)
+            }
             (_, Some(reason)) => format!("{} ({reason})", self.state),
             _ => self.state.clone(),
         }
@@ -419,6 +424,19 @@ m1      region=eu  3.0 MiB  12.0 MiB  1/4    app.accounts on w1: reading (idle 1
         });
         let value = serde_json::to_value(unknown).expect("serialises");
         assert!(value["eta_seconds"].is_null() && value["hold"].is_null());
+    }
+
+    #[test]
+    fn a_reason_to_wait_is_told_once() {
+        let why = "no live worker in locality region=eu";
+        let waiting = JobView::from(v1::Job {
+            running_status: why.into(),
+            waiting: vec![why.into()],
+            ..job()
+        });
+        let text = waiting.text();
+        assert!(text.contains("state:     running, waiting\n"), "{text}");
+        assert_eq!(text.matches(why).count(), 1, "{text}");
     }
 
     #[test]

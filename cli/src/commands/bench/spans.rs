@@ -1,5 +1,6 @@
 //! `holdfast bench spans`: a backup of very many spans through real coordinators, each a process of its own, with a log on disk. The workers
-//! are in this process and only say that they did what they were told ([`super::fake_worker`]).
+//! are in this process and only say that they did what they were told ([`super::fake_worker`]). The collection is in memory where there is
+//! such a directory: a million empty files on a disk that raft's log syncs as well would hold up the workers, not the coordinators.
 
 use hdrhistogram::Histogram;
 use holdfast_client::ControlApi;
@@ -11,10 +12,10 @@ use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::time::Duration;
 
-use super::broken;
 use super::cluster::{BenchCluster, SOURCE};
 use super::data::MIB;
 use super::fake_worker::{Fakes, Tally, serve};
+use super::{broken, scratch};
 use crate::context::Context;
 use crate::exit::Exit;
 
@@ -22,6 +23,8 @@ use crate::exit::Exit;
 const MEMBERS: u32 = 4;
 /// Between two looks at the size of the snapshot.
 const LOOK_AGAIN: Duration = Duration::from_millis(200);
+/// A directory in memory, on Linux.
+const IN_MEMORY: &str = "/dev/shm";
 /// What a coordinator may use at most.
 const MEMORY_LIMIT: u64 = 256 * MIB;
 /// Checkpoints a second that there should be at least.
@@ -64,12 +67,21 @@ pub(super) async fn run(
     // Nobody listens there: coordinators never speak with members.
     let members = (0..MEMBERS).map(|number| (format!("m{number}"), "127.0.0.1:9".to_owned()));
     cluster.register(SOURCE, members).await?;
+    let in_memory = Path::new(IN_MEMORY).is_dir().then(|| IN_MEMORY.to_owned());
+    let objects = match in_memory {
+        Some(parent) => Some(scratch(Some(parent))?),
+        None => None,
+    };
+    let collection = objects
+        .as_ref()
+        .map_or(cluster.directory(), |objects| objects.path())
+        .join("backups");
     let fakes = Rc::new(Fakes {
         env: context.env.clone(),
         key: ClusterKey::read(context.env.disk.as_ref(), cluster.key_file())?,
         spans: plan.spans.div_ceil(MEMBERS),
         slots: plan.slots,
-        collection: cluster.directory().join("backups"),
+        collection,
         tally: RefCell::new(Tally {
             latency: Histogram::new(3).map_err(|error| broken("count", &error))?,
             first: None,
@@ -102,7 +114,9 @@ async fn measure(
     let watching = tokio::task::spawn_local(watch_snapshot(directory, Rc::clone(&snapshot)));
     let before = process.usage()?;
     let started = context.env.clock.monotonic();
-    let job = cluster.backup(&cluster.collection("backups")).await?;
+    let job = cluster
+        .backup(&format!("file://{}", fakes.collection.display()))
+        .await?;
     let trouble = futures::future::select_all(workers);
     tokio::select! {
         biased;
