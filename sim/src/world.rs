@@ -29,6 +29,9 @@ use crate::store::{StoreFaults, Vault};
 use crate::trace;
 use hosts::Host;
 
+/// The invariant of `docs/INVARIANTS.md` that the bounds of the stages are.
+const ENDS_IN_TIME: &str = "L1";
+
 /// Simulated time between two looks at the coordinators.
 const LOOK_INTERVAL: Duration = Duration::from_millis(100);
 /// Simulated time that each stage may take.
@@ -202,7 +205,7 @@ impl World<'_> {
             return Ok(());
         }
         Err(Failure::Liveness(format!(
-            "L1: stage {:?} takes more than {bound:?}; {}",
+            "{ENDS_IN_TIME}: stage {:?} takes more than {bound:?}; {}",
             self.progress.stage(),
             self.progress.wait()
         )))

@@ -11,7 +11,7 @@ use tokio::sync::Semaphore;
 
 use crate::agent::{Agent, Gate};
 use crate::config::WorkerConfig;
-use crate::core::{BegunLeases, Lifecycle, Core};
+use crate::core::{BegunLeases, Core, Lifecycle};
 use crate::stats::{Stats, WorkerStats};
 use crate::task::LayerCache;
 
@@ -32,7 +32,7 @@ impl Worker {
         stores: Arc<dyn StoreProvider>,
     ) -> Result<WorkerHandle, Fault> {
         config.check()?;
-        let shared = Arc::new(Core {
+        let core = Arc::new(Core {
             incarnation: Incarnation(env.entropy.next_u64()),
             gate: Gate::new(Arc::clone(&env.clock)),
             slots: Arc::new(Semaphore::new(config.slots as usize)),
@@ -45,17 +45,17 @@ impl Worker {
             sources,
             stores,
         });
-        let for_agent = Arc::clone(&shared);
+        let for_agent = Arc::clone(&core);
         let agent = supervise("agent", Backoff::default(), move || {
             Agent::new(Arc::clone(&for_agent))
         });
-        Ok(WorkerHandle { shared, agent })
+        Ok(WorkerHandle { core, agent })
     }
 }
 
 /// A running worker. Dropping it ends the worker at once, as a crash would.
 pub struct WorkerHandle {
-    shared: Arc<Core>,
+    core: Arc<Core>,
     /// Kept alive.
     agent: Supervised<Agent>,
 }
@@ -63,7 +63,7 @@ pub struct WorkerHandle {
 impl fmt::Debug for WorkerHandle {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("WorkerHandle")
-            .field("worker", &self.shared.config.id)
+            .field("worker", &self.core.config.id)
             .field("agent", &self.agent)
             .finish_non_exhaustive()
     }
@@ -73,7 +73,7 @@ impl WorkerHandle {
     /// Stops all tasks, gives their leases back, says goodbye, and returns when that is done or has taken too long (about 15 s). May be
     /// called again.
     pub async fn shutdown(&self) {
-        self.shared.lifecycle.leaving.cancel();
+        self.core.lifecycle.leaving.cancel();
         // However it ends, it has ended.
         let _ = self.ended().await;
     }
@@ -84,25 +84,25 @@ impl WorkerHandle {
     /// # Errors
     /// The leader's reason to dismiss this worker, such as a duplicate id or another cluster.
     pub async fn ended(&self) -> Result<(), Fault> {
-        let mut ended = self.shared.lifecycle.ended.subscribe();
+        let mut ended = self.core.lifecycle.ended.subscribe();
         let outcome = match ended.wait_for(Option::is_some).await {
             Ok(outcome) => outcome.clone(),
             Err(_) => None,
         };
-        // The sender lives in `shared`, which this handle holds: it cannot be gone.
+        // The sender lives in `core`, which this handle holds: it cannot be gone.
         outcome.unwrap_or_else(|| Err(Fault::new(ErrorCode::Internal, "the worker vanished")))
     }
 
     /// What the worker has done since it started.
     #[must_use]
     pub fn stats(&self) -> WorkerStats {
-        self.shared.stats.snapshot()
+        self.core.stats.snapshot()
     }
 }
 
 impl Drop for WorkerHandle {
     fn drop(&mut self) {
-        self.shared.lifecycle.over.cancel();
-        self.shared.gate.set(None);
+        self.core.lifecycle.over.cancel();
+        self.core.gate.set(None);
     }
 }
