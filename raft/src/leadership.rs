@@ -5,6 +5,7 @@ use openraft::async_runtime::WatchReceiver;
 use openraft::{Raft, ServerState};
 use tokio::sync::watch;
 
+use crate::config::RaftConfig;
 use crate::log_store::LogReader;
 use crate::log_writer::LogWriter;
 use crate::machine_store::MachineStore;
@@ -34,55 +35,77 @@ pub enum Standing {
     Stopped(Fault),
 }
 
-/// Turns openraft's metrics into what others watch.
-pub(crate) struct Watcher {
-    pub(crate) node: NodeId,
+/// What is watched.
+pub(crate) struct Watched {
     pub(crate) raft: Raft<TypeConfig, MachineStore>,
     pub(crate) writer: LogWriter,
     pub(crate) log: LogReader,
-    pub(crate) snapshot_bytes: u64,
-    pub(crate) leadership: watch::Sender<Leadership>,
-    pub(crate) standing: watch::Sender<Standing>,
+    /// Whether another node said that this one is no member any more.
     pub(crate) removed: watch::Receiver<bool>,
     pub(crate) stop: watch::Receiver<bool>,
 }
 
+/// Turns openraft's metrics into what others watch.
+struct Watcher {
+    watched: Watched,
+    node: NodeId,
+    snapshot_bytes: u64,
+    leadership: watch::Sender<Leadership>,
+    standing: watch::Sender<Standing>,
+}
+
+impl Watched {
+    /// Starts to watch, until raft stops.
+    pub(crate) fn start(
+        self,
+        config: &RaftConfig,
+    ) -> (watch::Receiver<Leadership>, watch::Receiver<Standing>) {
+        let (leadership_sender, leadership) = watch::channel(Leadership::default());
+        let (standing_sender, standing) = watch::channel(Standing::Running);
+        let watcher = Watcher {
+            watched: self,
+            node: config.node,
+            snapshot_bytes: config.snapshot_bytes,
+            leadership: leadership_sender,
+            standing: standing_sender,
+        };
+        drop(tokio::spawn(watcher.run()));
+        (leadership, standing)
+    }
+}
+
 impl Watcher {
-    /// Runs until raft stops.
-    pub(crate) async fn run(mut self) {
-        let mut metrics = self.raft.metrics();
+    async fn run(mut self) {
+        let mut metrics = self.watched.raft.metrics();
         let mut was_member = false;
         let mut snapshot_asked_at = None;
         loop {
             let now = metrics.borrow_watched().clone();
             let committed = now.committed_membership_config.membership();
             let is_member = committed.get_node(&now.id).is_some();
-            let removed = *self.removed.borrow_and_update() || (was_member && !is_member);
+            let told = *self.watched.removed.borrow_and_update();
+            self.publish(&now, told || (was_member && !is_member));
             was_member |= is_member;
-            self.publish(&now, removed);
             if now.running_state.is_err() {
                 return;
             }
-            if self.log.bytes_since_snapshot() > self.snapshot_bytes
-                && snapshot_asked_at != now.snapshot.map(|id| id.index + 1).or(Some(0))
+            // Asked for once per snapshot: the next one resets the count.
+            let asked_at = Some(now.snapshot.map(|id| id.index));
+            if self.watched.log.bytes_since_snapshot() > self.snapshot_bytes
+                && snapshot_asked_at != asked_at
             {
-                snapshot_asked_at = now.snapshot.map(|id| id.index + 1).or(Some(0));
+                snapshot_asked_at = asked_at;
                 // It fails only when raft has stopped, which the next turn finds out.
-                let _ = self.raft.trigger().snapshot().await;
+                let _ = self.watched.raft.trigger().snapshot().await;
             }
             tokio::select! {
                 biased;
-                changed = metrics.changed() => if changed.is_err() {
-                    self.stopped(&metrics.borrow_watched().clone());
-                    return;
-                },
-                _ = self.removed.changed() => {}
-                _ = self.stop.changed() => {
-                    self.stopped(&metrics.borrow_watched().clone());
-                    return;
-                }
+                changed = metrics.changed() => if changed.is_err() { break },
+                Ok(()) = self.watched.removed.changed() => {}
+                _ = self.watched.stop.changed() => break,
             }
         }
+        self.stopped(&metrics.borrow_watched().clone());
     }
 
     fn publish(&self, metrics: &Metrics, removed: bool) {
@@ -117,7 +140,7 @@ impl Watcher {
             term: metrics.current_term,
             ..Leadership::default()
         });
-        let fault = match (self.writer.failure(), &metrics.running_state) {
+        let fault = match (self.watched.writer.failure(), &metrics.running_state) {
             (Some(fault), _) => fault.clone(),
             (None, Err(openraft::errors::Fatal::StorageError(error))) => Fault::new(
                 ErrorCode::Corrupted,

@@ -11,7 +11,7 @@ use tokio::sync::{Semaphore, watch};
 use crate::config::RaftConfig;
 use crate::core::Core;
 use crate::identity::Identity;
-use crate::leadership::{Leadership, Standing, Watcher};
+use crate::leadership::Watched;
 use crate::log_engine::storage_fault;
 use crate::log_store::{LogReader, LogStore};
 use crate::log_writer::LogWriter;
@@ -28,6 +28,7 @@ pub(crate) async fn start(
     env: Env,
     machine: Arc<dyn Machine>,
 ) -> Result<Arc<Core>, Fault> {
+    config.engine()?;
     let identity = Identity::open(&env, &config.data_dir, config.node, config.cluster).await?;
     let identity = Arc::new(identity);
     let Stores {
@@ -53,23 +54,22 @@ pub(crate) async fn start(
         chunk_timeout: config.chunk_timeout,
         removed: removed_sender,
     };
-    let raft = start_engine(&config, &env, network, log, store).await?;
-
-    let (leadership_sender, leadership) = watch::channel(Leadership::default());
-    let (standing_sender, standing) = watch::channel(Standing::Running);
+    let raft = match start_engine(&config, &env, network, log, store).await {
+        Ok(raft) => raft,
+        Err(fault) => {
+            writer.close().await;
+            return Err(fault);
+        }
+    };
     let (stop, stopping) = watch::channel(false);
-    let watcher = Watcher {
-        node: config.node,
+    let watched = Watched {
         raft: raft.clone(),
         writer: writer.clone(),
         log: reader,
-        snapshot_bytes: config.snapshot_bytes,
-        leadership: leadership_sender,
-        standing: standing_sender,
         removed,
         stop: stopping.clone(),
     };
-    drop(tokio::spawn(watcher.run()));
+    let (leadership, standing) = watched.start(&config);
     let disk_full = watch_disk(&env, &config, stopping).await;
     Ok(Arc::new(Core {
         in_flight: Semaphore::new(config.max_in_flight),
@@ -124,8 +124,12 @@ async fn open_stores(
     let (log, pointer) = LogStore::open(env, data_dir, config.cache_bytes).await?;
     let (writer, reader) = (log.writer(), log.reader());
     let snapshots = SnapshotStore::new(env, data_dir, writer.clone(), reader.clone());
-    if let Some(pointer) = pointer {
-        restore(env, data_dir, &snapshots, machine, pointer).await?;
+    if let Some(pointer) = pointer
+        && let Err(fault) = restore(env, data_dir, &snapshots, machine, pointer).await
+    {
+        // The next attempt finds the file free.
+        writer.close().await;
+        return Err(fault);
     }
     Ok(Stores {
         log,
