@@ -70,6 +70,7 @@ pub(crate) fn state_text(job: &Job) -> String {
         text = format!("{text} ({})", job.pause_reason);
     }
     if let Some(why) = job.waiting.first() {
+        let why = why.strip_prefix("waiting for ").unwrap_or(why);
         text = format!("{text}, waiting: {why}");
     }
     text

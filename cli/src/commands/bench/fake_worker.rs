@@ -1,5 +1,5 @@
-//! Workers that have no source: they plan as many spans as they are told to, and answer every lease with one checkpoint and one object
-//! that is there, but empty. So what is measured is the coordinator, and nothing else.
+//! Workers that have no source: they plan as many spans as they are told to, and answer every lease with one checkpoint that names an
+//! object that is there, but empty. So what is measured is the coordinator, and nothing else.
 
 use bytes::Bytes;
 use hdrhistogram::Histogram;
@@ -59,8 +59,6 @@ struct FakeWorker {
     up: mpsc::Sender<v1::WorkerMessage>,
     /// When the checkpoint of a lease was sent.
     sent: RefCell<BTreeMap<(u32, u64), Duration>>,
-    /// Where the job's objects go.
-    data: RefCell<Option<PathBuf>>,
 }
 
 /// Joins the cluster as a worker and serves until the stream ends.
@@ -88,7 +86,6 @@ pub(super) async fn serve(fakes: Rc<Fakes>, leader: String, name: String) -> Res
         fakes,
         up,
         sent: RefCell::default(),
-        data: RefCell::default(),
     };
     while let Some(message) = down.message().await.map_err(lost)? {
         if let Some(body) = message.body {
@@ -99,6 +96,11 @@ pub(super) async fn serve(fakes: Rc<Fakes>, leader: String, name: String) -> Res
         ErrorCode::Unavailable,
         "the leader ended a worker's stream",
     ))
+}
+
+/// The one object that every checkpoint of a job names: making a file for each would measure the file system.
+fn object_name(job: u64) -> String {
+    format!("{job}-0-1-0.hfs")
 }
 
 async fn say(up: &mpsc::Sender<v1::WorkerMessage>, body: Up) {
@@ -174,12 +176,16 @@ impl FakeWorker {
                         .join("data");
                     std::fs::create_dir_all(&data)
                         .map_err(|error| broken("make the data directory", &error))?;
-                    *self.data.borrow_mut() = Some(data);
+                    std::fs::File::create(data.join(object_name(grant.job)))
+                        .map_err(|error| broken("make an object", &error))?;
                 }
                 self.plan(lease, 0).await;
                 Ok(())
             }
-            Some(Work::Span(span)) => self.transfer(lease, &grant.spec, span).await,
+            Some(Work::Span(span)) => {
+                self.transfer(lease, span).await;
+                Ok(())
+            }
             Some(Work::Finish(_) | Work::Revert(_)) | None => Ok(()),
         }
     }
@@ -224,22 +230,14 @@ impl FakeWorker {
     }
 
     /// Does a span: its object is made, not synced, and one checkpoint says all.
-    async fn transfer(
-        &self,
-        lease: (u64, u32, u64),
-        spec: &[u8],
-        span: v1::SpanWork,
-    ) -> Result<(), Fault> {
+    async fn transfer(&self, lease: (u64, u32, u64), span: v1::SpanWork) {
         let (job, task, epoch) = lease;
-        let name = format!("{job}-{task}-{epoch}-0.hfs");
-        let path = self.data_directory(spec)?.join(&name);
-        std::fs::File::create(path).map_err(|error| broken("make an object", &error))?;
         let checkpoint = v1::SpanCheckpoint {
             from: span.frontier,
             to: span.end,
             last: true,
             objects: vec![v1::Object {
-                name,
+                name: object_name(job),
                 length: 0,
                 digest: Bytes::copy_from_slice(&Digest::of(&[]).0),
                 rows: 1000,
@@ -254,25 +252,6 @@ impl FakeWorker {
         self.sent.borrow_mut().insert((task, epoch), now);
         let body = v1::task_report::Body::Checkpoint(checkpoint);
         self.report(lease, 1, body).await;
-        Ok(())
-    }
-
-    /// Where the objects go; the specification is read once.
-    fn data_directory(&self, spec: &[u8]) -> Result<PathBuf, Fault> {
-        if let Some(known) = self.data.borrow().as_ref() {
-            return Ok(known.clone());
-        }
-        let spec = Bytes::copy_from_slice(spec);
-        let JobSpec::Backup(spec) = from_json(&spec, "spec")? else {
-            return Err(Fault::new(ErrorCode::Internal, "the job is no backup"));
-        };
-        let data = self
-            .fakes
-            .collection
-            .join(spec.path.to_string())
-            .join("data");
-        *self.data.borrow_mut() = Some(data.clone());
-        Ok(data)
     }
 
     async fn acknowledged(&self, ack: v1::ReportAck) -> Result<(), Fault> {
