@@ -24,7 +24,7 @@ use crate::script::{Script, surely};
 use crate::trace;
 
 /// Backups that are restored at the most; more are drawn from.
-const MOST_RESTORES: usize = 10;
+const MOST_RESTORES: usize = 8;
 /// How long what nothing names may stay, after everything has come to its end.
 const SWEEP_BOUND: Duration = Duration::from_secs(60);
 

@@ -5,11 +5,15 @@ use rand::{RngExt, SeedableRng};
 use std::fmt;
 use std::time::Duration;
 
+use crate::mutant::Mutant;
+
 /// The parameters of one run.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Config {
     /// Everything else follows from it.
     pub(crate) seed: u64,
+    /// The promise that this world breaks, to test the simulator.
+    pub(crate) mutant: Option<Mutant>,
     /// Simulated time between two turns of a host.
     pub(crate) tick: Duration,
     /// The least time a message takes.
@@ -74,6 +78,7 @@ impl Config {
         let part_size = 1 << rng.random_range(10..=13);
         Self {
             seed,
+            mutant: None,
             tick: Duration::from_millis([2, 5][rng.random_range(0..2)]),
             min_latency,
             max_latency: min_latency + millis(rng, 1, 25),

@@ -10,16 +10,16 @@ pub(crate) use compute::InlineCompute;
 pub(crate) use entropy::SeededEntropy;
 pub(crate) use net::SimNet;
 
-use holdfast_env::{Env, MemoryDisk};
+use holdfast_env::{Disk, Env};
 use std::sync::Arc;
 
 /// One life of one host: the outside as it sees it from its start to its crash.
-pub(crate) fn env(host: &str, seed: u64, skew: &Skew, disk: &MemoryDisk) -> Env {
+pub(crate) fn env(host: &str, seed: u64, skew: &Skew, disk: Arc<dyn Disk>) -> Env {
     Env {
         clock: Arc::new(SimClock::new(skew.clone())),
         entropy: Arc::new(SeededEntropy::new(seed)),
         net: Arc::new(SimNet::new(host)),
-        disk: Arc::new(disk.clone()),
+        disk,
         compute: Arc::new(InlineCompute),
     }
 }

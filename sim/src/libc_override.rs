@@ -92,9 +92,12 @@ unsafe extern "C" fn clock_gettime(
 }
 
 #[cfg(test)]
+#[expect(
+    clippy::disallowed_types,
+    reason = "a hash map is where the override shows"
+)]
 mod tests {
     use super::*;
-    use std::collections::HashMap;
     use std::hash::{BuildHasher, RandomState};
     use std::time::{Instant, SystemTime};
 
@@ -111,8 +114,6 @@ mod tests {
     fn hash_seeds_follow_the_seed() {
         assert_eq!(hash_seed(1), hash_seed(1));
         assert_ne!(hash_seed(1), hash_seed(2));
-        // Other threads are as random as ever.
-        assert!(HashMap::<u8, u8>::new().is_empty());
     }
 
     #[test]

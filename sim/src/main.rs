@@ -11,6 +11,7 @@ mod faults;
 mod libc_override;
 mod log;
 mod meta;
+mod mutant;
 mod operator;
 mod oracle;
 mod outcome;
@@ -25,6 +26,8 @@ mod world;
 use clap::{Args, Parser, Subcommand};
 use std::process::ExitCode;
 
+use clap::ValueEnum;
+use mutant::Mutant;
 use outcome::Failure;
 use seeds::SeedRange;
 
@@ -51,6 +54,12 @@ enum Command {
         #[arg(long, default_value_t = 1)]
         seed: u64,
     },
+    /// Run worlds that break a promise, to see that the simulator notices
+    Mutants {
+        /// How many at once
+        #[arg(long, default_value_t = 1)]
+        jobs: usize,
+    },
     /// Run every seed that ever failed
     Regressions {
         /// How many at once
@@ -73,6 +82,9 @@ struct RunArguments {
     /// Print every event, with log lines and what goes over the wire
     #[arg(long)]
     trace: bool,
+    /// Break a promise of the world: the run must fail
+    #[arg(long)]
+    mutant: Option<Mutant>,
 }
 
 /// Every seed that ever failed, with why.
@@ -83,10 +95,16 @@ fn main() -> ExitCode {
         Command::Run(RunArguments {
             seed: Some(seed),
             trace,
+            mutant,
             ..
-        }) => one(seed, trace),
-        Command::Run(RunArguments { seeds, jobs, .. }) => match seeds {
-            Some(range) => many(range.first..=range.last, jobs),
+        }) => one(seed, trace, mutant),
+        Command::Run(RunArguments {
+            seeds,
+            jobs,
+            mutant,
+            ..
+        }) => match seeds {
+            Some(range) => many(range.first..=range.last, jobs, mutant),
             None => fail(&Failure::harness("neither a seed nor a range")),
         },
         Command::Meta { seed } => match meta::run(seed) {
@@ -96,8 +114,9 @@ fn main() -> ExitCode {
             }
             Err(failure) => fail(&failure),
         },
+        Command::Mutants { jobs } => mutants(jobs),
         Command::Regressions { jobs } => match seeds::in_file(REGRESSIONS) {
-            Ok(seeds) => many(seeds, jobs),
+            Ok(seeds) => many(seeds, jobs, None),
             Err(failure) => fail(&failure),
         },
     }
@@ -108,9 +127,9 @@ fn fail(failure: &Failure) -> ExitCode {
     ExitCode::from(failure.exit_code())
 }
 
-fn many(seeds: impl IntoIterator<Item = u64>, jobs: usize) -> ExitCode {
+fn many(seeds: impl IntoIterator<Item = u64>, jobs: usize, mutant: Option<Mutant>) -> ExitCode {
     let started = std::time::Instant::now();
-    match seeds::run(seeds, jobs) {
+    match seeds::run(seeds, jobs, mutant) {
         Ok(count) => {
             println!(
                 "{count} seeds, all fine, {:.1} s",
@@ -125,6 +144,27 @@ fn many(seeds: impl IntoIterator<Item = u64>, jobs: usize) -> ExitCode {
     }
 }
 
+/// Seeds within which every mutant must be caught.
+const MUTANT_SEEDS: u64 = 40;
+
+fn mutants(jobs: usize) -> ExitCode {
+    for mutant in Mutant::value_variants() {
+        let name = mutant.name();
+        match seeds::run(1..=MUTANT_SEEDS, jobs, Some(*mutant)) {
+            Err((seed, code)) if code != Failure::harness("").exit_code() => {
+                println!("mutant {name}: caught by seed {seed}, exit code {code}");
+            }
+            Err((_, code)) => return ExitCode::from(code),
+            Ok(count) => {
+                return fail(&Failure::Harness(format!(
+                    "mutant {name} was not noticed in {count} seeds"
+                )));
+            }
+        }
+    }
+    ExitCode::SUCCESS
+}
+
 /// The command that runs a seed again.
 fn reproduction(seed: u64) -> String {
     format!("cargo xtask sim run --seed {seed} --trace")
@@ -134,12 +174,12 @@ fn reproduction(seed: u64) -> String {
 const STACK_SIZE: usize = 64 * 1024 * 1024;
 
 /// Runs one seed in a fresh thread of this process, whose hash seeds, entropy and clocks are simulated.
-fn one(seed: u64, traced: bool) -> ExitCode {
+fn one(seed: u64, traced: bool, mutant: Option<Mutant>) -> ExitCode {
     let started = std::time::Instant::now();
     let run = std::thread::Builder::new()
         .name("world".to_owned())
         .stack_size(STACK_SIZE)
-        .spawn(move || world_thread(seed, traced));
+        .spawn(move || world_thread(seed, traced, mutant));
     let result = match run.map(std::thread::JoinHandle::join) {
         Ok(Ok(result)) => result,
         Ok(Err(_)) => Err(Failure::Crash("the world's thread panicked".to_owned())),
@@ -157,14 +197,17 @@ fn one(seed: u64, traced: bool) -> ExitCode {
     }
 }
 
-fn world_thread(seed: u64, traced: bool) -> Result<String, Failure> {
+fn world_thread(seed: u64, traced: bool, mutant: Option<Mutant>) -> Result<String, Failure> {
     libc_override::enter(seed);
     // A second subscriber cannot be set in one process, and there is none.
     let _ = tracing::subscriber::set_global_default(log::TraceLog::new(traced));
     if traced {
         trace::echo();
     }
-    let config = config::Config::from_seed(seed);
+    let config = config::Config {
+        mutant,
+        ..config::Config::from_seed(seed)
+    };
     trace::event("driver", format_args!("{config}"));
     if !traced {
         println!("{config}");

@@ -74,13 +74,14 @@ impl Script {
         };
         tokio::try_join!(work, operator.watch())?;
         for job in self.oracle.jobs() {
-            self.progress.mark(match (job.kind.as_str(), job.state.as_str()) {
-                ("BACKUP", "succeeded") => "backups",
-                ("RESTORE", "succeeded") => "restores",
-                ("VERIFY", "succeeded") => "verifications",
-                (_, "failed") => "jobs failed",
-                _ => "jobs canceled",
-            });
+            self.progress
+                .mark(match (job.kind.as_str(), job.state.as_str()) {
+                    ("BACKUP", "succeeded") => "backups",
+                    ("RESTORE", "succeeded") => "restores",
+                    ("VERIFY", "succeeded") => "verifications",
+                    (_, "failed") => "jobs failed",
+                    _ => "jobs canceled",
+                });
             if job.bytes_redone > 0 {
                 self.progress.mark("jobs that redid something");
             }

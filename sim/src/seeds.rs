@@ -7,6 +7,7 @@ use std::process::{Child, Command, Stdio};
 use std::str::FromStr;
 use std::time::{Duration, Instant};
 
+use crate::mutant::Mutant;
 use crate::outcome::Failure;
 
 /// Real time that one seed may take before it is taken for wedged: many times what the slowest takes in a debug build.
@@ -48,7 +49,11 @@ struct Running {
 }
 
 /// Runs seeds, `jobs` at once; stops at the first failure, whose output is shown. Gives the number of seeds that were run.
-pub(crate) fn run(seeds: impl IntoIterator<Item = u64>, jobs: usize) -> Result<usize, (u64, u8)> {
+pub(crate) fn run(
+    seeds: impl IntoIterator<Item = u64>,
+    jobs: usize,
+    mutant: Option<Mutant>,
+) -> Result<usize, (u64, u8)> {
     let mut waiting: VecDeque<u64> = seeds.into_iter().collect();
     let count = waiting.len();
     let mut running: Vec<Running> = Vec::new();
@@ -56,7 +61,7 @@ pub(crate) fn run(seeds: impl IntoIterator<Item = u64>, jobs: usize) -> Result<u
         while running.len() < jobs.max(1)
             && let Some(seed) = waiting.pop_front()
         {
-            match spawn(seed) {
+            match spawn(seed, mutant) {
                 Ok(child) => running.push(Running {
                     seed,
                     child,
@@ -88,11 +93,16 @@ pub(crate) fn run(seeds: impl IntoIterator<Item = u64>, jobs: usize) -> Result<u
     Ok(count)
 }
 
-fn spawn(seed: u64) -> std::io::Result<Child> {
+fn spawn(seed: u64, mutant: Option<Mutant>) -> std::io::Result<Child> {
     Command::new(std::env::current_exe()?)
         .args(["run", "--seed", &seed.to_string()])
+        .args(mutant.map(|mutant| format!("--mutant={}", mutant.name())))
         .stdout(Stdio::piped())
-        .stderr(Stdio::inherit())
+        .stderr(if mutant.is_some() {
+            Stdio::null()
+        } else {
+            Stdio::inherit()
+        })
         .spawn()
 }
 

@@ -20,9 +20,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use crate::mutant::Mutant;
 use crate::trace;
 
 const NAME: &str = "simulated store";
+/// Part of the objects that a mutant strikes.
+const MUTATION: f64 = 0.05;
 
 /// How the store misbehaves.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
@@ -46,6 +49,7 @@ struct Shared {
     overwrites: Vec<String>,
     puts: u64,
     deletions: u64,
+    mutant: Option<Mutant>,
 }
 
 /// The store, as the driver sees it. Clones share it.
@@ -54,7 +58,7 @@ pub(crate) struct Vault(Arc<Mutex<Shared>>);
 
 impl Vault {
     /// An empty store without faults.
-    pub(crate) fn new(seed: u64) -> Self {
+    pub(crate) fn new(seed: u64, mutant: Option<Mutant>) -> Self {
         Self(Arc::new(Mutex::new(Shared {
             buckets: BTreeMap::new(),
             history: BTreeMap::new(),
@@ -63,6 +67,7 @@ impl Vault {
             overwrites: Vec::new(),
             puts: 0,
             deletions: 0,
+            mutant,
         })))
     }
 
@@ -200,6 +205,35 @@ fn refused(operation: &str) -> Error {
 }
 
 impl Bucket {
+    /// Stores an object, unless this world breaks the promise to.
+    async fn keep(
+        &self,
+        location: &Path,
+        payload: PutPayload,
+        options: PutOptions,
+    ) -> Result<PutResult> {
+        let strikes = location.as_ref().contains("/data/") && {
+            let mut shared = self.vault.lock();
+            shared.mutant.is_some() && shared.rng.random_bool(MUTATION)
+        };
+        let mutant = self.vault.lock().mutant.filter(|_| strikes);
+        match mutant {
+            Some(Mutant::ForgetfulStore) => Ok(PutResult {
+                e_tag: None,
+                version: None,
+                extensions: Default::default(),
+            }),
+            Some(Mutant::RottenStore) => {
+                let mut bytes: Vec<u8> = payload.iter().flatten().copied().collect();
+                if let Some(byte) = bytes.last_mut() {
+                    *byte ^= 1;
+                }
+                self.objects.put_opts(location, bytes.into(), options).await
+            }
+            _ => self.objects.put_opts(location, payload, options).await,
+        }
+    }
+
     fn note(&self, what: &str, location: &Path, length: usize) {
         trace::event(
             &self.host,
@@ -236,10 +270,7 @@ impl ObjectStore for Bucket {
             let key = format!("{}/{location} (not put-once)", self.place);
             self.vault.lock().overwrites.push(key);
         }
-        let result = self
-            .objects
-            .put_opts(location, payload.clone(), options)
-            .await?;
+        let result = self.keep(location, payload.clone(), options).await?;
         self.witness(location, &payload);
         self.note("put", location, payload.content_length());
         Ok(result)
@@ -319,7 +350,7 @@ mod tests {
     #[test]
     fn a_lost_answer_leaves_the_object() {
         block_on(async {
-            let vault = Vault::new(1);
+            let vault = Vault::new(1, None);
             let store = open(&vault.provider("a"));
             vault.set_faults(StoreFaults {
                 lose_answer: 1.0,
@@ -335,7 +366,7 @@ mod tests {
     #[test]
     fn a_crashed_host_reaches_nothing_and_others_do() {
         block_on(async {
-            let vault = Vault::new(1);
+            let vault = Vault::new(1, None);
             let provider = vault.provider("a");
             let store = open(&provider);
             create(&*store, "k", b"x").await.expect("a put");
@@ -350,7 +381,7 @@ mod tests {
     #[test]
     fn another_content_under_one_key_is_noticed_even_after_a_deletion() {
         block_on(async {
-            let vault = Vault::new(1);
+            let vault = Vault::new(1, None);
             let store = open(&vault.provider("a"));
             create(&*store, "k", b"x").await.expect("a put");
             store.delete(&Path::from("k")).await.expect("a deletion");

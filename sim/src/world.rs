@@ -5,10 +5,12 @@ mod hosts;
 mod members;
 mod workers;
 
+use holdfast_env::Disk;
 use holdfast_node::ClusterKey;
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 use turmoil::Sim;
 
@@ -18,6 +20,7 @@ use crate::config::Config;
 use crate::door;
 use crate::faults::{Act, Atlas, Hosts};
 use crate::libc_override;
+use crate::mutant::{LyingDisk, Mutant};
 use crate::oracle::Oracle;
 use crate::outcome::Failure;
 use crate::places::{
@@ -94,7 +97,7 @@ impl World<'_> {
             .tcp_capacity(TCP_CAPACITY)
             .simulation_duration(Duration::MAX)
             .build();
-        let vault = Vault::new(rng.next_u64());
+        let vault = Vault::new(rng.next_u64(), config.mutant);
         vault.set_faults(StoreFaults {
             delay: config.store_latency,
             ..StoreFaults::default()
@@ -106,18 +109,23 @@ impl World<'_> {
         let mut hosts = BTreeMap::new();
         let mut watched = Vec::new();
         for node in 1..=COORDINATORS {
-            let host = Host::new(&coordinator(node), rng.next_u64(), &vault);
+            let host = Host::new(&coordinator(node), rng.next_u64(), &vault, config.mutant);
             watched.push(coordinators::start(&mut sim, node, &host, &key));
             hosts.insert(coordinator(node), host);
         }
         for region in REGIONS {
             for source in [SOURCE, SPARE] {
-                let host = Host::new(&member(source, region), rng.next_u64(), &vault);
+                let host = Host::new(
+                    &member(source, region),
+                    rng.next_u64(),
+                    &vault,
+                    config.mutant,
+                );
                 members::start(&mut sim, &host, &member_address(source, region));
                 hosts.insert(member(source, region), host);
             }
             for zone in ZONES {
-                let host = Host::new(&worker(region, zone), rng.next_u64(), &vault);
+                let host = Host::new(&worker(region, zone), rng.next_u64(), &vault, config.mutant);
                 workers::start(&mut sim, (region, zone), &host, &key);
                 hosts.insert(worker(region, zone), host);
             }
@@ -140,7 +148,7 @@ impl World<'_> {
 
     /// The clients: the user with the script, and a teller at each member.
     fn people(&mut self) {
-        let host = Host::new("user", self.rng.next_u64(), &self.vault);
+        let host = Host::new("user", self.rng.next_u64(), &self.vault, self.config.mutant);
         let (control, progress) = (host.clone(), self.progress.clone());
         let (config, vault) = (self.config.clone(), self.vault.clone());
         self.sim.client("user", async move {
@@ -154,7 +162,7 @@ impl World<'_> {
         self.hosts.insert("user".to_owned(), host);
         for region in REGIONS {
             let name = format!("teller-{region}");
-            let host = Host::new(&name, self.rng.next_u64(), &self.vault);
+            let host = Host::new(&name, self.rng.next_u64(), &self.vault, self.config.mutant);
             let (control, progress) = (host.clone(), self.progress.clone());
             let config = self.config.clone();
             self.sim.client(name.clone(), async move {
@@ -189,6 +197,10 @@ impl World<'_> {
             if self.progress.stage() != stage {
                 stage = self.progress.stage();
                 self.since = now;
+                if stage == Stage::Audit {
+                    // What is judged now is what is there, not how fast it is read.
+                    self.vault.set_faults(StoreFaults::default());
+                }
             }
             match stage {
                 Stage::Start => self.bound(now, START_BOUND)?,
@@ -293,5 +305,9 @@ fn fault_hosts(hosts: &BTreeMap<String, Host>) -> Hosts {
 
 /// An outside for a host's present life.
 fn outside(host: &Host) -> holdfast_env::Env {
-    door::env(host.name(), host.seed(), host.skew(), &host.disk())
+    let disk: Arc<dyn Disk> = match host.mutant() {
+        Some(Mutant::LyingDisk) => Arc::new(LyingDisk(host.disk())),
+        _ => Arc::new(host.disk()),
+    };
+    door::env(host.name(), host.seed(), host.skew(), disk)
 }

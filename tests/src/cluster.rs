@@ -90,8 +90,8 @@ impl Cluster {
         let key = cluster.path("cluster.key");
         let made = run(&["init", "--key-file", &key]);
         assert_eq!(made.code, 0, "{}", made.stderr);
-        for index in 0..shape.coordinators {
-            cluster.start_coordinator(index as u64 + 1, &coordinators[index].clone());
+        for (node, address) in (1..).zip(coordinators) {
+            cluster.start_coordinator(node, address);
         }
         for zone in 0..shape.zones {
             let process = cluster.member_process(zone);

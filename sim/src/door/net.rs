@@ -178,7 +178,7 @@ mod tests {
         let answers = Rc::new(Cell::new((0, 0)));
         let seen = Rc::clone(&answers);
         sim.client("user", async move {
-            let env = env("user", 1, &Skew::default(), &MemoryDisk::new());
+            let env = env("user", 1, &Skew::default(), Arc::new(MemoryDisk::new()));
             let channel = channel(Arc::clone(&env.net), "server:1", ChannelOptions::default())?;
             let mut client = HealthClient::new(channel);
             while env.clock.monotonic() < Duration::from_secs(60) {

@@ -6,6 +6,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use crate::door::Skew;
+use crate::mutant::Mutant;
 use crate::store::{HostStores, Vault};
 
 struct Shared {
@@ -16,6 +17,7 @@ struct Shared {
     disk: RefCell<MemoryDisk>,
     stores: RefCell<Arc<HostStores>>,
     vault: Vault,
+    mutant: Option<Mutant>,
 }
 
 /// A host, whatever runs on it. Clones share it.
@@ -24,7 +26,7 @@ pub(super) struct Host(Rc<Shared>);
 
 impl Host {
     /// A host with an empty disk.
-    pub(super) fn new(name: &str, seed: u64, vault: &Vault) -> Self {
+    pub(super) fn new(name: &str, seed: u64, vault: &Vault, mutant: Option<Mutant>) -> Self {
         Self(Rc::new(Shared {
             name: name.to_owned(),
             seed,
@@ -33,12 +35,18 @@ impl Host {
             disk: RefCell::new(MemoryDisk::new()),
             stores: RefCell::new(vault.provider(name)),
             vault: vault.clone(),
+            mutant,
         }))
     }
 
     /// Its name.
     pub(super) fn name(&self) -> &str {
         &self.0.name
+    }
+
+    /// The promise that its world breaks.
+    pub(super) fn mutant(&self) -> Option<Mutant> {
+        self.0.mutant
     }
 
     /// Which life it is in.

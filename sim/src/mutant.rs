@@ -1,0 +1,94 @@
+//! The harness's own test: worlds that break a promise on which everything rests. A run in such a world must fail; if none does, it is the
+//! simulator that needs work.
+
+use clap::ValueEnum;
+use holdfast_env::{BlockFile, Disk, MemoryDisk};
+use std::io;
+use std::sync::Arc;
+
+/// A promise that is broken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Mutant {
+    /// Disks say that they have synced, and have not.
+    LyingDisk,
+    /// The object store acknowledges some objects and does not keep them.
+    ForgetfulStore,
+    /// The object store keeps some objects with one bit flipped.
+    RottenStore,
+}
+
+impl Mutant {
+    /// Its name on the command line.
+    pub(crate) fn name(self) -> String {
+        self.to_possible_value()
+            .map(|value| value.get_name().to_owned())
+            .unwrap_or_default()
+    }
+}
+
+/// A disk whose syncs do nothing.
+#[derive(Debug)]
+pub(crate) struct LyingDisk(pub(crate) MemoryDisk);
+
+#[derive(Debug)]
+struct LyingFile(Arc<dyn BlockFile>);
+
+impl BlockFile for LyingFile {
+    fn len(&self) -> io::Result<u64> {
+        self.0.len()
+    }
+
+    fn read_exact_at(&self, offset: u64, buffer: &mut [u8]) -> io::Result<()> {
+        self.0.read_exact_at(offset, buffer)
+    }
+
+    fn write_all_at(&self, offset: u64, bytes: &[u8]) -> io::Result<()> {
+        self.0.write_all_at(offset, bytes)
+    }
+
+    fn set_len(&self, length: u64) -> io::Result<()> {
+        self.0.set_len(length)
+    }
+
+    fn sync(&self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl Disk for LyingDisk {
+    fn open(&self, path: &str) -> io::Result<Arc<dyn BlockFile>> {
+        Ok(Arc::new(LyingFile(self.0.open(path)?)))
+    }
+
+    fn exists(&self, path: &str) -> io::Result<bool> {
+        self.0.exists(path)
+    }
+
+    fn create_dir_all(&self, path: &str) -> io::Result<()> {
+        self.0.create_dir_all(path)
+    }
+
+    fn list(&self, path: &str) -> io::Result<Vec<String>> {
+        self.0.list(path)
+    }
+
+    fn read(&self, path: &str) -> io::Result<Vec<u8>> {
+        self.0.read(path)
+    }
+
+    fn write_atomically(&self, path: &str, bytes: &[u8]) -> io::Result<()> {
+        self.0.write_atomically(path, bytes)
+    }
+
+    fn rename(&self, from: &str, to: &str) -> io::Result<()> {
+        self.0.rename(from, to)
+    }
+
+    fn remove(&self, path: &str) -> io::Result<()> {
+        self.0.remove(path)
+    }
+
+    fn available(&self, path: &str) -> io::Result<u64> {
+        self.0.available(path)
+    }
+}
