@@ -92,10 +92,6 @@ unsafe extern "C" fn clock_gettime(
 }
 
 #[cfg(test)]
-#[expect(
-    clippy::disallowed_types,
-    reason = "a hash map is where the override shows"
-)]
 mod tests {
     use super::*;
     use std::hash::{BuildHasher, RandomState};
