@@ -89,6 +89,7 @@ fn whole_system(steps: &mut Steps, root: &Path) -> Result<()> {
         root,
         &format!("{sim} regressions --jobs {JOBS}"),
     )?;
+    steps.command("sim mutants", root, &format!("{sim} mutants --jobs {JOBS}"))?;
     steps.command(
         "sim seeds",
         root,
