@@ -76,7 +76,7 @@ pub(crate) fn run(
         std::thread::sleep(POLL_INTERVAL);
         let mut index = 0;
         while index < running.len() {
-            match finished(&mut running[index]) {
+            match finished(&mut running[index], mutant.is_some()) {
                 None => index += 1,
                 Some(0) => drop(running.swap_remove(index)),
                 Some(code) => {
@@ -108,7 +108,7 @@ fn spawn(seed: u64, mutant: Option<Mutant>) -> std::io::Result<Child> {
 
 /// The exit code of a child that has ended, or was ended because it took too long. Its report is shown, shortly if all was well: a
 /// run without trace says a few lines, which a pipe holds.
-fn finished(running: &mut Running) -> Option<u8> {
+fn finished(running: &mut Running, quiet: bool) -> Option<u8> {
     let harness = Failure::harness("").exit_code();
     match running.child.try_wait() {
         Ok(None) if running.started.elapsed() < MOST_TIME => return None,
@@ -136,7 +136,9 @@ fn finished(running: &mut Running) -> Option<u8> {
         println!("{}", report.lines().last().unwrap_or_default());
         Some(0)
     } else {
-        println!("{report}");
+        if !quiet {
+            println!("{report}");
+        }
         Some(
             status
                 .code()
