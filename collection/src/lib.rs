@@ -15,6 +15,7 @@ mod layers;
 mod layout;
 mod listing;
 mod names;
+mod presence;
 mod provider;
 mod span_object;
 mod store;

@@ -141,7 +141,7 @@ impl CollectionStore {
     }
 
     /// The objects directly in a directory whose names are of one kind, with their sizes. Others are passed over.
-    async fn list_objects<T>(&self, directory: &Path) -> Result<Vec<(T, u64)>, Fault>
+    pub(crate) async fn list_objects<T>(&self, directory: &Path) -> Result<Vec<(T, u64)>, Fault>
     where
         T: FromStr + fmt::Display,
     {

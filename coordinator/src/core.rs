@@ -22,6 +22,10 @@ const SHORTEST_HEARTBEAT: Duration = Duration::from_millis(50);
 /// The longest: whether a process lives is known after one, and a worker that says hello waits for that.
 const LONGEST_HEARTBEAT: Duration = Duration::from_secs(2);
 
+/// For work on a collection that is as many calls as a layer has objects. Each call has its own deadline; this one only keeps a store that
+/// answers ever more slowly from holding an effect for ever.
+pub(crate) const MANY_CALLS_TIMEOUT: Duration = Duration::from_secs(3600);
+
 /// The node's configuration, its doors to the outside, and its replica of the ledger.
 pub(crate) struct Core {
     pub(crate) config: CoordinatorConfig,
@@ -67,17 +71,26 @@ impl Core {
         what: impl fmt::Display,
         call: impl Future<Output = Result<T, Fault>>,
     ) -> Result<T, Fault> {
-        match tokio::time::timeout(self.config.io_timeout, call).await {
-            Ok(result) => result,
-            Err(_) => Err(Fault::new(
-                ErrorCode::Unavailable,
-                format!(
-                    "{what}: the store did not answer within {} s",
-                    self.config.io_timeout.as_secs_f64()
-                ),
-            )
-            .hint("check that the store can be reached from the coordinators")),
-        }
+        bounded_by(self.config.io_timeout, what, call).await
+    }
+}
+
+/// The same within another limit.
+pub(crate) async fn bounded_by<T>(
+    limit: Duration,
+    what: impl fmt::Display,
+    call: impl Future<Output = Result<T, Fault>>,
+) -> Result<T, Fault> {
+    match tokio::time::timeout(limit, call).await {
+        Ok(result) => result,
+        Err(_) => Err(Fault::new(
+            ErrorCode::Unavailable,
+            format!(
+                "{what}: the store did not answer within {} s",
+                limit.as_secs_f64()
+            ),
+        )
+        .hint("check that the store can be reached from the coordinators")),
     }
 }
 

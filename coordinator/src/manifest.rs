@@ -17,8 +17,6 @@ use std::collections::BTreeSet;
 /// A part, ready to be stored.
 #[derive(Debug)]
 pub(crate) struct PreparedPart {
-    /// What it lists.
-    pub(crate) entries: Vec<ManifestEntry>,
     /// Its bytes.
     pub(crate) chunks: Vec<Bytes>,
     /// What they amount to.
@@ -35,9 +33,8 @@ pub(crate) fn write_part(
 ) -> Result<PreparedPart, Fault> {
     let mut writer = PartWriter::new();
     let mut chunks = Vec::new();
-    let mut entries = Vec::with_capacity(sealed.len());
     for entry in sealed {
-        let entry = ManifestEntry {
+        writer.push(&ManifestEntry {
             member: u16::try_from(entry.member).map_err(|_| {
                 Fault::new(
                     ErrorCode::Internal,
@@ -53,9 +50,7 @@ pub(crate) fn write_part(
                 end: key.open_bound(&entry.to)?.into(),
             },
             object: entry.object.clone(),
-        };
-        writer.push(&entry)?;
-        entries.push(entry);
+        })?;
         let ready = writer.take();
         if !ready.is_empty() {
             chunks.push(ready);
@@ -63,11 +58,7 @@ pub(crate) fn write_part(
     }
     let (rest, summary) = writer.finish();
     chunks.push(rest);
-    Ok(PreparedPart {
-        entries,
-        chunks,
-        summary,
-    })
+    Ok(PreparedPart { chunks, summary })
 }
 
 /// The manifest of a backup whose parts are all durable.

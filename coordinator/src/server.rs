@@ -23,9 +23,10 @@ use crate::link::{WorkerLinkService, not_leader};
 use crate::office::Desk;
 use crate::replica::{ProposeLatency, Replica};
 
-/// Between two HTTP/2 pings of the server, and for the answer: a worker or client whose machine has gone is noticed within the sum.
-const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(2);
-const KEEP_ALIVE_TIMEOUT: Duration = Duration::from_secs(2);
+/// Between two HTTP/2 pings of the server, and for the answer: a worker or client whose machine has gone is noticed within the
+/// sum. Longer than the clients wait: a worker that stutters under load keeps its stream, and its lease decides anyhow.
+const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(4);
+const KEEP_ALIVE_TIMEOUT: Duration = Duration::from_secs(4);
 /// Streams of one connection.
 const MAX_STREAMS: u32 = 1024;
 /// Bytes of headers of one request.

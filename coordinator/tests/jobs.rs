@@ -372,3 +372,38 @@ async fn restores_that_cannot_be(scene: &Scene) {
         .job;
     scene.job_in(job, "succeeded").await;
 }
+
+#[test]
+fn a_backup_whose_objects_are_gone_fails_before_it_has_a_manifest() {
+    play(async {
+        let scene = Scene::start(&[EU]).await;
+        let idle = scene.worker("w", EU, Manner::Idle(1)).await;
+        let job = scene.submit(full()).await;
+        until("the span is leased", || async {
+            (idle.held().len() == 1).then_some(())
+        })
+        .await;
+        let lease = idle.held()[0];
+        let grant = idle.seen.borrow().held[&lease].clone();
+        let mut body = scene::FakeWorker::transfer(&scene.place(), &grant).await;
+        let holdfast_proto::LeaseReportBody::Checkpoint { objects, .. } = &mut body else {
+            panic!("{body:?}");
+        };
+        let missing = objects[0].name.replace("-0.hfs", "-7.hfs");
+        objects[0].name.clone_from(&missing);
+        idle.report(lease, body).await;
+        let failed = scene.job_in(job, "failed").await;
+        let error = failed.error.expect("an error");
+        assert_eq!(error.code, ErrorCode::Corrupted.as_str());
+        assert!(
+            error.message.contains(&missing) && error.message.contains("is missing"),
+            "{error:?}"
+        );
+        let chains = scene
+            .api
+            .list_backups("memory://vault")
+            .await
+            .expect("listed");
+        assert!(chains.chains.is_empty());
+    });
+}

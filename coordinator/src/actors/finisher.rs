@@ -5,21 +5,16 @@
 //! that this node leads, so that a layer does not appear long after its job was cancelled and swept.
 
 use futures::future::LocalBoxFuture;
-use holdfast_collection::{CollectionStore, Depth, PartName, VerifyReport};
+use holdfast_collection::{CollectionStore, PartName};
 use holdfast_format::{Layer, Manifest};
 use holdfast_ledger::{Action, Job, PartRef};
 use holdfast_types::{BackupSpec, ErrorCode, Fault, JobId, JobSpec, JobState, LayerPath};
 use std::sync::Arc;
 
 use super::effect_runner::{Perform, Setback};
-use crate::core::Core;
+use crate::core::{Core, MANY_CALLS_TIMEOUT, bounded_by};
 use crate::manifest::{manifest_of, write_part};
 use crate::office::Office;
-
-/// Objects of a part whose presence is checked together, one after another; see [`CHECKS_AT_ONCE`].
-const CHECKED_TOGETHER: usize = 64;
-/// How many such groups are checked at once.
-const CHECKS_AT_ONCE: usize = 16;
 
 /// What is to be written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -163,7 +158,6 @@ async fn store_part(core: &Core, sealed: SealedPart) -> Result<PartRef, Fault> {
         .env
         .blocking(move || write_part(&key, &entries))
         .await?;
-    check_objects(core, &store, &path, &prepared.entries).await?;
     let put = store.put_part(&path, name, prepared.chunks, &prepared.summary);
     let object = core
         .bounded(format!("writing part {} of {path}", name.part), put)
@@ -176,32 +170,10 @@ async fn store_part(core: &Core, sealed: SealedPart) -> Result<PartRef, Fault> {
     })
 }
 
-/// Whether every object that a part lists is there with its length: a layer that names what does not exist must not come to be.
-async fn check_objects(
-    core: &Core,
-    store: &CollectionStore,
-    path: &LayerPath,
-    entries: &[holdfast_format::ManifestEntry],
-) -> Result<(), Fault> {
-    for wave in entries.chunks(CHECKED_TOGETHER * CHECKS_AT_ONCE) {
-        let groups = wave.chunks(CHECKED_TOGETHER);
-        let checks = groups.map(|group| check_group(core, store, path, group));
-        futures::future::try_join_all(checks).await?;
-    }
-    Ok(())
-}
-
-async fn check_group(
-    core: &Core,
-    store: &CollectionStore,
-    path: &LayerPath,
-    group: &[holdfast_format::ManifestEntry],
-) -> Result<(), Fault> {
-    let mut report = VerifyReport::default();
-    let check = store.verify_objects(path, group, Depth::Length, &mut report);
-    let _ = core
-        .bounded(format!("checking the objects of {path}"), check)
-        .await?;
+/// Whether every object that the layer will name is there with its length: a layer that names what does not exist must not come
+/// to be.
+async fn check_objects(store: &CollectionStore, manifest: &Manifest) -> Result<(), Fault> {
+    let report = store.check_presence(manifest).await?;
     match report.damaged.into_iter().next() {
         None => Ok(()),
         Some(damage) => Err(Fault::new(
@@ -229,11 +201,9 @@ async fn layer_of(core: &Core, office: &Arc<Office>, job: JobId) -> Result<(), S
     let Some((collection, manifest)) = manifest else {
         return Ok(());
     };
-    if !core.replica.leads_for_sure() {
-        return Err(Setback::Later);
-    }
     match store_manifest(core, &collection, &manifest).await {
-        Ok(layer) => {
+        Ok(None) => Err(Setback::Later),
+        Ok(Some(layer)) => {
             let action = Action::LayerCommitted {
                 job,
                 manifest: layer.digest,
@@ -246,15 +216,22 @@ async fn layer_of(core: &Core, office: &Arc<Office>, job: JobId) -> Result<(), S
     }
 }
 
+/// Writes a manifest; `None` if it is not sure any more that this node leads.
 async fn store_manifest(
     core: &Core,
     collection: &str,
     manifest: &Manifest,
-) -> Result<Layer, Fault> {
+) -> Result<Option<Layer>, Fault> {
     let store = open(core, collection).await?;
+    let check = check_objects(&store, manifest);
+    let what = format!("checking the objects of {}", manifest.path);
+    bounded_by(MANY_CALLS_TIMEOUT, what, check).await?;
+    if !core.replica.leads_for_sure() {
+        return Ok(None);
+    }
     let commit = store.commit_layer(manifest);
-    core.bounded(format!("writing the manifest of {}", manifest.path), commit)
-        .await
+    let what = format!("writing the manifest of {}", manifest.path);
+    core.bounded(what, commit).await.map(Some)
 }
 
 /// Tells the ledger. What it refuses has been overtaken by something else, and it says itself what is owed then.

@@ -15,7 +15,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use super::effect_runner::{Perform, Setback};
-use crate::core::Core;
+use crate::core::{Core, MANY_CALLS_TIMEOUT, bounded_by};
 use crate::office::Office;
 
 /// How often it is looked for jobs to forget.
@@ -115,9 +115,8 @@ async fn sweep(core: &Core, office: &Arc<Office>, job: JobId) -> Result<(), Setb
     }
     let what = format!("sweeping {} in {uri}", spec.path);
     let claim = Claim { cluster, job };
-    let report = core
-        .bounded(what, store.sweep_layer(&spec.path, claim))
-        .await?;
+    let sweeping = store.sweep_layer(&spec.path, claim);
+    let report = bounded_by(MANY_CALLS_TIMEOUT, what, sweeping).await?;
     if report.objects > 0 {
         tracing::info!(%job, objects = report.objects, bytes = report.bytes.0, "swept");
     }
