@@ -114,9 +114,14 @@ impl RaftConfig {
             max_in_snapshot_log_to_keep: self.kept_entries,
             replication_lag_threshold: self.kept_entries.max(1),
             enable_pre_vote: Some(true),
+            // Switched on when the node is known to have nothing to catch up with.
+            enable_elect: false,
             // Never: followers may have committed what a leader lost in a crash before its own fsync, and a leader that goes on
             // in its old term would write other entries under the same log ids.
             enable_leader_restore: Some(false),
+            // A follower that lost its disk is filled again; openraft's other answer is that the leader panics. What makes this safe
+            // is that such a follower does not vote before it has caught up: see `identity`.
+            allow_log_reversion: Some(true),
             backoff: "50ms 100ms 200ms ..500ms".to_owned(),
             ..openraft::Config::default()
         };

@@ -7,8 +7,8 @@ use holdfast_types::{ErrorCode, Fault, NodeId};
 use openraft::async_runtime::WatchReceiver;
 use openraft::errors::{ClientWriteError, Fatal, RaftError};
 use openraft::{Raft, ReadPolicy};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 use tokio::sync::{Semaphore, SemaphorePermit, watch};
 
@@ -20,7 +20,7 @@ use crate::machine::Machine;
 use crate::machine_store::MachineStore;
 use crate::peers::{Call, CallError, Lane, Peers};
 use crate::snapshot::SnapshotStore;
-use crate::type_config::{CommandBytes, Metrics, TypeConfig};
+use crate::type_config::{CommandBytes, LogId, Metrics, TypeConfig, Vote};
 use crate::wire::{ForwardReply, ForwardRequest};
 
 /// How long to wait before asking again when the node that was thought to lead says that it does not.
@@ -53,6 +53,8 @@ pub(crate) struct Core {
     pub(crate) in_flight: Semaphore,
     pub(crate) disk_full: Arc<AtomicBool>,
     pub(crate) stop: watch::Sender<bool>,
+    /// Up to where a newcomer has to catch up before it votes.
+    pub(crate) catch_up: OnceLock<u64>,
     /// Held while a snapshot comes in.
     pub(crate) receiving: tokio::sync::Mutex<()>,
 }
@@ -61,6 +63,33 @@ impl Core {
     /// What openraft says of itself.
     pub(crate) fn metrics(&self) -> Metrics {
         self.raft.metrics().borrow_watched().clone()
+    }
+
+    /// Stands for election from now on, if it may.
+    pub(crate) fn let_stand(&self) {
+        self.raft.runtime_config().elect(self.identity.is_settled());
+    }
+
+    /// A leader says how far the cluster has committed. Once that is applied here, this node is no longer a newcomer.
+    pub(crate) async fn note_commit(
+        &self,
+        vote: &Vote,
+        committed: Option<LogId>,
+    ) -> Result<(), Fault> {
+        if self.identity.is_settled() {
+            return Ok(());
+        }
+        // Only what a leader commits in its own term shows that everything before it is committed, too.
+        let Some(committed) = committed.filter(|id| id.leader_id.term == vote.leader_id.term)
+        else {
+            return Ok(());
+        };
+        let target = *self.catch_up.get_or_init(|| committed.index);
+        if *self.applied.borrow() >= target {
+            self.identity.settle().await?;
+            self.let_stand();
+        }
+        Ok(())
     }
 
     /// Proposes commands in order, here or at the leader. One result for each command.

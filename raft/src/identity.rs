@@ -1,4 +1,8 @@
-//! The file `identity.json`: which node of which cluster a data directory belongs to.
+//! The file `identity.json`: which node of which cluster a data directory belongs to, and whether it may vote.
+//!
+//! A node whose directory is empty and that is found by a running cluster may be new, or it may have lost its disk: then it once
+//! promised votes and acknowledged entries that it does not know of. So it is *joining*: it neither votes nor stands for
+//! election until it has caught up with a leader, and with that holds again whatever it had helped to commit.
 
 use holdfast_env::Env;
 use holdfast_types::{ClusterId, ErrorCode, Fault, NodeId};
@@ -16,6 +20,25 @@ struct IdentityFile {
     node: u64,
     /// As 32 hexadecimal digits; nothing until the node belongs to a cluster.
     cluster: Option<String>,
+    /// Whether it has yet to catch up for the first time.
+    #[serde(default)]
+    joining: bool,
+}
+
+/// What changes while a node lives.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+struct Belonging {
+    cluster: Option<ClusterId>,
+    joining: bool,
+}
+
+/// How a node comes to belong to a cluster.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Arrival {
+    /// The cluster is being founded: there is nothing yet that could have been forgotten.
+    Founding,
+    /// The cluster was there before.
+    Joining,
 }
 
 /// Who this node is. The cluster is set once, durably, before the node says anything in its name.
@@ -24,8 +47,10 @@ pub(crate) struct Identity {
     env: Env,
     path: String,
     node: NodeId,
-    cluster: Mutex<Option<ClusterId>>,
-    /// Held while a cluster is being adopted.
+    /// The only cluster that it may join, if that was said.
+    expected: Option<ClusterId>,
+    belonging: Mutex<Belonging>,
+    /// Held while the file is written.
     turn: tokio::sync::Mutex<()>,
 }
 
@@ -42,7 +67,7 @@ impl Identity {
     ) -> Result<Self, Fault> {
         let path = format!("{data_dir}/{FILE}");
         let found = read(env, data_dir, &path).await?;
-        if let Some((found_node, found_cluster)) = found {
+        if let Some((found_node, belonging)) = found {
             if found_node != node {
                 return Err(Fault::new(
                     ErrorCode::WrongCluster,
@@ -52,7 +77,7 @@ impl Identity {
                 )
                 .hint("start it with its own node id, or give this node an empty data directory"));
             }
-            if let (Some(found), Some(wanted)) = (found_cluster, cluster)
+            if let (Some(found), Some(wanted)) = (belonging.cluster, cluster)
                 && found != wanted
             {
                 return Err(Fault::new(
@@ -62,16 +87,17 @@ impl Identity {
                 .hint("start it with the cluster it belongs to, or give this node an empty data directory"));
             }
         }
+        let belonging = found.map(|(_, belonging)| belonging).unwrap_or_default();
         let identity = Self {
             env: env.clone(),
             path,
             node,
-            cluster: Mutex::new(found.and_then(|(_, cluster)| cluster)),
+            expected: cluster,
+            belonging: Mutex::new(belonging),
             turn: tokio::sync::Mutex::new(()),
         };
-        if found.is_none() || identity.cluster() != cluster.or(identity.cluster()) {
-            let cluster = cluster.or(identity.cluster());
-            identity.store(cluster).await?;
+        if found.is_none() {
+            identity.store(belonging).await?;
         }
         Ok(identity)
     }
@@ -82,29 +108,68 @@ impl Identity {
 
     /// The cluster, once there is one.
     pub(crate) fn cluster(&self) -> Option<ClusterId> {
-        *self.cluster.lock().unwrap_or_else(PoisonError::into_inner)
+        self.belonging().cluster
+    }
+
+    /// Whether it may vote and lead, as far as this is concerned.
+    pub(crate) fn is_settled(&self) -> bool {
+        let belonging = self.belonging();
+        belonging.cluster.is_some() && !belonging.joining
     }
 
     /// Belongs to a cluster from now on.
     ///
     /// # Errors
     /// `WrongCluster` if it belongs to another one.
-    pub(crate) async fn adopt(&self, cluster: ClusterId) -> Result<(), Fault> {
-        let _turn = self.turn.lock().await;
+    pub(crate) async fn adopt(&self, cluster: ClusterId, arrival: Arrival) -> Result<(), Fault> {
         match self.cluster() {
-            Some(own) if own == cluster => Ok(()),
-            Some(own) => Err(self.wrong_cluster(own, cluster)),
-            None => {
-                self.store(Some(cluster)).await?;
-                tracing::info!(node = %self.node, %cluster, "this node now belongs to a cluster");
-                Ok(())
-            }
+            Some(own) if own == cluster => return Ok(()),
+            Some(own) => return Err(self.wrong_cluster(own, cluster)),
+            None => {}
         }
+        let _turn = self.turn.lock().await;
+        if let Some(own) = self.cluster() {
+            // Another message was faster.
+            return if own == cluster {
+                Ok(())
+            } else {
+                Err(self.wrong_cluster(own, cluster))
+            };
+        }
+        let belonging = Belonging {
+            cluster: Some(cluster),
+            joining: arrival == Arrival::Joining,
+        };
+        self.store(belonging).await?;
+        tracing::info!(node = %self.node, %cluster, ?arrival, "this node now belongs to a cluster");
+        Ok(())
+    }
+
+    /// It has caught up: it votes from now on.
+    pub(crate) async fn settle(&self) -> Result<(), Fault> {
+        let _turn = self.turn.lock().await;
+        let belonging = self.belonging();
+        if belonging.joining {
+            self.store(Belonging {
+                joining: false,
+                ..belonging
+            })
+            .await?;
+            tracing::info!(node = %self.node, "this node has caught up with its cluster");
+        }
+        Ok(())
+    }
+
+    fn belonging(&self) -> Belonging {
+        *self
+            .belonging
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Whether a message is from this node's cluster and for this node. A node without a cluster takes any.
     pub(crate) fn check(&self, cluster: ClusterId, target: u64) -> Result<(), Fault> {
-        if let Some(own) = self.cluster()
+        if let Some(own) = self.cluster().or(self.expected)
             && own != cluster
         {
             return Err(self.wrong_cluster(own, cluster));
@@ -131,11 +196,12 @@ impl Identity {
         .hint("a node changes clusters only with an empty data directory and a new id")
     }
 
-    async fn store(&self, cluster: Option<ClusterId>) -> Result<(), Fault> {
+    async fn store(&self, belonging: Belonging) -> Result<(), Fault> {
         let file = IdentityFile {
             version: VERSION,
             node: self.node.0,
-            cluster: cluster.map(|cluster| cluster.to_string()),
+            cluster: belonging.cluster.map(|cluster| cluster.to_string()),
+            joining: belonging.joining,
         };
         let text = serde_json::to_vec_pretty(&file)
             .map_err(|error| Fault::new(ErrorCode::Internal, error.to_string()))?;
@@ -145,12 +211,15 @@ impl Identity {
             .blocking(move || disk.write_atomically(&path, &text))
             .await
             .map_err(|error| crate::log_engine::storage_fault(&self.path, &error))?;
-        *self.cluster.lock().unwrap_or_else(PoisonError::into_inner) = cluster;
+        *self
+            .belonging
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner) = belonging;
         Ok(())
     }
 }
 
-type Found = Option<(NodeId, Option<ClusterId>)>;
+type Found = Option<(NodeId, Belonging)>;
 
 async fn read(env: &Env, data_dir: &str, path: &str) -> Result<Found, Fault> {
     let disk = Arc::clone(&env.disk);
@@ -190,5 +259,9 @@ async fn read(env: &Env, data_dir: &str, path: &str) -> Result<Found, Fault> {
         .map(|text| text.parse::<ClusterId>())
         .transpose()
         .map_err(|fault| damaged(fault.message))?;
-    Ok(Some((NodeId(file.node), cluster)))
+    let belonging = Belonging {
+        cluster,
+        joining: file.joining,
+    };
+    Ok(Some((NodeId(file.node), belonging)))
 }

@@ -15,6 +15,7 @@ use tokio::sync::watch;
 
 use crate::config::{MAX_COMMAND_SIZE, RaftConfig};
 use crate::core::Core;
+use crate::identity::Arrival;
 use crate::leadership::{Leadership, Standing};
 use crate::machine::{Machine, SharedMachine, StateMachine};
 use crate::members::Member;
@@ -89,7 +90,9 @@ impl<S: StateMachine> Node<S> {
             )
             .hint("name every member with the address it advertises"));
         }
-        core.identity.adopt(cluster).await?;
+        core.identity.check(cluster, core.config.node.0)?;
+        core.identity.adopt(cluster, Arrival::Founding).await?;
+        core.let_stand();
         if core
             .raft
             .is_initialized()

@@ -16,6 +16,8 @@ use crate::config::{
     MAX_COMMAND_SIZE, MAX_FORWARD_COMMANDS, MAX_RAFT_MESSAGE, SNAPSHOT_CHUNK_SIZE,
 };
 use crate::core::Core;
+use crate::identity::Arrival;
+use crate::peers::Call;
 use crate::type_config::TypeConfig;
 use crate::wire::{self, ForwardReply, ForwardRequest, SnapshotAnnouncement};
 
@@ -34,11 +36,11 @@ pub struct RaftService {
 /// [`RaftService`] as a server takes it.
 pub type RaftServer = RaftTransportServer<RaftService>;
 
-/// Whether a message makes a node without a cluster join the sender's.
+/// What a message does to a node without a cluster.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Newcomer {
-    /// It comes from a leader or candidate of the cluster that this node is to be part of.
-    Joins,
+    /// It makes it belong to the sender's.
+    Arrives(Arrival),
     /// It is answered, and nothing changes.
     Answers,
     /// It is refused.
@@ -63,14 +65,17 @@ impl RaftService {
         let identity = &self.core.identity;
         identity.check(cluster, target)?;
         match newcomer {
-            Newcomer::Joins => identity.adopt(cluster).await?,
+            Newcomer::Arrives(arrival) if identity.cluster().is_none() => {
+                identity.adopt(cluster, arrival).await?;
+                self.core.let_stand();
+            }
             Newcomer::Refuses if identity.cluster().is_none() => {
                 return Err(Fault::new(
                     ErrorCode::FailedPrecondition,
                     format!("node {} belongs to no cluster yet", identity.node()),
                 ));
             }
-            Newcomer::Answers | Newcomer::Refuses => {}
+            Newcomer::Arrives(_) | Newcomer::Answers | Newcomer::Refuses => {}
         }
         Ok(cluster)
     }
@@ -117,8 +122,12 @@ impl RaftService {
     }
 
     async fn append(&self, message: v1::RaftMessage) -> Result<v1::RaftMessage, Fault> {
-        let (cluster, request): (_, AppendEntriesRequest<TypeConfig>) =
-            self.open(&message, Newcomer::Joins).await?;
+        let (cluster, request): (_, AppendEntriesRequest<TypeConfig>) = self
+            .open(&message, Newcomer::Arrives(Arrival::Joining))
+            .await?;
+        self.core
+            .note_commit(&request.vote, request.leader_commit)
+            .await?;
         let answer = self.core.raft.append_entries(request).await;
         let answer = answer.map_err(|error| self.engine_fault(error))?;
         self.answer(cluster, message.from, &answer)
@@ -127,24 +136,46 @@ impl RaftService {
     async fn ask_vote(
         &self,
         message: v1::RaftMessage,
-        newcomer: Newcomer,
+        call: Call,
     ) -> Result<v1::RaftMessage, Fault> {
-        let (cluster, request): (_, VoteRequest<TypeConfig>) =
-            self.open(&message, newcomer).await?;
+        let request: VoteRequest<TypeConfig> = wire::decode(message.version, &message.payload)?;
+        let is_founding = request.last_log_id.is_none_or(|id| id.index == 0);
+        let newcomer = match call {
+            Call::Vote if is_founding => Newcomer::Arrives(Arrival::Founding),
+            _ => Newcomer::Answers,
+        };
+        let cluster = self
+            .admit(&message.cluster_id, message.target, newcomer)
+            .await?;
         self.refuse_retired(message.from)?;
+        if !(is_founding && self.core.identity.cluster().is_none()) {
+            self.refuse_newcomer()?;
+        }
         let raft = &self.core.raft;
-        let answer = if newcomer == Newcomer::Answers {
-            raft.pre_vote(request).await
-        } else {
-            raft.vote(request).await
+        let answer = match call {
+            Call::PreVote => raft.pre_vote(request).await,
+            _ => raft.vote(request).await,
         };
         let answer = answer.map_err(|error| self.engine_fault(error))?;
         self.answer(cluster, message.from, &answer)
     }
 
+    /// A node that may have forgotten what it promised promises nothing new.
+    fn refuse_newcomer(&self) -> Result<(), Fault> {
+        if self.core.identity.is_settled() {
+            return Ok(());
+        }
+        Err(Fault::new(
+            ErrorCode::FailedPrecondition,
+            format!("node {} has yet to catch up with its cluster", self.core.config.node),
+        )
+        .hint("it votes when a leader has sent it what it lacks; if it lost its disk, replace it by a new node with a new id"))
+    }
+
     async fn take_over(&self, message: v1::RaftMessage) -> Result<v1::RaftMessage, Fault> {
         let (cluster, request): (_, TransferLeaderRequest<TypeConfig>) =
             self.open(&message, Newcomer::Refuses).await?;
+        self.refuse_newcomer()?;
         let answer = self.core.raft.handle_transfer_leader(request).await;
         let answer = answer.map_err(|fatal| self.core.fatal(&fatal))?;
         self.answer(cluster, message.from, &answer)
@@ -188,7 +219,11 @@ impl RaftService {
         let first = next_chunk(&mut chunks, timeout).await?;
         let announcement: SnapshotAnnouncement = wire::decode(first.version, &first.header)?;
         let cluster = self
-            .admit(&first.cluster_id, first.target, Newcomer::Joins)
+            .admit(
+                &first.cluster_id,
+                first.target,
+                Newcomer::Arrives(Arrival::Joining),
+            )
             .await?;
         if announcement.length > MAX_SNAPSHOT_SIZE {
             return Err(spoiled(first.from, "is announced as too large"));
@@ -294,11 +329,11 @@ impl RaftTransport for RaftService {
     }
 
     async fn vote(&self, request: Request<v1::RaftMessage>) -> Answer {
-        respond(self.ask_vote(request.into_inner(), Newcomer::Joins).await)
+        respond(self.ask_vote(request.into_inner(), Call::Vote).await)
     }
 
     async fn pre_vote(&self, request: Request<v1::RaftMessage>) -> Answer {
-        respond(self.ask_vote(request.into_inner(), Newcomer::Answers).await)
+        respond(self.ask_vote(request.into_inner(), Call::PreVote).await)
     }
 
     async fn transfer_leader(&self, request: Request<v1::RaftMessage>) -> Answer {

@@ -4,8 +4,8 @@ use holdfast_env::Env;
 use holdfast_types::{ErrorCode, Fault, NodeId};
 use openraft::async_runtime::WatchReceiver;
 use openraft::{Raft, ServerState};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 use tokio::sync::{Semaphore, watch};
 
 use crate::config::RaftConfig;
@@ -71,7 +71,7 @@ pub(crate) async fn start(
     };
     let (leadership, standing) = watched.start(&config);
     let disk_full = watch_disk(&env, &config, stopping).await;
-    Ok(Arc::new(Core {
+    let core = Core {
         in_flight: Semaphore::new(config.max_in_flight),
         config,
         env,
@@ -86,8 +86,11 @@ pub(crate) async fn start(
         applied,
         disk_full,
         stop,
+        catch_up: OnceLock::new(),
         receiving: tokio::sync::Mutex::new(()),
-    }))
+    };
+    core.let_stand();
+    Ok(Arc::new(core))
 }
 
 /// Starts openraft with randomness of this node's own.

@@ -3,6 +3,7 @@
 mod cluster;
 
 use cluster::{CLUSTER, Host, PATIENCE, converge, eventually, found, insist, leader};
+use holdfast_env::MemoryDisk;
 use holdfast_raft::{RaftConfig, Standing};
 use holdfast_types::{ClusterId, ErrorCode, NodeId};
 use std::collections::BTreeMap;
@@ -317,4 +318,55 @@ async fn a_snapshot_is_made_by_size_too() {
     tokio::time::timeout(PATIENCE, made)
         .await
         .expect("a snapshot");
+}
+
+#[tokio::test]
+async fn a_node_that_lost_its_disk_is_filled_again() {
+    let mut hosts = found(3, short_log).await;
+    for value in 0..100 {
+        hosts[0].append(value).await.expect("is committed");
+    }
+    let leading = leader(&hosts).await;
+    let mut lost = hosts.remove((leading + 1) % 3).stop().await;
+    lost.disk = MemoryDisk::new();
+    hosts.push(lost.start().await);
+    converge(&hosts).await;
+    assert_eq!(hosts[2].values(), (0..100).collect::<Vec<_>>());
+    insist(async || hosts[0].append(100).await.map(drop)).await;
+    // It has caught up, so it may lead.
+    let id = hosts[2].id;
+    insist(async || hosts[0].node.transfer_leadership(NodeId(id)).await).await;
+    assert_eq!(hosts[2].append(101).await, Ok(102));
+}
+
+#[tokio::test]
+async fn a_node_that_lost_its_disk_elects_nobody_who_lacks_what_it_had_acknowledged() {
+    let mut hosts = found(3, |config| config.request_timeout = Duration::from_secs(2)).await;
+    hosts[0].append(0).await.expect("is committed");
+    converge(&hosts).await;
+    let leading = leader(&hosts).await;
+    let old = hosts.remove(leading);
+    // One lags behind; the leader and the other commit without it.
+    let behind = hosts.pop().expect("two").stop().await;
+    let mut lost = hosts.pop().expect("one");
+    for value in 1..20 {
+        old.append(value).await.expect("is committed");
+    }
+    eventually("the other has them", || lost.values().len() == 20).await;
+    let old = old.kill(1).await;
+    let mut stopped = lost.kill(2).await;
+    stopped.disk = MemoryDisk::new();
+    lost = stopped.start().await;
+    let behind = behind.start().await;
+    let fault = behind
+        .append(99)
+        .await
+        .expect_err("no leader may be elected");
+    assert_eq!(fault.code, ErrorCode::NoLeader, "{fault}");
+
+    let hosts = [old.start().await, lost, behind];
+    converge(&hosts).await;
+    let values = hosts[1].values();
+    assert_eq!(values, (0..20).collect::<Vec<_>>());
+    insist(async || hosts[1].append(20).await.map(drop)).await;
 }

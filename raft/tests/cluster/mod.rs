@@ -1,6 +1,6 @@
 //! A small cluster in one process: real sockets on loopback, disks in memory that lose what was not synced.
 
-#![expect(
+#![allow(
     dead_code,
     unreachable_pub,
     reason = "every test binary uses a part of it"
