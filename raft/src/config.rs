@@ -4,7 +4,7 @@ use holdfast_types::{ClusterId, ErrorCode, Fault, NodeId};
 use std::time::Duration;
 
 /// The largest encoded command, in bytes. Reports and plan batches are cut far below it; it keeps one entry well inside
-/// [`MAX_APPEND_SIZE`].
+/// one message.
 pub const MAX_COMMAND_SIZE: usize = 3 * 1024 * 1024;
 
 /// How many bytes of entries one AppendEntries carries, in bytes, unless a single entry is larger.
