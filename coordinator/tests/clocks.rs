@@ -77,11 +77,12 @@ fn a_jump_of_the_wall_clock_ends_no_lease_and_no_job() {
         let idle = scene.worker("idle", "region=eu", Manner::Idle(2)).await;
         let job = scene.submit(full()).await;
         let leased = || async { scene.job(job).await.tasks_leased == 2 };
-        scene::until("spans are leased", || async {
-            leased().await.then_some(())
+        // The coordinator knows of a lease before its worker does.
+        let held = scene::until("both spans are with their worker", || async {
+            let held = idle.held();
+            (leased().await && held.len() == 2).then_some(held)
         })
         .await;
-        let held = idle.held();
         for wrong_by in [HOUR, -HOUR, 0, -HOUR] {
             clock.wrong_by.store(wrong_by, Ordering::Relaxed);
             // Longer than a lease and its margin.

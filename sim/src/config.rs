@@ -67,6 +67,10 @@ pub(crate) struct Faults {
     pub(crate) store_lost_answers: bool,
     /// The object store is slow.
     pub(crate) store_delays: bool,
+    /// What is read from the object store ends early, or breaks off.
+    pub(crate) store_cut_reads: bool,
+    /// Disks of coordinators and members are nearly full for a while.
+    pub(crate) full_disks: bool,
 }
 
 impl Config {
@@ -110,12 +114,14 @@ impl Faults {
             store_rejections: often(),
             store_lost_answers: often(),
             store_delays: often(),
+            store_cut_reads: often(),
+            full_disks: often(),
             blackouts: rng.random_bool(0.3),
         }
     }
 
     /// Each kind with its name.
-    pub(crate) fn named(self) -> [(&'static str, bool); 11] {
+    pub(crate) fn named(self) -> [(&'static str, bool); 13] {
         [
             ("coordinator-crashes", self.coordinator_crashes),
             ("worker-crashes", self.worker_crashes),
@@ -128,6 +134,8 @@ impl Faults {
             ("store-rejections", self.store_rejections),
             ("store-lost-answers", self.store_lost_answers),
             ("store-delays", self.store_delays),
+            ("store-cut-reads", self.store_cut_reads),
+            ("full-disks", self.full_disks),
         ]
     }
 }

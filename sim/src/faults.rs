@@ -19,6 +19,8 @@ pub(crate) enum Act {
     Cut(String, String),
     /// It does again.
     Mend(String, String),
+    /// A host's disk has nearly no room, or has room again.
+    Full(String, bool),
     /// A host's wall clock is wrong by this many microseconds.
     Skew(String, i64),
     /// The store misbehaves like this.
@@ -55,6 +57,8 @@ pub(crate) struct Atlas {
     /// Links that are cut, and until when: the latest of all cuts that cover one.
     cuts: BTreeMap<(String, String), Duration>,
     store_until: Option<Duration>,
+    /// Hosts whose disks are full, and until when.
+    full: BTreeMap<String, Duration>,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -68,6 +72,7 @@ enum Kind {
     Isolation,
     ClockSkew,
     Store,
+    FullDisk,
 }
 
 impl Atlas {
@@ -81,6 +86,7 @@ impl Atlas {
             down: BTreeMap::new(),
             cuts: BTreeMap::new(),
             store_until: None,
+            full: BTreeMap::new(),
         }
     }
 
@@ -106,6 +112,8 @@ impl Atlas {
             .map(|(from, to)| Act::Mend(from, to))
             .collect();
         acts.extend(std::mem::take(&mut self.down).into_keys().map(Act::Bounce));
+        let full = std::mem::take(&mut self.full);
+        acts.extend(full.into_keys().map(|host| Act::Full(host, false)));
         acts.push(Act::Store(self.healthy_store()));
         acts
     }
@@ -134,6 +142,13 @@ impl Atlas {
             }
             !over
         });
+        self.full.retain(|host, until| {
+            let over = *until <= now;
+            if over {
+                acts.push(Act::Full(host.clone(), false));
+            }
+            !over
+        });
         if self.store_until.is_some_and(|until| until <= now) {
             self.store_until = None;
             acts.push(Act::Store(self.healthy_store()));
@@ -143,7 +158,10 @@ impl Atlas {
 
     fn kinds(&self) -> Vec<Kind> {
         let faults = self.config.faults;
-        let store = faults.store_rejections || faults.store_lost_answers || faults.store_delays;
+        let store = faults.store_rejections
+            || faults.store_lost_answers
+            || faults.store_delays
+            || faults.store_cut_reads;
         [
             (faults.coordinator_crashes, Kind::CoordinatorCrash),
             (faults.worker_crashes, Kind::WorkerCrash),
@@ -154,6 +172,7 @@ impl Atlas {
             (faults.isolations, Kind::Isolation),
             (faults.clock_skew, Kind::ClockSkew),
             (store, Kind::Store),
+            (faults.full_disks, Kind::FullDisk),
         ]
         .into_iter()
         .filter_map(|(on, kind)| on.then_some(kind))
@@ -205,6 +224,15 @@ impl Atlas {
                     self.rng.random_range(-MOST_SKEW..=MOST_SKEW),
                 ));
             }
+            Kind::FullDisk => {
+                let (coordinators, members) = (&self.hosts.coordinators, &self.hosts.members);
+                let host = self.pick(&[coordinators.as_slice(), members].concat());
+                let until = self.until(now);
+                if !self.full.contains_key(&host) {
+                    acts.push(Act::Full(host.clone(), true));
+                    self.full.insert(host, until);
+                }
+            }
             Kind::Store => {
                 let faults = self.config.faults;
                 let wrong = self.rng.random_range(0.05..0.4);
@@ -213,6 +241,7 @@ impl Atlas {
                 acts.push(Act::Store(StoreFaults {
                     reject: part(faults.store_rejections),
                     lose_answer: part(faults.store_lost_answers),
+                    cut_read: part(faults.store_cut_reads),
                     delay: if faults.store_delays {
                         Duration::from_millis(self.rng.random_range(150..1_500))
                     } else {
@@ -293,6 +322,8 @@ mod tests {
                 Act::Bounce(host) => assert!(wrong.remove(&host)),
                 Act::Cut(from, to) => assert!(wrong.insert(format!("{from}>{to}"))),
                 Act::Mend(from, to) => assert!(wrong.remove(&format!("{from}>{to}"))),
+                Act::Full(host, true) => assert!(wrong.insert(format!("{host} full"))),
+                Act::Full(host, false) => assert!(wrong.remove(&format!("{host} full"))),
                 Act::Skew(..) | Act::Store(_) => {}
             }
         };

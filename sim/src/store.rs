@@ -34,6 +34,8 @@ pub(crate) struct StoreFaults {
     pub(crate) reject: f64,
     /// Part of the changes that take effect, and whose answer is lost.
     pub(crate) lose_answer: f64,
+    /// Part of the pieces of answers after which an answer ends early, or breaks off.
+    pub(crate) cut_read: f64,
     /// The longest that a request waits.
     pub(crate) delay: Duration,
 }
@@ -165,6 +167,17 @@ impl FaultPlan for Way {
         }
         let mut shared = self.vault.lock();
         let faults = shared.faults;
+        if operation == StoreOp::Chunk && shared.rng.random_bool(faults.cut_read) {
+            let early = shared.rng.random_bool(0.5);
+            return Injection {
+                delay: Duration::ZERO,
+                fault: Some(if early {
+                    StoreFault::Truncate
+                } else {
+                    StoreFault::Reject
+                }),
+            };
+        }
         if matches!(operation, StoreOp::Chunk | StoreOp::Listed) {
             return Injection::NONE;
         }

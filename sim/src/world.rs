@@ -277,6 +277,11 @@ impl World<'_> {
                 self.sim.partition_oneway(from, to);
             }
             Act::Mend(from, to) => self.sim.repair_oneway(from, to),
+            Act::Full(host, full) => {
+                if let Some(control) = self.hosts.get(&host) {
+                    control.fill(full);
+                }
+            }
             Act::Skew(host, micros) => {
                 if let Some(control) = self.hosts.get(&host) {
                     control.skew().set_micros(micros);

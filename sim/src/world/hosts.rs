@@ -9,6 +9,9 @@ use crate::door::Skew;
 use crate::mutant::Mutant;
 use crate::store::{HostStores, Vault};
 
+/// Bytes left on a disk that is nearly full.
+const LEFT_ON_FULL_DISK: u64 = 8 * 1024 * 1024;
+
 struct Shared {
     name: String,
     seed: u64,
@@ -79,6 +82,17 @@ impl Host {
     /// The outside, as its present life sees it.
     pub(super) fn env(&self) -> Env {
         super::outside(self)
+    }
+
+    /// Leaves its disk nearly no room, or all the room there is. What is left is less than processes reserve, and more than they need to
+    /// refuse work in good order.
+    pub(super) fn fill(&self, full: bool) {
+        let disk = self.disk();
+        disk.set_capacity(if full {
+            disk.used() + LEFT_ON_FULL_DISK
+        } else {
+            u64::MAX
+        });
     }
 
     /// Ends its present life: nothing of it reaches the disk or the store any more, and what the disk had not synced is lost in part.
