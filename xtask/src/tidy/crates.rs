@@ -7,7 +7,7 @@ use cargo_metadata::DependencyKind;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// What each crate may depend on, directly, outside of tests. `*`: everything (nothing depends on it).
-const MAY: [(&str, &[&str]); 18] = [
+const MAY: [(&str, &[&str]); 20] = [
     ("types", &[]),
     ("ledger", &["types"]),
     ("format", &["types"]),
@@ -17,6 +17,8 @@ const MAY: [(&str, &[&str]); 18] = [
     ("proto", &["env", "types"]),
     ("collection", &["env", "format", "types"]),
     ("mvcc", &["env", "proto", "source", "types"]),
+    ("postgres", &["env", "source", "types"]),
+    ("postgres-testing", &[]),
     ("raft", &["env", "ledger", "proto", "types"]),
     ("client", &["env", "proto", "types"]),
     (
@@ -74,7 +76,7 @@ const NEVER: [(&str, &[&str]); 6] = [
     ("sql", &["coordinator", "raft", "ledger"]),
     ("console", &["coordinator", "raft", "ledger"]),
     ("client", &["coordinator", "raft", "ledger"]),
-    ("coordinator", &["worker", "mvcc"]),
+    ("coordinator", &["worker", "mvcc", "postgres"]),
     ("collection", &["ledger", "raft", "proto"]),
 ];
 

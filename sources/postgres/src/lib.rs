@@ -1,0 +1,4 @@
+//! PostgreSQL as a source: exact backups over ordinary connections, with no access to the server's files.
+//!
+//! No snapshot is held for long. Page ranges are read at different snapshots, and the changes since the hold was placed make them exact
+//! (fuzzy base, exact finish).
