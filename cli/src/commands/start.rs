@@ -33,8 +33,7 @@ pub(super) async fn run(context: &Context, arguments: StartArgs) -> Result<Exit,
     } else {
         LogFormat::Text
     };
-    // openraft tells at `info` of every timer; what matters of it is told again by the coordinator.
-    init_logging(format, "info,openraft=warn");
+    init_logging(format, "info");
     let mut running = Running::default();
     let started = start(context, arguments, &mut running).await;
     if let Err(fault) = started {
