@@ -14,20 +14,40 @@ pub struct SmallDisk {
 }
 
 impl SmallDisk {
-    /// Mounts one of this many bytes; `None` where mounting is not permitted.
+    /// Mounts one of each size, in bytes. `None` where mounting is not permitted, and the test that needs it may be left out: that is
+    /// so on a developer's machine only.
     ///
     /// # Panics
-    /// There is no temporary directory.
+    /// Mounting is not permitted and `CI` is set: there, what is not tested has failed. There is no temporary directory.
     #[must_use]
-    pub fn mount(size: usize) -> Option<Self> {
+    pub fn mount_all<const N: usize>(sizes: [usize; N]) -> Option<[Self; N]> {
+        let mut disks = Vec::new();
+        for size in sizes {
+            match Self::mount(size) {
+                Ok(disk) => disks.push(disk),
+                Err(refusal) => {
+                    left_out(&refusal, std::env::var_os("CI").is_some());
+                    return None;
+                }
+            }
+        }
+        disks.try_into().ok()
+    }
+
+    /// Mounts one of this many bytes; the error is what `mount` says.
+    fn mount(size: usize) -> Result<Self, String> {
         let directory = tempfile::tempdir().expect("a temporary directory");
-        let status = Command::new("mount")
+        let output = Command::new("mount")
             .args(["-t", "tmpfs", "-o", &format!("size={size}"), "tmpfs"])
             .arg(directory.path())
-            .status();
-        status
-            .is_ok_and(|status| status.success())
-            .then_some(Self { directory, size })
+            .output()
+            .map_err(|error| format!("mount cannot be run: {error}"))?;
+        if output.status.success() {
+            Ok(Self { directory, size })
+        } else {
+            let said = String::from_utf8_lossy(&output.stderr);
+            Err(said.trim().to_owned())
+        }
     }
 
     /// Where it is mounted.
@@ -68,9 +88,35 @@ impl SmallDisk {
     }
 }
 
+/// Says that a test is left out, or fails it where nothing may be.
+fn left_out(refusal: &str, in_ci: bool) {
+    let needs = "this test mounts small tmpfs file systems: it needs root with CAP_SYS_ADMIN (a container must be started with \
+                 `--cap-add SYS_ADMIN`, or `--privileged`)";
+    assert!(!in_ci, "not tested: {refusal}; {needs}");
+    eprintln!("not tested: {refusal}; {needs}");
+}
+
 impl Drop for SmallDisk {
     fn drop(&mut self) {
         // Lazily: a process that is just ending may still have a file open. What cannot be unmounted is a leftover, not a failure.
         let _ = Command::new("umount").arg("-l").arg(self.path()).status();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_developer_may_do_without_mounting() {
+        left_out("permission denied", false);
+    }
+
+    #[test]
+    #[should_panic(
+        expected = "permission denied; this test mounts small tmpfs file systems: it needs root with CAP_SYS_ADMIN"
+    )]
+    fn ci_may_not() {
+        left_out("permission denied", true);
     }
 }
