@@ -228,10 +228,10 @@ impl Atlas {
                 let (coordinators, members) = (&self.hosts.coordinators, &self.hosts.members);
                 let host = self.pick(&[coordinators.as_slice(), members].concat());
                 let until = self.until(now);
-                if !self.full.contains_key(&host) {
-                    acts.push(Act::Full(host.clone(), true));
-                    self.full.insert(host, until);
-                }
+                self.full.entry(host.clone()).or_insert_with(|| {
+                    acts.push(Act::Full(host, true));
+                    until
+                });
             }
             Kind::Store => {
                 let faults = self.config.faults;
