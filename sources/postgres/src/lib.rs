@@ -2,3 +2,7 @@
 //!
 //! No snapshot is held for long. Page ranges are read at different snapshots, and the changes since the hold was placed make them exact
 //! (fuzzy base, exact finish).
+
+#![warn(missing_debug_implementations)]
+
+pub mod layout;
