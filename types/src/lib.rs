@@ -10,9 +10,11 @@ mod error;
 mod ids;
 mod job;
 mod locality;
+mod lsn;
 mod position;
 mod row_sum;
 mod seal;
+mod settled;
 mod source;
 mod span;
 mod spec;
@@ -27,15 +29,17 @@ pub use ids::{
 };
 pub use job::{ControlVerb, IllegalTransition, JobEvent, JobKind, JobState, Phase, Verdict};
 pub use locality::{Locality, LocalityError, Tier};
-pub use position::{AsOf, Hlc, Position, Window};
+pub use lsn::Lsn;
+pub use position::{AsOf, Hlc, Position, PositionKind, Window};
 pub use row_sum::RowSum;
 pub use seal::Sealed;
+pub use settled::Settled;
 pub use source::{
     DatabaseName, MemberRecord, Relation, SourceKind, SourceRecord, TableName, Target,
 };
 pub use span::{KeyRange, ObjectKind, ObjectRef, PlannedSpan};
 pub use spec::{
-    BackupMember, BackupMode, BackupSpec, JobSpec, LayerPath, ParentLayer, RestoreMember,
+    BackupMember, BackupMode, BackupSpec, HoldUse, JobSpec, LayerPath, ParentLayer, RestoreMember,
     RestoreSpec, VerifySpec, full_subdir, incremental_subdir,
 };
 pub use time::{ParseTimeError, Timestamp};

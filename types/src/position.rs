@@ -5,6 +5,7 @@ use std::fmt;
 use std::str::FromStr;
 
 use crate::error::{ErrorCode, Fault};
+use crate::lsn::Lsn;
 use crate::time::Timestamp;
 use crate::units::Millis;
 
@@ -54,22 +55,56 @@ impl fmt::Display for Hlc {
     }
 }
 
-/// A point in the history of one member. Positions of one member are ordered; those of different kinds are not
-/// comparable and never meet.
+/// A point in the history of one member.
+///
+/// Positions of one member are of one kind, and ordered. Those of different kinds never meet in a file, a window or a merge: the
+/// format refuses them. The order between kinds (every [`Hlc`] before every [`Lsn`]) says nothing about time; it is there so that
+/// positions can stand in sorted collections.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[non_exhaustive]
 pub enum Position {
     /// An `mvcc` member: a hybrid logical timestamp.
     Hlc(Hlc),
+    /// A PostgreSQL server: a commit in its write-ahead log.
+    Lsn(Lsn),
+}
+
+/// What positions of a member are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[non_exhaustive]
+pub enum PositionKind {
+    /// [`Position::Hlc`].
+    Hlc,
+    /// [`Position::Lsn`].
+    Lsn,
 }
 
 impl Position {
-    /// The wall time of the position, which is what layers and users name it by.
+    /// What it is.
     #[must_use]
-    pub fn time(self) -> Timestamp {
+    pub const fn kind(self) -> PositionKind {
         match self {
-            Self::Hlc(hlc) => hlc.wall,
+            Self::Hlc(_) => PositionKind::Hlc,
+            Self::Lsn(_) => PositionKind::Lsn,
         }
+    }
+
+    /// The wall time that the position itself holds: `None` for a log sequence number, which has none.
+    #[must_use]
+    pub const fn time(self) -> Option<Timestamp> {
+        match self {
+            Self::Hlc(hlc) => Some(hlc.wall),
+            Self::Lsn(_) => None,
+        }
+    }
+}
+
+impl fmt::Display for PositionKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Hlc => "hlc",
+            Self::Lsn => "lsn",
+        })
     }
 }
 
@@ -79,15 +114,22 @@ impl From<Hlc> for Position {
     }
 }
 
+impl From<Lsn> for Position {
+    fn from(lsn: Lsn) -> Self {
+        Self::Lsn(lsn)
+    }
+}
+
 impl fmt::Display for Position {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Hlc(hlc) => fmt::Display::fmt(hlc, f),
+            Self::Lsn(lsn) => fmt::Display::fmt(lsn, f),
         }
     }
 }
 
-/// The part of history that a layer holds: everything in `(after, upto]`.
+/// The part of history that a layer holds: everything in `(after, upto]`. Both positions are of one kind.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Window {
     /// Exclusive start; `None` for a full layer, which holds what is visible at `upto`.
@@ -210,5 +252,17 @@ mod tests {
         };
         assert_eq!(hlc.to_string().parse::<AsOf>(), Ok(AsOf::Exact(hlc)));
         assert!(hlc.next() > hlc);
+    }
+
+    #[test]
+    fn only_a_position_that_holds_a_time_gives_one() {
+        let hlc = Hlc::at(Timestamp::from_millis(9));
+        assert_eq!(Position::from(hlc).time(), Some(hlc.wall));
+        let lsn = Lsn::at(1 << 33);
+        assert_eq!(Position::from(lsn).time(), None);
+        assert_eq!(Position::from(lsn).to_string(), "2/0");
+        assert_ne!(Position::from(lsn).kind(), Position::from(hlc).kind());
+        // As documented: kinds never meet, but the order is total.
+        assert!(Position::from(hlc) < Position::from(Lsn::ZERO));
     }
 }

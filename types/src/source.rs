@@ -7,6 +7,7 @@ use std::str::FromStr;
 use crate::error::{ErrorCode, Fault};
 use crate::ids::{MemberName, RelationId, SourceName};
 use crate::locality::Locality;
+use crate::position::PositionKind;
 use crate::seal::Sealed;
 use crate::time::Timestamp;
 
@@ -16,12 +17,26 @@ use crate::time::Timestamp;
 pub enum SourceKind {
     /// The embedded multi-version store.
     Mvcc,
+    /// PostgreSQL servers.
+    Postgres,
+}
+
+impl SourceKind {
+    /// What the positions of its members are.
+    #[must_use]
+    pub const fn position_kind(self) -> PositionKind {
+        match self {
+            Self::Mvcc => PositionKind::Hlc,
+            Self::Postgres => PositionKind::Lsn,
+        }
+    }
 }
 
 impl fmt::Display for SourceKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Mvcc => "mvcc",
+            Self::Postgres => "postgres",
         })
     }
 }
@@ -31,11 +46,12 @@ impl FromStr for SourceKind {
     fn from_str(text: &str) -> Result<Self, Fault> {
         match text {
             "mvcc" => Ok(Self::Mvcc),
+            "postgres" => Ok(Self::Postgres),
             other => Err(Fault::new(
                 ErrorCode::InvalidArgument,
                 format!("unknown kind of source \"{}\"", other.escape_debug()),
             )
-            .hint("the kind served by this version is mvcc")),
+            .hint("the kinds are mvcc and postgres")),
         }
     }
 }
@@ -70,6 +86,8 @@ pub struct SourceRecord {
 pub type DatabaseName = String;
 
 /// A table, qualified by its database. Prints as `database.table`.
+///
+/// With an empty `table` it names the database itself, and prints as the database: see [`Relation`].
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct TableName {
     /// The database.
@@ -78,8 +96,28 @@ pub struct TableName {
     pub table: String,
 }
 
+impl TableName {
+    /// The name of a database itself.
+    #[must_use]
+    pub fn of_database(database: impl Into<DatabaseName>) -> Self {
+        Self {
+            database: database.into(),
+            table: String::new(),
+        }
+    }
+
+    /// Whether it names a database itself, and no table in it.
+    #[must_use]
+    pub fn is_database(&self) -> bool {
+        self.table.is_empty()
+    }
+}
+
 impl fmt::Display for TableName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.is_database() {
+            return f.write_str(&self.database);
+        }
         write!(f, "{}.{}", self.database, self.table)
     }
 }
@@ -145,6 +183,9 @@ impl fmt::Display for Target {
 }
 
 /// A relation as a member describes it at a position.
+///
+/// A database itself is one too, without rows, under a name without a table: so layers hold databases that have no tables, and restores make
+/// them.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Relation {
     /// The member's number for it. A table that was dropped and made again has a new one.

@@ -63,26 +63,54 @@ pub struct PlannedSpan {
     pub end: Sealed,
     /// Estimated bytes.
     pub weight: ByteCount,
+    /// Whether it waits until every other span of its member is done: it settles what they could only read one by one.
+    pub settles: bool,
 }
 
 /// What an object holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub enum ObjectKind {
-    /// Rows of a span: a span file.
+    /// Versions of the rows of a span, by key: a span file.
     Rows,
+    /// Rows of a relation as one snapshot showed them, without keys or positions: a tuple file.
+    Tuples,
+}
+
+impl ObjectKind {
+    /// What the name of such an object ends with.
+    #[must_use]
+    pub const fn suffix(self) -> &'static str {
+        match self {
+            Self::Rows => ".hfs",
+            Self::Tuples => ".hft",
+        }
+    }
 }
 
 /// A durable object, as a checkpoint and a manifest name it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ObjectRef {
-    /// Its name under the layer's `data/`, which carries job, task, epoch and sequence.
+    /// Its name under the layer's `data/`, which carries job, task, epoch and sequence, and the object's kind.
     pub name: String,
     /// Stored length.
     pub length: ByteCount,
     /// Digest of the stored bytes.
     pub digest: Digest,
-    /// Rows (versions) in it.
+    /// Rows (of a span file: versions) in it.
     pub rows: RowCount,
-    /// Bytes of keys and values before compression.
+    /// Bytes of keys and values, of a tuple file all bytes of its rows, before compression.
     pub logical: ByteCount,
+}
+
+impl ObjectRef {
+    /// What the object holds. Its name says so, by its [`ObjectKind::suffix`], and nothing else does: names are given in one place, never
+    /// change, and are part of every record that was ever written of an object.
+    #[must_use]
+    pub fn kind(&self) -> ObjectKind {
+        if self.name.ends_with(ObjectKind::Tuples.suffix()) {
+            ObjectKind::Tuples
+        } else {
+            ObjectKind::Rows
+        }
+    }
 }

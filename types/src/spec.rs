@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 use crate::digest::Digest;
-use crate::ids::SourceName;
+use crate::ids::{HoldId, SourceName};
 use crate::job::JobKind;
 use crate::locality::Locality;
 use crate::position::Hlc;
@@ -82,6 +82,17 @@ pub struct BackupMember {
     pub member: MemberRecord,
 }
 
+/// Which hold keeps the history that a backup reads.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum HoldUse {
+    /// One of the job's own, released when the job is over.
+    Job,
+    /// One of the job's own; when the job succeeds it is kept for the incrementals to come.
+    StartChain,
+    /// The one that the chain's full started.
+    Chain(HoldId),
+}
+
 /// A backup job.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct BackupSpec {
@@ -107,6 +118,8 @@ pub struct BackupSpec {
     pub execution_locality: Locality,
     /// Logical bytes after which a worker closes a part and checkpoints it.
     pub part_size: u64,
+    /// Which hold keeps the history that is read.
+    pub hold: HoldUse,
 }
 
 /// One member as a restore sees it.

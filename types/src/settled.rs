@@ -1,0 +1,26 @@
+//! Where a source without time travel ended.
+
+use serde::{Deserialize, Serialize};
+
+use crate::position::{Hlc, Position};
+
+/// The end that a settling span has found for its member: a source that cannot be read as of the past knows it only when it is
+/// reached.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Settled {
+    /// Everything up to here is in the layer, by the member's own count.
+    pub position: Position,
+    /// The same by the clock: what was committed later is not in the layer.
+    pub at: Hlc,
+}
+
+impl Settled {
+    /// The end of a member of which two parts ended at these: nothing after the later one of them is in the layer.
+    #[must_use]
+    pub fn later(self, other: Self) -> Self {
+        Self {
+            position: self.position.max(other.position),
+            at: self.at.max(other.at),
+        }
+    }
+}
