@@ -19,9 +19,11 @@
 mod chain;
 mod entry;
 mod envelope;
+mod indexed_file;
 mod manifest;
 mod merge;
 mod part;
+mod read_at;
 mod span_file;
 mod wire;
 
@@ -33,9 +35,9 @@ pub use envelope::Envelope;
 pub use manifest::{LayerRelation, LayerTotals, Manifest, ManifestMember, PartRef};
 pub use merge::{MergeStep, Merger};
 pub use part::{ManifestEntry, PartReader, PartSummary, PartWriter};
+pub use read_at::ReadAt;
 pub use span_file::{
-    Block, ReadAt, SpanFileOptions, SpanFileReader, SpanFileSummary, SpanFileWriter, SpanIndex,
-    SpanTail,
+    Block, SpanFileOptions, SpanFileReader, SpanFileSummary, SpanFileWriter, SpanIndex, SpanTail,
 };
 
 /// The longest key that the format holds, in bytes.

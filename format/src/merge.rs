@@ -1,7 +1,7 @@
 //! Merging the layers of a chain into final rows, newest first, in bounded memory.
 
 use bytes::Bytes;
-use holdfast_types::{ErrorCode, Fault, Position};
+use holdfast_types::{ErrorCode, Fault, Position, PositionKind};
 use std::cmp::Ordering;
 use std::collections::{BinaryHeap, VecDeque};
 use std::fmt;
@@ -66,6 +66,8 @@ pub struct Merger {
     /// Layers that have no entry in the heap and may still get one.
     headless: Vec<usize>,
     as_of: Option<Position>,
+    /// What positions there are: those of another kind cannot be compared with them.
+    kind: Option<PositionKind>,
     /// The key that was last decided; its older versions are passed over.
     decided: Option<Bytes>,
 }
@@ -88,6 +90,7 @@ impl Merger {
             heads: BinaryHeap::with_capacity(layers),
             headless: (0..layers).rev().collect(),
             as_of,
+            kind: as_of.map(Position::kind),
             decided: None,
         }
     }
@@ -109,7 +112,7 @@ impl Merger {
     /// The next row, or what is needed to find it.
     ///
     /// # Errors
-    /// `Corrupted` if a layer is out of order.
+    /// `Corrupted` if a layer is out of order, or has positions of another kind than the rest.
     pub fn step(&mut self) -> Result<MergeStep, Fault> {
         loop {
             // Only layers whose head was used have to be looked at: a row costs the logarithm of the number of layers.
@@ -145,6 +148,12 @@ impl Merger {
                 return Err(Fault::new(
                     ErrorCode::Corrupted,
                     "the rows of a layer are out of order",
+                ));
+            }
+            if *self.kind.get_or_insert(entry.position.kind()) != entry.position.kind() {
+                return Err(Fault::new(
+                    ErrorCode::Corrupted,
+                    "the layers have positions of different kinds",
                 ));
             }
             cursor.last = Some((entry.key.clone(), entry.position));

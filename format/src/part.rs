@@ -5,7 +5,8 @@
 
 use bytes::Bytes;
 use holdfast_types::{
-    ByteCount, Digest, ErrorCode, Fault, Hasher, KeyRange, ObjectRef, RelationId, RowCount,
+    ByteCount, Digest, ErrorCode, Fault, Hasher, KeyRange, ObjectKind, ObjectRef, RelationId,
+    RowCount,
 };
 
 use crate::MAX_KEY_LENGTH;
@@ -26,6 +27,7 @@ const MAX_BLOCK_LENGTH: usize = 4 << 20;
 /// The longest object name.
 const MAX_NAME: usize = 1024;
 const KIND_ROWS: u8 = 1;
+const KIND_TUPLES: u8 = 2;
 const WHAT: &str = "a part of a file list";
 
 /// One object of a layer, and what it holds.
@@ -36,7 +38,8 @@ pub struct ManifestEntry {
     /// The relation, as the member numbers it.
     pub relation: RelationId,
     /// The keys that the object speaks of: within this range and the layer's window it holds all there is. A span is covered by
-    /// the ranges of its objects without gap or overlap.
+    /// the ranges of its objects without gap or overlap. Of a tuple file it is no range of keys, but the range of its relation that was
+    /// read, in the source's terms.
     pub range: KeyRange,
     /// The object.
     pub object: ObjectRef,
@@ -129,7 +132,7 @@ impl PartWriter {
         let suffix = object.name.get(shared..).unwrap_or_default();
         let continues = self.block_entries > 0 && range.start == self.context.end;
         self.block
-            .u8(KIND_ROWS)
+            .u8(kind_code(object.kind()))
             .varint(u64::from(entry.member))
             .varint(entry.relation.0)
             .flag(continues);
@@ -198,6 +201,13 @@ impl PartWriter {
         self.emit(&frame.0);
         self.block_entries = 0;
         self.context = Context::default();
+    }
+}
+
+const fn kind_code(kind: ObjectKind) -> u8 {
+    match kind {
+        ObjectKind::Rows => KIND_ROWS,
+        ObjectKind::Tuples => KIND_TUPLES,
     }
 }
 
@@ -351,7 +361,8 @@ fn read_entries(decoder: &mut Decoder<'_>, count: u32) -> Result<Vec<ManifestEnt
     let mut entries = Vec::new();
     let mut context = Context::default();
     for _ in 0..count {
-        if decoder.u8()? != KIND_ROWS {
+        let kind = decoder.u8()?;
+        if kind != KIND_ROWS && kind != KIND_TUPLES {
             return Err(decoder.damaged("an object is of an unknown kind"));
         }
         let member = u16::try_from(decoder.varint()?)
@@ -379,6 +390,9 @@ fn read_entries(decoder: &mut Decoder<'_>, count: u32) -> Result<Vec<ManifestEnt
             rows: RowCount(decoder.varint()?),
             logical: ByteCount(decoder.varint()?),
         };
+        if kind_code(object.kind()) != kind {
+            return Err(decoder.damaged("an object's kind is not that of its name"));
+        }
         context = Context {
             name,
             end: end.clone(),

@@ -1,10 +1,12 @@
 //! The primitive fields that all files are made of: little-endian integers, variable-length integers, length-prefixed bytes.
 
 use bytes::Bytes;
-use holdfast_types::{Digest, ErrorCode, Fault, Hlc, Position, Timestamp};
+use holdfast_types::{Digest, ErrorCode, Fault, Hlc, Lsn, Position, PositionKind, Timestamp};
 
-/// The byte that says which kind of position follows: a hybrid logical timestamp.
-pub(crate) const POSITION_HLC: u8 = 1;
+/// The byte that says that a position is a hybrid logical timestamp.
+const POSITION_HLC: u8 = 1;
+/// The byte that says that a position is a log sequence number.
+const POSITION_LSN: u8 = 2;
 
 /// Builds the error for bytes that are not what they should be.
 pub(crate) fn corrupted(what: &str, why: &str) -> Fault {
@@ -69,8 +71,9 @@ impl Encoder {
     }
 
     pub(crate) fn position(&mut self, position: Position) -> Result<&mut Self, Fault> {
-        let hlc = hlc_of(position)?;
-        Ok(self.u8(POSITION_HLC).hlc(hlc))
+        let code = position_code(position.kind())?;
+        let (major, minor) = split_position(position)?;
+        Ok(self.u8(code).u64(major).u32(minor))
     }
 
     /// One byte that says whether the field follows, then the field.
@@ -102,18 +105,44 @@ impl Encoder {
     }
 }
 
-/// The hybrid timestamp of a position.
+/// The byte that says which kind of position follows.
 ///
 /// # Errors
-/// `Unsupported` for a kind of position that this format version cannot hold.
-pub(crate) fn hlc_of(position: Position) -> Result<Hlc, Fault> {
-    match position {
-        Position::Hlc(hlc) => Ok(hlc),
-        _ => Err(Fault::new(
-            ErrorCode::Unsupported,
-            "format version 1 holds positions of mvcc members only",
-        )),
+/// `Unsupported` for a kind that this format version cannot hold.
+pub(crate) fn position_code(kind: PositionKind) -> Result<u8, Fault> {
+    match kind {
+        PositionKind::Hlc => Ok(POSITION_HLC),
+        PositionKind::Lsn => Ok(POSITION_LSN),
+        _ => Err(unknown_position()),
     }
+}
+
+/// The kind of position that a byte stands for.
+pub(crate) fn position_kind(code: u8) -> Option<PositionKind> {
+    match code {
+        POSITION_HLC => Some(PositionKind::Hlc),
+        POSITION_LSN => Some(PositionKind::Lsn),
+        _ => None,
+    }
+}
+
+/// A position as two numbers, whatever its kind: wall time in microseconds and counter, or log sequence number and ordinal.
+///
+/// # Errors
+/// `Unsupported` for a kind that this format version cannot hold.
+pub(crate) fn split_position(position: Position) -> Result<(u64, u32), Fault> {
+    match position {
+        Position::Hlc(hlc) => Ok((hlc.wall.as_micros(), hlc.logical)),
+        Position::Lsn(lsn) => Ok((lsn.lsn, lsn.ordinal)),
+        _ => Err(unknown_position()),
+    }
+}
+
+fn unknown_position() -> Fault {
+    Fault::new(
+        ErrorCode::Unsupported,
+        "the format has no form for this kind of position",
+    )
 }
 
 /// Takes fields off a byte string. Every method fails, and none panics, when the bytes are not what they should be.
@@ -236,7 +265,7 @@ impl<'a> Decoder<'a> {
         self.hlc_from(wall, logical)
     }
 
-    pub(crate) fn hlc_from(&self, wall: u64, logical: u32) -> Result<Hlc, Fault> {
+    fn hlc_from(&self, wall: u64, logical: u32) -> Result<Hlc, Fault> {
         let time = Timestamp::from_micros(wall);
         if time.as_micros() != wall {
             return Err(self.damaged("a time lies beyond the calendar"));
@@ -247,11 +276,29 @@ impl<'a> Decoder<'a> {
         })
     }
 
-    pub(crate) fn position(&mut self) -> Result<Position, Fault> {
-        match self.u8()? {
-            POSITION_HLC => self.hlc().map(Position::Hlc),
+    /// Puts a position together again that [`split_position`] took apart.
+    pub(crate) fn position_from(
+        &self,
+        kind: PositionKind,
+        major: u64,
+        minor: u32,
+    ) -> Result<Position, Fault> {
+        match kind {
+            PositionKind::Hlc => self.hlc_from(major, minor).map(Position::Hlc),
+            PositionKind::Lsn => Ok(Position::Lsn(Lsn {
+                lsn: major,
+                ordinal: minor,
+            })),
             _ => Err(self.damaged("a position is of an unknown kind")),
         }
+    }
+
+    pub(crate) fn position(&mut self) -> Result<Position, Fault> {
+        let code = self.u8()?;
+        let kind =
+            position_kind(code).ok_or_else(|| self.damaged("a position is of an unknown kind"))?;
+        let (major, minor) = (self.u64()?, self.u32()?);
+        self.position_from(kind, major, minor)
     }
 
     pub(crate) fn option<T>(

@@ -6,9 +6,9 @@ use holdfast_format::{
     PartSummary, PartWriter,
 };
 use holdfast_types::{
-    ByteCount, ClusterId, Digest, ErrorCode, Fault, Hlc, JobId, KeyRange, LayerPath, ObjectRef,
-    ParentLayer, Position, Relation, RelationId, RowCount, SourceKind, TableName, Target,
-    Timestamp, Window,
+    ByteCount, ClusterId, Digest, ErrorCode, Fault, Hlc, JobId, KeyRange, LayerPath, Lsn,
+    ObjectRef, ParentLayer, Position, PositionKind, Relation, RelationId, RowCount, SourceKind,
+    TableName, Target, Timestamp, Window,
 };
 use proptest::prelude::*;
 
@@ -19,8 +19,13 @@ fn hlc() -> impl Strategy<Value = Hlc> {
     })
 }
 
-fn position() -> impl Strategy<Value = Position> {
-    hlc().prop_map(Position::Hlc)
+fn position(kind: SourceKind) -> BoxedStrategy<Position> {
+    match kind.position_kind() {
+        PositionKind::Lsn => (any::<u64>(), any::<u32>())
+            .prop_map(|(lsn, ordinal)| Position::Lsn(Lsn { lsn, ordinal }))
+            .boxed(),
+        _ => hlc().prop_map(Position::Hlc).boxed(),
+    }
 }
 
 fn table() -> impl Strategy<Value = TableName> {
@@ -39,12 +44,12 @@ fn target() -> impl Strategy<Value = Target> {
     ]
 }
 
-fn relation() -> impl Strategy<Value = LayerRelation> {
+fn relation(kind: SourceKind) -> impl Strategy<Value = LayerRelation> {
     (
         any::<u64>(),
         table(),
-        position(),
-        prop::option::of(position()),
+        position(kind),
+        prop::option::of(position(kind)),
         prop::collection::vec(any::<u8>(), 0..20),
         any::<bool>(),
     )
@@ -62,14 +67,14 @@ fn relation() -> impl Strategy<Value = LayerRelation> {
         )
 }
 
-fn member() -> impl Strategy<Value = ManifestMember> {
+fn member(kind: SourceKind) -> impl Strategy<Value = ManifestMember> {
     (
         "[a-z][a-z0-9_.-]{0,8}",
         prop::option::of("[a-z]{1,4}=[a-z]{1,4}"),
-        prop::option::of(position()),
-        position(),
+        prop::option::of(position(kind)),
+        position(kind),
         any::<bool>(),
-        prop::collection::vec(relation(), 0..4),
+        prop::collection::vec(relation(kind), 0..4),
     )
         .prop_map(
             |(name, locality, after, upto, history, relations)| ManifestMember {
@@ -91,6 +96,10 @@ fn path() -> impl Strategy<Value = LayerPath> {
 }
 
 fn manifest() -> impl Strategy<Value = Manifest> {
+    prop_oneof![Just(SourceKind::Mvcc), Just(SourceKind::Postgres)].prop_flat_map(manifest_of)
+}
+
+fn manifest_of(kind: SourceKind) -> impl Strategy<Value = Manifest> {
     let identity = (
         any::<[u8; 16]>(),
         any::<u64>(),
@@ -116,16 +125,16 @@ fn manifest() -> impl Strategy<Value = Manifest> {
         identity,
         parent,
         extent,
-        prop::collection::vec(member(), 0..4),
+        prop::collection::vec(member(kind), 0..4),
         totals,
         prop::collection::vec(part, 0..4),
     )
         .prop_map(
-            |(identity, parent, extent, members, totals, parts)| Manifest {
+            move |(identity, parent, extent, members, totals, parts)| Manifest {
                 cluster: ClusterId(identity.0),
                 job: JobId(identity.1),
                 source: identity.2.parse().expect("legal"),
-                kind: SourceKind::Mvcc,
+                kind,
                 path: identity.3,
                 parent: parent.map(|(path, manifest, end)| ParentLayer {
                     path,
@@ -167,7 +176,7 @@ fn entry() -> impl Strategy<Value = ManifestEntry> {
         any::<u64>(),
         key(),
         key(),
-        "[0-9ü-]{0,12}",
+        "[0-9ü-]{0,12}(.hf[st])?",
         (any::<u64>(), digest(), any::<u64>(), any::<u64>()),
     )
         .prop_map(
@@ -350,4 +359,44 @@ fn a_newer_version_says_so() {
         read(&part, 50).expect_err("newer").code,
         ErrorCode::Unsupported
     );
+}
+
+#[test]
+fn an_object_is_of_the_kind_that_its_name_says() {
+    let mut entry = sample().remove(0);
+    entry.object.name = "1-0-1-0.hft".to_owned();
+    let (mut part, _) = write(std::slice::from_ref(&entry));
+    assert_eq!(read(&part, 50).expect("sound").0, [entry]);
+    // The kind is the first byte of the first entry; the block is digested anew.
+    assert_eq!(part[20], 2);
+    for kind in [0, 1, 3] {
+        part[20] = kind;
+        let end = part.len() - 48 - 32;
+        let digest = Digest::of(&part[12..end]);
+        part[end..end + 32].copy_from_slice(&digest.0);
+        let fault = read(&part, 50).expect_err("another kind");
+        assert_eq!(fault.code, ErrorCode::Corrupted);
+        assert!(fault.message.contains("kind"), "{fault}");
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(50))]
+
+    #[test]
+    fn a_manifest_has_positions_of_its_source_and_no_others(
+        mut manifest in manifest(),
+        stray in any::<u64>(),
+    ) {
+        prop_assume!(!manifest.members.is_empty());
+        let bytes = manifest.encode().expect("encodable");
+        let is_mvcc = manifest.kind == SourceKind::Mvcc;
+        prop_assert_eq!(bytes[8], if is_mvcc { 1 } else { 2 });
+        manifest.members[0].window.upto = if is_mvcc {
+            Lsn::at(stray).into()
+        } else {
+            Hlc::ZERO.into()
+        };
+        prop_assert_eq!(manifest.encode().expect_err("mixed").code, ErrorCode::Internal);
+    }
 }

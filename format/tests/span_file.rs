@@ -4,7 +4,10 @@ use bytes::Bytes;
 use holdfast_format::{
     Change, Entry, SpanFileOptions, SpanFileReader, SpanFileSummary, SpanFileWriter,
 };
-use holdfast_types::{ByteCount, Digest, ErrorCode, Fault, Hlc, KeyRange, RowCount, Timestamp};
+use holdfast_types::{
+    ByteCount, Digest, ErrorCode, Fault, Hlc, KeyRange, Lsn, Position, PositionKind, RowCount,
+    Timestamp,
+};
 use proptest::prelude::*;
 use std::collections::BTreeMap;
 
@@ -12,15 +15,24 @@ use std::collections::BTreeMap;
 type Rows = BTreeMap<(Vec<u8>, u64, u32), Option<Vec<u8>>>;
 
 fn entries(rows: &Rows) -> Vec<Entry> {
+    entries_of(PositionKind::Hlc, rows)
+}
+
+fn entries_of(kind: PositionKind, rows: &Rows) -> Vec<Entry> {
     let mut entries: Vec<Entry> = rows
         .iter()
         .map(|((key, wall, logical), value)| Entry {
             key: key.clone().into(),
-            position: Hlc {
-                wall: Timestamp::from_micros(*wall),
-                logical: *logical,
-            }
-            .into(),
+            position: match kind {
+                PositionKind::Lsn => Position::Lsn(Lsn {
+                    lsn: wall.wrapping_mul(72),
+                    ordinal: *logical,
+                }),
+                _ => Position::Hlc(Hlc {
+                    wall: Timestamp::from_micros(*wall),
+                    logical: *logical,
+                }),
+            },
             change: value
                 .clone()
                 .map_or(Change::Delete, |value| Change::Put(value.into())),
@@ -74,9 +86,16 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(200))]
 
     #[test]
-    fn what_was_written_is_read(rows in rows(), level in prop::option::of(1..4i32)) {
-        let entries = entries(&rows);
+    fn what_was_written_is_read(
+        rows in rows(),
+        level in prop::option::of(1..4i32),
+        kind in prop_oneof![Just(PositionKind::Hlc), Just(PositionKind::Lsn)],
+    ) {
+        let entries = entries_of(kind, &rows);
         let (file, summary) = write(&entries, small(level));
+        let version = if kind == PositionKind::Lsn && !entries.is_empty() { 2 } else { 1 };
+        prop_assert_eq!(file[8], version);
+        prop_assert_eq!(file[file.len() - 44], version);
         prop_assert_eq!(read(&file, KeyRange::all()).expect("sound"), entries.clone());
         prop_assert_eq!(&SpanFileReader::check(&file).expect("sound"), &summary);
         prop_assert_eq!(summary.rows, RowCount(entries.len() as u64));
@@ -115,10 +134,11 @@ proptest! {
     #[test]
     fn a_hostile_footer_is_an_error_or_harmless(
         rows in rows(),
+        kind in prop_oneof![Just(PositionKind::Hlc), Just(PositionKind::Lsn)],
         at in any::<prop::sample::Index>(),
         value in any::<u8>(),
     ) {
-        let entries = entries(&rows);
+        let entries = entries_of(kind, &rows);
         let (file, _) = write(&entries, small(Some(1)));
         let mut bytes = file.to_vec();
         let trailer = bytes.len() - 56;
@@ -136,13 +156,17 @@ proptest! {
 }
 
 fn sample() -> (Bytes, Vec<Entry>) {
+    sample_of(PositionKind::Hlc)
+}
+
+fn sample_of(kind: PositionKind) -> (Bytes, Vec<Entry>) {
     let rows = (0..40u8).map(|n| {
         (
             (vec![7, n / 4, n], 1000 + u64::from(n), 0),
             (n % 5 != 0).then(|| vec![n; 9]),
         )
     });
-    let entries = entries(&rows.collect());
+    let entries = entries_of(kind, &rows.collect());
     (write(&entries, small(Some(1))).0, entries)
 }
 
@@ -163,17 +187,46 @@ fn every_truncation_is_an_error() {
 
 #[test]
 fn every_flipped_bit_is_an_error() {
-    let (file, entries) = sample();
-    assert_eq!(read(&file, KeyRange::all()).expect("sound"), entries);
-    for bit in 0..file.len() * 8 {
-        let mut bytes = file.to_vec();
-        bytes[bit / 8] ^= 1 << (bit % 8);
-        let fault = read(&bytes.into(), KeyRange::all()).expect_err("a flipped bit");
-        assert!(
-            matches!(fault.code, ErrorCode::Corrupted | ErrorCode::Unsupported),
-            "{bit}: {fault}"
-        );
+    for kind in [PositionKind::Hlc, PositionKind::Lsn] {
+        let (file, entries) = sample_of(kind);
+        assert_eq!(read(&file, KeyRange::all()).expect("sound"), entries);
+        for bit in 0..file.len() * 8 {
+            let mut bytes = file.to_vec();
+            bytes[bit / 8] ^= 1 << (bit % 8);
+            let fault = read(&bytes.into(), KeyRange::all()).expect_err("a flipped bit");
+            assert!(
+                matches!(fault.code, ErrorCode::Corrupted | ErrorCode::Unsupported),
+                "{bit}: {fault}"
+            );
+        }
     }
+}
+
+#[test]
+fn kinds_of_positions_are_not_mixed() {
+    let mut writer = SpanFileWriter::new(SpanFileOptions::default()).expect("a level");
+    writer
+        .push_row(b"a", Lsn::at(5).into(), None)
+        .expect("the first says what the file holds");
+    let fault = writer
+        .push_row(b"b", Hlc::ZERO.into(), None)
+        .expect_err("another kind");
+    assert_eq!(fault.code, ErrorCode::Internal);
+    writer
+        .push_row(b"b", Lsn::at(4).into(), None)
+        .expect("of its kind");
+    let (file, _) = writer.finish().expect("closes");
+    // A file of version 1 cannot hold them, even if its digest is right.
+    let mut bytes = file.to_vec();
+    let trailer = bytes.len() - 56;
+    (bytes[8], bytes[trailer + 12]) = (1, 1);
+    let footer = usize::try_from(u64::from_le_bytes(
+        bytes[trailer..trailer + 8].try_into().expect("8"),
+    ));
+    let sealed = [&bytes[..16], &bytes[footer.expect("small")..trailer + 16]].concat();
+    bytes[trailer + 16..trailer + 48].copy_from_slice(&Digest::of(&sealed).0);
+    let fault = SpanFileReader::open(Bytes::from(bytes)).expect_err("too old");
+    assert_eq!(fault.code, ErrorCode::Corrupted);
 }
 
 #[test]

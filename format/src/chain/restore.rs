@@ -54,7 +54,8 @@ impl Chain {
     ///
     /// # Errors
     /// `NotCovered` for an instant that no layer covers or a target that did not exist then, `NotFound` for one that the chain never
-    /// held, `FailedPrecondition` for one that it does not hold whole.
+    /// held, `FailedPrecondition` for one that it does not hold whole, `Unsupported` for an instant inside a layer whose positions hold no
+    /// time.
     pub fn resolve_restore(
         &self,
         target: &Target,
@@ -75,6 +76,7 @@ impl Chain {
                 .map(|layer| &layer.manifest),
             at: point.at,
         };
+        there.check_cut()?;
         let wanted = there.resolve(target)?;
         let members = layer.manifest.members.iter().enumerate();
         let members = members
@@ -132,6 +134,28 @@ struct Present<'chain> {
 }
 
 impl<'chain> Present<'chain> {
+    /// Inside a layer every member is cut at the instant, which only positions that hold a wall time can be.
+    fn check_cut(&self) -> Result<(), Fault> {
+        let is_inside = self.at != self.manifest.end;
+        let mut members = self.manifest.members.iter();
+        match members.find(|member| is_inside && member.window.upto.time().is_none()) {
+            None => Ok(()),
+            Some(member) => Err(Fault::new(
+                ErrorCode::Unsupported,
+                format!(
+                    "layer {} cannot be cut at {}: the positions of member {} hold no time",
+                    self.manifest.path,
+                    show(self.at),
+                    member.name
+                ),
+            )
+            .hint(format!(
+                "restore AS OF its end, {}",
+                show(self.manifest.end)
+            ))),
+        }
+    }
+
     /// The position at which a member is cut.
     fn cut(&self, upto: Position) -> Position {
         if self.at == self.manifest.end {
@@ -236,7 +260,8 @@ impl<'chain> Present<'chain> {
             let before = wanted.len();
             let is_wildcard = name.table == "*";
             let matches = self.relations().filter(|held| {
-                held.name == *name || (is_wildcard && held.name.database == name.database)
+                let is_meant = is_wildcard && held.name.database == name.database;
+                !held.name.is_database() && (held.name == *name || is_meant)
             });
             wanted.extend(matches.map(|held| held.name.clone()));
             if is_wildcard && !self.databases().contains(&name.database) {
@@ -333,6 +358,36 @@ mod tests {
         ];
         last.manifest.complete = vec!["shop".to_owned()];
         Chain::assemble(vec![base, history, sealed(last)]).expect("a chain")
+    }
+
+    #[test]
+    fn a_layer_of_log_positions_is_restored_at_its_end_only() {
+        let place = |lsn| Position::from(holdfast_types::Lsn::at(lsn));
+        let mut base = full(10);
+        let mut next = incremental(&base, 20);
+        for (layer, after, upto) in [(&mut base, None, 7), (&mut next, Some(7), 9)] {
+            layer.manifest.kind = holdfast_types::SourceKind::Postgres;
+            let member = &mut layer.manifest.members[0];
+            member.window.after = after.map(place);
+            member.window.upto = place(upto);
+            for held in &mut member.relations {
+                held.relation.created_at = place(0);
+            }
+        }
+        let base = sealed(base);
+        if let Some(parent) = &mut next.manifest.parent {
+            parent.manifest = base.digest;
+        }
+        let chain = Chain::assemble(vec![base, with_history(next, None)]).expect("a chain");
+        let plan = chain
+            .resolve_restore(&Target::Source, None)
+            .expect("at the end");
+        assert_eq!(plan.members[0].position, place(9));
+        assert_eq!(plan.members[0].relations.len(), 1);
+        let fault = chain
+            .resolve_restore(&Target::Source, Some(at(15)))
+            .expect_err("inside");
+        assert_eq!(fault.code, ErrorCode::Unsupported);
     }
 
     #[test]

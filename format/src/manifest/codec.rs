@@ -3,14 +3,16 @@
 use bytes::Bytes;
 use holdfast_types::{
     ByteCount, ClusterId, Digest, ErrorCode, Fault, JobId, LayerPath, Locality, ParentLayer,
-    Relation, RelationId, RowCount, SourceKind, TableName, Target, Window,
+    Position, Relation, RelationId, RowCount, SourceKind, TableName, Target, Window,
 };
 
 use super::{LayerRelation, LayerTotals, Manifest, ManifestMember, PartRef};
 use crate::wire::{Decoder, Encoder, corrupted};
 
 const MAGIC: &[u8; 8] = b"HFMANIF\n";
-const VERSION: u16 = 1;
+/// The newest version. It brought PostgreSQL and its positions, and nothing else: a manifest of another source is still written as version 1,
+/// the same bytes as ever, so that older builds read it.
+const VERSION: u16 = 2;
 const DIGEST_LENGTH: usize = 32;
 const WHAT: &str = "a manifest";
 /// The longest name, path or locality. Databases and tables are the source's to name; PostgreSQL's longest is 63 bytes.
@@ -19,6 +21,7 @@ const MAX_TEXT: usize = 4096;
 const MAX_DEFINITION: usize = 16 << 20;
 
 const KIND_MVCC: u8 = 1;
+const KIND_POSTGRES: u8 = 2;
 const TARGET_SOURCE: u8 = 1;
 const TARGET_DATABASES: u8 = 2;
 const TARGET_TABLES: u8 = 3;
@@ -30,10 +33,20 @@ impl Manifest {
     /// The manifest as bytes.
     ///
     /// # Errors
-    /// `Unsupported` if a field is of a kind that format version 1 cannot hold, `ResourceExhausted` if it is too large.
+    /// `Unsupported` if a field is of a kind that the format cannot hold, `Internal` if a position is not of the kind that the source's positions
+    /// are, `ResourceExhausted` if it is too large.
     pub fn encode(&self) -> Result<Bytes, Fault> {
+        if let Some(stray) = self.stray_position() {
+            return Err(Fault::new(
+                ErrorCode::Internal,
+                format!(
+                    "layer {} of a {} source has position {stray}",
+                    self.path, self.kind
+                ),
+            ));
+        }
         let mut encoder = Encoder::default();
-        encoder.raw(MAGIC).u16(VERSION).u16(0);
+        encoder.raw(MAGIC).u16(version_for(self.kind)).u16(0);
         encoder.raw(&self.cluster.0).u64(self.job.0);
         encoder.text(self.source.as_str()).u8(kind_code(self.kind)?);
         write_path(&mut encoder, &self.path)?;
@@ -95,16 +108,53 @@ impl Manifest {
         }
         let version = decoder.u16()?;
         let flags = decoder.u16()?;
-        if version != VERSION || flags != 0 {
+        if !(1..=VERSION).contains(&version) || flags != 0 {
             return Err(Fault::new(
                 ErrorCode::Unsupported,
-                format!("a manifest has format version {version}, and this build reads {VERSION}"),
+                format!(
+                    "a manifest has format version {version}, and this build reads up to {VERSION}"
+                ),
             )
             .hint("use the version of holdfast that wrote it, or a newer one"));
         }
         let manifest = read_fields(&mut decoder)?;
         decoder.end()?;
+        if version != version_for(manifest.kind) {
+            return Err(corrupted(
+                WHAT,
+                "its version is not that of its source's kind",
+            ));
+        }
+        if manifest.stray_position().is_some() {
+            return Err(corrupted(
+                WHAT,
+                "its positions are not of its source's kind",
+            ));
+        }
         Ok(manifest)
+    }
+
+    /// A position that is not of the kind that the source's positions are.
+    fn stray_position(&self) -> Option<Position> {
+        let kind = self.kind.position_kind();
+        let windows = self.members.iter().map(|member| &member.window);
+        let relations = self.members.iter().flat_map(|member| &member.relations);
+        windows
+            .flat_map(|window| [window.after, Some(window.upto)])
+            .chain(relations.flat_map(|held| {
+                let relation = &held.relation;
+                [Some(relation.created_at), relation.dropped_at]
+            }))
+            .flatten()
+            .find(|position| position.kind() != kind)
+    }
+}
+
+/// The version of a manifest of a source.
+const fn version_for(kind: SourceKind) -> u16 {
+    match kind {
+        SourceKind::Mvcc => 1,
+        _ => VERSION,
     }
 }
 
@@ -115,6 +165,7 @@ fn read_fields(decoder: &mut Decoder<'_>) -> Result<Manifest, Fault> {
         source: decoder.parsed(MAX_TEXT)?,
         kind: match decoder.u8()? {
             KIND_MVCC => SourceKind::Mvcc,
+            KIND_POSTGRES => SourceKind::Postgres,
             _ => return Err(decoder.damaged("its source is of an unknown kind")),
         },
         path: read_path(decoder)?,
@@ -151,9 +202,10 @@ fn read_fields(decoder: &mut Decoder<'_>) -> Result<Manifest, Fault> {
 fn kind_code(kind: SourceKind) -> Result<u8, Fault> {
     match kind {
         SourceKind::Mvcc => Ok(KIND_MVCC),
+        SourceKind::Postgres => Ok(KIND_POSTGRES),
         other => Err(Fault::new(
             ErrorCode::Unsupported,
-            format!("format version 1 holds no backups of {other} sources"),
+            format!("the format holds no backups of {other} sources"),
         )),
     }
 }

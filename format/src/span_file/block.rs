@@ -1,7 +1,7 @@
-//! The inside of a block: entries with prefix-compressed keys and delta-coded times.
+//! The inside of a block: entries with prefix-compressed keys and delta-coded positions.
 
 use bytes::Bytes;
-use holdfast_types::{Fault, Hlc, Position};
+use holdfast_types::{Fault, Position, PositionKind};
 use std::ops::Range;
 
 use super::WHAT;
@@ -15,12 +15,14 @@ pub(super) struct BlockBuilder {
     encoder: Encoder,
     first_key: Vec<u8>,
     last_key: Vec<u8>,
-    last_wall: u64,
+    /// Wall time or log sequence number of the entry before.
+    last_major: u64,
     entries: u32,
 }
 
 impl BlockBuilder {
-    pub(super) fn push(&mut self, key: &[u8], hlc: Hlc, value: Option<&[u8]>) {
+    /// Adds an entry; its position comes taken apart ([`crate::wire::split_position`]).
+    pub(super) fn push(&mut self, key: &[u8], (major, minor): (u64, u32), value: Option<&[u8]>) {
         let shared = if self.entries == 0 {
             self.first_key.clear();
             self.first_key.extend_from_slice(key);
@@ -30,12 +32,11 @@ impl BlockBuilder {
             pairs.take_while(|(left, right)| left == right).count()
         };
         let (_, suffix) = key.split_at_checked(shared).unwrap_or((&[], key));
-        let wall = hlc.wall.as_micros();
         self.encoder
             .varint(shared as u64)
             .bytes(suffix)
-            .varint(zigzag(wall.wrapping_sub(self.last_wall)))
-            .varint(u64::from(hlc.logical));
+            .varint(zigzag(major.wrapping_sub(self.last_major)))
+            .varint(u64::from(minor));
         match value {
             None => self.encoder.varint(0),
             Some(value) => self
@@ -45,7 +46,7 @@ impl BlockBuilder {
         };
         self.last_key.truncate(shared);
         self.last_key.extend_from_slice(suffix);
-        self.last_wall = wall;
+        self.last_major = major;
         self.entries = self.entries.saturating_add(1);
     }
 
@@ -68,7 +69,7 @@ impl BlockBuilder {
     /// Makes the builder ready for the next block, keeping its buffers.
     pub(super) fn clear(&mut self) {
         self.encoder.0.clear();
-        self.last_wall = 0;
+        self.last_major = 0;
         self.entries = 0;
     }
 }
@@ -85,20 +86,24 @@ fn unzigzag(coded: u64) -> u64 {
 
 /// Reads the entries of a decompressed block, and checks that they are in order and as many as the index says. Values are
 /// slices of the block, not copies.
-pub(super) fn decode(block: &Bytes, expected: u32) -> Result<Vec<Entry>, Fault> {
+pub(super) fn decode(
+    block: &Bytes,
+    expected: u32,
+    positions: PositionKind,
+) -> Result<Vec<Entry>, Fault> {
     let total = block.len();
     let mut decoder = Decoder::new(block, WHAT);
     let mut keys = KeyBuffer::default();
     let mut versions: Vec<(Range<usize>, Position, Option<Range<usize>>)> = Vec::new();
-    let mut wall = 0u64;
+    let mut major = 0u64;
     while decoder.remaining() > 0 {
         let shared = usize::try_from(decoder.varint()?).unwrap_or(usize::MAX);
         let suffix = decoder.bytes(MAX_KEY_LENGTH)?;
         let key = keys.append(shared, suffix)?;
-        wall = wall.wrapping_add(unzigzag(decoder.varint()?));
-        let logical = u32::try_from(decoder.varint()?)
+        major = major.wrapping_add(unzigzag(decoder.varint()?));
+        let minor = u32::try_from(decoder.varint()?)
             .map_err(|_| decoder.damaged("a position's counter is too large"))?;
-        let position = Position::Hlc(decoder.hlc_from(wall, logical)?);
+        let position = decoder.position_from(positions, major, minor)?;
         let value = match decoder.varint()?.checked_sub(1) {
             None => None,
             Some(length) => {

@@ -1,17 +1,15 @@
 //! The index of a span file: parsed out of header, footer and trailer, however these were fetched.
 
 use bytes::Bytes;
-use holdfast_types::{ByteCount, ErrorCode, Fault, Hasher, KeyRange, Position, RowCount};
+use holdfast_types::{ByteCount, Fault, KeyRange, Position, PositionKind, RowCount};
 use std::fmt;
 use std::ops::Range;
 
-use super::{
-    Codec, HEADER_LENGTH, HEADER_MAGIC, MAX_BLOCK_LENGTH, MAX_FOOTER_LENGTH, TRAILER_LENGTH,
-    TRAILER_MAGIC, VERSION, WHAT, block, checksum,
-};
+use super::{FORM, MAX_BLOCK_LENGTH, WHAT, block, version_for};
 use crate::MAX_KEY_LENGTH;
 use crate::entry::Entry;
-use crate::wire::{Decoder, POSITION_HLC, corrupted};
+use crate::indexed_file::{Codec, HEADER_LENGTH, TRAILER_LENGTH, Trailer, checksum};
+use crate::wire::{Decoder, corrupted, position_kind};
 
 /// One block, as the index describes it.
 #[derive(Clone, PartialEq, Eq)]
@@ -37,7 +35,7 @@ impl fmt::Debug for Block {
 pub struct SpanTail {
     /// The footer's bytes in the file.
     pub footer: Range<u64>,
-    trailer: [u8; TRAILER_LENGTH as usize],
+    trailer: Trailer,
 }
 
 impl SpanTail {
@@ -52,48 +50,18 @@ impl SpanTail {
     /// # Errors
     /// `Corrupted` if there is no trailer, `Unsupported` if a newer version wrote it.
     pub fn parse(tail: &[u8], length: u64) -> Result<Self, Fault> {
-        let Some(trailer) = tail.last_chunk::<{ TRAILER_LENGTH as usize }>() else {
-            return Err(corrupted(WHAT, "it is too short"));
-        };
-        let mut decoder = Decoder::new(trailer, WHAT);
-        let offset = decoder.u64()?;
-        let footer_length = u64::from(decoder.u32()?);
-        let version = decoder.u16()?;
-        decoder.u16()?;
-        decoder.digest()?;
-        if decoder.raw(TRAILER_MAGIC.len())? != TRAILER_MAGIC {
-            return Err(corrupted(WHAT, "it does not end as one"));
-        }
-        check_version(version)?;
-        let end = offset.checked_add(footer_length);
-        if offset < HEADER_LENGTH
-            || footer_length > MAX_FOOTER_LENGTH as u64
-            || end.and_then(|end| end.checked_add(TRAILER_LENGTH)) != Some(length)
-        {
-            return Err(corrupted(WHAT, "its parts do not fill its length"));
-        }
+        let trailer = FORM.parse_trailer(tail, length)?;
         Ok(Self {
-            footer: offset..end.unwrap_or(offset),
-            trailer: *trailer,
+            footer: trailer.footer.clone(),
+            trailer,
         })
-    }
-}
-
-fn check_version(version: u16) -> Result<(), Fault> {
-    if version == VERSION {
-        Ok(())
-    } else {
-        Err(Fault::new(
-            ErrorCode::Unsupported,
-            format!("a span file has format version {version}, and this build reads {VERSION}"),
-        )
-        .hint("use the version of holdfast that wrote it, or a newer one"))
     }
 }
 
 /// The index and totals of one span file.
 #[derive(Clone)]
 pub struct SpanIndex {
+    kind: PositionKind,
     blocks: Vec<Block>,
     rows: RowCount,
     logical: ByteCount,
@@ -116,24 +84,21 @@ impl SpanIndex {
     /// # Errors
     /// `Corrupted` or `Unsupported`.
     pub fn parse(header: &[u8], footer: &[u8], tail: &SpanTail) -> Result<Self, Fault> {
-        let header = header
-            .get(..HEADER_LENGTH as usize)
-            .ok_or_else(|| corrupted(WHAT, "it is too short"))?;
-        let mut trailer = Decoder::new(&tail.trailer, WHAT);
-        let sealed = trailer.raw(16)?;
-        let digest = Hasher::new()
-            .update(header)
-            .update(footer)
-            .update(sealed)
-            .finish();
-        if trailer.digest()? != digest {
-            return Err(corrupted(WHAT, "the digest of its index does not match"));
+        let [positions, rest @ ..] = FORM.open(header, footer, &tail.trailer)?;
+        let kind = position_kind(positions).ok_or_else(|| FORM.unknown_feature())?;
+        if rest != [0; 3] {
+            return Err(FORM.unknown_feature());
         }
-        parse_header(header)?;
-        Self::parse_footer(footer, tail.footer.start)
+        if tail.trailer.version < version_for(kind) {
+            return Err(corrupted(
+                WHAT,
+                "its positions are younger than its version",
+            ));
+        }
+        Self::parse_footer(footer, tail.footer.start, kind)
     }
 
-    fn parse_footer(footer: &[u8], footer_offset: u64) -> Result<Self, Fault> {
+    fn parse_footer(footer: &[u8], footer_offset: u64, kind: PositionKind) -> Result<Self, Fault> {
         let mut decoder = Decoder::new(footer, WHAT);
         let count = decoder.u32()?;
         let mut blocks: Vec<Block> = Vec::new();
@@ -160,11 +125,20 @@ impl SpanIndex {
             Ok(((first, last), (decoder.position()?, decoder.position()?)))
         })?;
         decoder.end()?;
+        let of_kind =
+            |(oldest, newest): (Position, Position)| oldest.kind() == kind && newest.kind() == kind;
+        if bounds
+            .as_ref()
+            .is_some_and(|(_, positions)| !of_kind(*positions))
+        {
+            return Err(decoder.damaged("its positions are of different kinds"));
+        }
         if offset != footer_offset || rows != total || bounds.is_some() == blocks.is_empty() {
             return Err(decoder.damaged("its totals do not add up"));
         }
         let (keys, positions) = bounds.unzip();
         Ok(Self {
+            kind,
             blocks,
             rows: RowCount(total),
             logical,
@@ -177,6 +151,12 @@ impl SpanIndex {
     #[must_use]
     pub fn blocks(&self) -> &[Block] {
         &self.blocks
+    }
+
+    /// What all positions in the file are.
+    #[must_use]
+    pub fn position_kind(&self) -> PositionKind {
+        self.kind
     }
 
     /// Row versions in the file.
@@ -238,7 +218,7 @@ impl SpanIndex {
             ));
         }
         let rows = u32::try_from(block.rows.0).unwrap_or(u32::MAX);
-        let entries = block::decode(&raw, rows)?;
+        let entries = block::decode(&raw, rows, self.kind)?;
         if entries.first().map(|entry| &entry.key) == Some(&block.first_key) {
             Ok(entries)
         } else {
@@ -248,24 +228,6 @@ impl SpanIndex {
             ))
         }
     }
-}
-
-fn parse_header(header: &[u8]) -> Result<(), Fault> {
-    let mut decoder = Decoder::new(header, WHAT);
-    if decoder.raw(HEADER_MAGIC.len())? != HEADER_MAGIC {
-        return Err(decoder.damaged("it does not start as one"));
-    }
-    check_version(decoder.u16()?)?;
-    let flags = decoder.u16()?;
-    let positions = decoder.u8()?;
-    if flags != 0 || positions != POSITION_HLC || decoder.raw(3)? != [0; 3] {
-        return Err(Fault::new(
-            ErrorCode::Unsupported,
-            "a span file uses a feature that this build does not know",
-        )
-        .hint("use a newer version of holdfast"));
-    }
-    Ok(())
 }
 
 fn parse_block(decoder: &mut Decoder<'_>, offset: u64) -> Result<Block, Fault> {

@@ -1,16 +1,14 @@
 //! Writing span files.
 
 use bytes::Bytes;
-use holdfast_types::{ByteCount, ErrorCode, Fault, Hasher, Position, RowCount};
+use holdfast_types::{ByteCount, ErrorCode, Fault, Hasher, Position, PositionKind, RowCount};
 use std::fmt;
 
 use super::block::BlockBuilder;
-use super::{
-    Codec, HEADER_LENGTH, HEADER_MAGIC, MAX_FOOTER_LENGTH, SpanFileSummary, TRAILER_MAGIC, VERSION,
-    checksum,
-};
+use super::{FORM, SpanFileSummary, version_for};
 use crate::entry::{Entry, order};
-use crate::wire::{Encoder, POSITION_HLC, hlc_of};
+use crate::indexed_file::{Codec, checksum, compressor};
+use crate::wire::{Encoder, position_code, split_position};
 use crate::{MAX_KEY_LENGTH, MAX_VALUE_LENGTH};
 
 /// How a span file is written.
@@ -39,7 +37,9 @@ pub struct SpanFileWriter {
     block: BlockBuilder,
     ready: Vec<u8>,
     hasher: Hasher,
-    header: Bytes,
+    /// Empty until the first row says what positions the file has.
+    header: Vec<u8>,
+    kind: PositionKind,
     /// Bytes produced so far, taken or not.
     written: u64,
     index: Encoder,
@@ -67,29 +67,14 @@ impl SpanFileWriter {
     /// # Errors
     /// `InvalidArgument` if zstd refuses the level.
     pub fn new(options: SpanFileOptions) -> Result<Self, Fault> {
-        let compressor = match options.level {
-            None => None,
-            Some(level) => Some(zstd::bulk::Compressor::new(level).map_err(|error| {
-                Fault::new(
-                    ErrorCode::InvalidArgument,
-                    format!("compression level {level} is refused: {error}"),
-                )
-            })?),
-        };
-        let mut header = Encoder::default();
-        header
-            .raw(HEADER_MAGIC)
-            .u16(VERSION)
-            .u16(0)
-            .u8(POSITION_HLC)
-            .raw(&[0; 3]);
-        let mut writer = Self {
+        Ok(Self {
             options,
-            compressor,
+            compressor: options.level.map(compressor).transpose()?,
             block: BlockBuilder::default(),
             ready: Vec::new(),
             hasher: Hasher::new(),
-            header: header.finish(),
+            header: Vec::new(),
+            kind: PositionKind::Hlc,
             written: 0,
             index: Encoder::default(),
             blocks: 0,
@@ -98,16 +83,14 @@ impl SpanFileWriter {
             first_key: Bytes::new(),
             last: None,
             positions: None,
-        };
-        let header = writer.header.clone();
-        writer.emit(&header);
-        Ok(writer)
+        })
     }
 
-    /// Adds the next row version. Entries come in strict (key ascending, position descending) order.
+    /// Adds the next row version. Entries come in strict (key ascending, position descending) order, and their positions are of one
+    /// kind.
     ///
     /// # Errors
-    /// `Internal` if the order is broken, `InvalidArgument` if key or value exceed their limits; the file is unusable then.
+    /// `Internal` if the order is broken or kinds are mixed, `InvalidArgument` if key or value exceed their limits; the file is unusable then.
     pub fn push(&mut self, entry: &Entry) -> Result<(), Fault> {
         let value = entry.change.value().map(AsRef::as_ref);
         self.push_row(&entry.key, entry.position, value)
@@ -136,7 +119,18 @@ impl SpanFileWriter {
                 "the limits are {MAX_KEY_LENGTH} and {MAX_VALUE_LENGTH} bytes"
             )));
         }
-        let hlc = hlc_of(position)?;
+        let split = split_position(position)?;
+        if self.header.is_empty() {
+            self.start(position.kind())?;
+        } else if position.kind() != self.kind {
+            return Err(Fault::new(
+                ErrorCode::Internal,
+                format!(
+                    "a row at {position} reaches a span file whose positions are of kind {}",
+                    self.kind
+                ),
+            ));
+        }
         match &mut self.last {
             None => {
                 self.first_key = Bytes::copy_from_slice(key);
@@ -163,7 +157,7 @@ impl SpanFileWriter {
             .logical
             .saturating_add(key.len() as u64)
             .saturating_add(value_length as u64);
-        self.block.push(key, hlc, value);
+        self.block.push(key, split, value);
         if self.block.len() >= self.options.block_size {
             self.close_block()?;
         }
@@ -198,6 +192,9 @@ impl SpanFileWriter {
     /// # Errors
     /// `ResourceExhausted` if the index outgrew its limit: the part was far too large.
     pub fn finish(mut self) -> Result<(Bytes, SpanFileSummary), Fault> {
+        if self.header.is_empty() {
+            self.start(PositionKind::Hlc)?;
+        }
         if self.block.entries() > 0 {
             self.close_block()?;
         }
@@ -223,28 +220,10 @@ impl SpanFileWriter {
                 Ok(())
             },
         )?;
-        let footer_length = footer.0.len();
-        if footer_length > MAX_FOOTER_LENGTH {
-            return Err(Fault::new(
-                ErrorCode::ResourceExhausted,
-                format!("the index of a span file grew to {footer_length} bytes"),
-            )
-            .hint("choose a smaller part size"));
-        }
-        let mut trailer = Encoder::default();
-        trailer
-            .u64(footer_offset)
-            .u32(u32::try_from(footer_length).unwrap_or(u32::MAX))
-            .u16(VERSION)
-            .u16(0);
-        let digest = Hasher::new()
-            .update(&self.header)
-            .update(&footer.0)
-            .update(&trailer.0)
-            .finish();
-        trailer.digest(&digest).raw(TRAILER_MAGIC);
+        let version = version_for(self.kind);
+        let trailer = FORM.trailer(version, &self.header, &footer.0, footer_offset)?;
         self.emit(&footer.0);
-        self.emit(&trailer.0);
+        self.emit(&trailer);
         let summary = SpanFileSummary {
             length: ByteCount(self.written),
             digest: self.hasher.finish(),
@@ -254,6 +233,15 @@ impl SpanFileWriter {
             positions: self.positions,
         };
         Ok((self.take(), summary))
+    }
+
+    /// Writes the header.
+    fn start(&mut self, kind: PositionKind) -> Result<(), Fault> {
+        self.kind = kind;
+        self.header = FORM.header(version_for(kind), [position_code(kind)?, 0, 0, 0]);
+        let header = self.header.clone();
+        self.emit(&header);
+        Ok(())
     }
 
     fn emit(&mut self, bytes: &[u8]) {
@@ -294,5 +282,3 @@ impl SpanFileWriter {
         Ok(())
     }
 }
-
-const _: () = assert!(HEADER_LENGTH == 16);
