@@ -22,6 +22,9 @@ use crate::bounds::{
     MANIFEST_DEADLINE, STORE_DEADLINE, VERIFY_GROUP, VERIFY_GROUP_BYTES, VERIFY_SPAN,
 };
 
+/// Damaged objects that an error names; it is kept in the ledger with its job.
+const DAMAGE_SHOWN: usize = 32;
+
 /// Lists the objects of all layers, which also verifies manifests and file lists.
 pub(super) async fn plan(
     ticket: &Ticket,
@@ -133,6 +136,7 @@ pub(super) async fn run(ticket: &Ticket, spec: &VerifySpec, span: &SpanWork) -> 
     let reporter = ticket.reporter();
     let doing = format!("verifying objects of layer {path}");
     let mut frontier = Frontier::of(span);
+    let mut damage = Vec::new();
     loop {
         ticket.activity.committed(0);
         let mut group: Vec<ManifestEntry> = Vec::new();
@@ -145,10 +149,18 @@ pub(super) async fn run(ticket: &Ticket, spec: &VerifySpec, span: &SpanWork) -> 
         }
         place += group.len() as u64;
         let last = rest.peek().is_none();
-        let (read, rows) = ticket
+        let (read, rows, found) = ticket
             .read(&doing, STORE_DEADLINE, checker.ask(group))
             .await?;
         note(ticket, read.0, ByteCount(0));
+        damage.extend(found);
+        if !damage.is_empty() {
+            // The rest is looked at too, but no longer checkpointed: whoever takes the task over finds the damage again.
+            if last {
+                return Err(Halt::Failed(damaged(path, &damage)));
+            }
+            continue;
+        }
         let progress = Progress {
             read,
             rows,
@@ -217,36 +229,50 @@ impl Checker {
 
 impl Stage for Checker {
     type Input = Vec<ManifestEntry>;
-    type Output = (ByteCount, RowCount);
+    /// Bytes and rows, and what is wrong with each object that is damaged.
+    type Output = (ByteCount, RowCount, Vec<String>);
     const NAME: &'static str = "checker";
 
     async fn run(&mut self, entries: Vec<ManifestEntry>) -> Result<Self::Output, Fault> {
-        let mut report = VerifyReport::default();
+        let (mut read, mut rows, mut damage) = (ByteCount(0), 0, Vec::new());
         for entry in &entries {
             self.gate.check()?;
             let one = std::slice::from_ref(entry);
-            // It breaks when there is much damage; the number of objects is small enough to look at all of them.
+            // A report of its own: one for all would end at its limit of damage.
+            let mut report = VerifyReport::default();
             let _ = self
                 .store
                 .verify_objects(&self.path, one, Depth::Rows, &mut report)
                 .await?;
             self.activity.read(entry.object.length.0);
+            read += report.bytes;
+            rows += report.rows;
+            damage.extend(report.damaged.into_iter().map(|found| found.fault.message));
         }
-        match report.damaged.first() {
-            None => Ok((report.bytes, RowCount(report.rows))),
-            Some(damage) => {
-                let others = match report.damaged.len() {
-                    1 => String::new(),
-                    count => format!(" (and {} more beside it)", count - 1),
-                };
-                Err(Fault::new(
-                    ErrorCode::Corrupted,
-                    format!("layer {}: {}{others}", self.path, damage.fault.message),
-                )
-                .hint("the layer cannot be restored whole: bring the object back from a copy, or take a new full backup"))
-            }
-        }
+        Ok((read, RowCount(rows), damage))
     }
+}
+
+/// The error for a span of a layer with damaged objects, by name.
+fn damaged(path: &LayerPath, damage: &[String]) -> Fault {
+    let mut shown = damage
+        .iter()
+        .take(DAMAGE_SHOWN)
+        .map(String::as_str)
+        .collect::<Vec<_>>()
+        .join("; ");
+    if let more @ 1.. = damage.len().saturating_sub(DAMAGE_SHOWN) {
+        shown.push_str(&format!("; and {more} more objects beside them"));
+    }
+    let count = match damage.len() {
+        1 => String::new(),
+        count => format!("{count} damaged objects: "),
+    };
+    Fault::new(
+        ErrorCode::Corrupted,
+        format!("layer {path}: {count}{shown}"),
+    )
+    .hint("the layer cannot be restored whole: bring the objects back from a copy, or take a new full backup")
 }
 
 #[cfg(test)]

@@ -352,6 +352,49 @@ fn a_damaged_object_is_named_and_never_served() {
 }
 
 #[test]
+fn a_verification_goes_on_past_damage_and_names_all_of_it() {
+    local(async {
+        let leader = Leader::start().await;
+        let world = World::start(1, &[&leader]).await;
+        let mut present = leader.welcomed().await;
+        fill(&world.source, 1, "t", 1_000);
+        let layer = back_up(&world, &mut present, 80, &full()).await;
+        let layers = vec![(full().path, layer.digest)];
+        let objects = world.collection.objects().await;
+        let data = objects.iter().filter(|object| object.contains("/data/"));
+        let objects: Vec<&String> = data.collect();
+        // More than are read between two checkpoints, and than a report of damage lists.
+        assert!(objects.len() > 18, "{} objects", objects.len());
+        for object in &objects[2..] {
+            world.collection.damage(object).await;
+        }
+        let verify = JobSpec::Verify(VerifySpec {
+            collection: "memory://test".to_owned(),
+            layers,
+            execution_locality: Locality::default(),
+        });
+        let mut job = Job::new(401);
+        let (_, spans) = job.plan(&mut present, &verify, 1 << 30).await;
+        let mut faults = Vec::new();
+        for planned in &spans {
+            let reports = job.run(&mut present, &verify, work_of(planned, &[])).await;
+            if let LeaseReportBody::Failed { fault } = &reports.last().expect("a report").body {
+                assert_eq!(reports.len(), 1, "damage is never checkpointed away");
+                faults.push(fault.clone());
+            }
+        }
+        assert_eq!(faults.len(), 1);
+        let message = &faults[0].message;
+        let count = format!("{} damaged objects", objects.len() - 2);
+        assert!(message.contains(&count), "{message}");
+        for object in &objects[2..] {
+            let name = object.rsplit('/').next().expect("a name");
+            assert!(message.contains(name), "{name} is not in: {message}");
+        }
+    });
+}
+
+#[test]
 fn a_verification_reads_every_object_once() {
     local(async {
         let leader = Leader::start().await;
