@@ -1,0 +1,363 @@
+//! A running server.
+
+use std::fs;
+use std::net::TcpListener;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::{Mutex, OnceLock, PoisonError};
+use std::time::{Duration, Instant};
+
+use crate::guard::{Guard, User};
+use crate::options::Options;
+
+/// How long a server may take to accept connections, on a machine that does other things too.
+const START_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// How long a server may take to stop.
+const STOP_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// A server of its own, on a free port of 127.0.0.1 and a socket in [`Server::directory`]. It ends with the value, or with the process.
+#[derive(Debug)]
+pub struct Server {
+    options: Options,
+    binaries: PathBuf,
+    directory: PathBuf,
+    port: u16,
+    user: User,
+    postmaster: Mutex<Option<Child>>,
+    databases: Mutex<u32>,
+    // Dropped last: ends what is left and removes the directory.
+    _guard: Guard,
+}
+
+impl Server {
+    /// Makes and starts a server.
+    ///
+    /// # Panics
+    /// With the server's log, if it does not start.
+    #[must_use]
+    pub fn start(options: Options) -> Self {
+        let binaries = options.version.binaries();
+        let user = User::find();
+        let directory = tempfile::Builder::new()
+            .prefix("holdfast-pg-")
+            .permissions(fs::Permissions::from_mode(0o755))
+            .tempdir()
+            .expect("a temporary directory")
+            .keep();
+        user.own(&directory);
+        let guard = Guard::new(user, &directory);
+        let server = Self {
+            port: free_port(),
+            options,
+            binaries,
+            directory,
+            user,
+            postmaster: Mutex::new(None),
+            databases: Mutex::new(0),
+            _guard: guard,
+        };
+        server.initialise();
+        server.launch();
+        server
+    }
+
+    /// The server of this test binary with the default options, started by whoever asks first.
+    #[must_use]
+    pub fn shared() -> &'static Self {
+        static SHARED: OnceLock<Server> = OnceLock::new();
+        SHARED.get_or_init(|| Self::start(Options::default()))
+    }
+
+    fn initialise(&self) {
+        let data = self.data();
+        let mut command = self.user.command(&self.binaries.join("initdb"));
+        command.args([
+            "--username=postgres",
+            "--auth=trust",
+            "--no-sync",
+            "--no-instructions",
+        ]);
+        // C.UTF-8 is the one locale that every machine has.
+        if !self
+            .options
+            .initdb
+            .iter()
+            .any(|argument| argument.starts_with("--locale"))
+        {
+            command.arg("--locale=C.UTF-8");
+        }
+        if !self
+            .options
+            .initdb
+            .iter()
+            .any(|argument| argument.starts_with("--encoding"))
+        {
+            command.arg("--encoding=UTF8");
+        }
+        command.args(&self.options.initdb).arg("-D").arg(&data);
+        let output = command.output().expect("initdb starts");
+        assert!(
+            output.status.success(),
+            "initdb failed: {}{}",
+            String::from_utf8_lossy(&output.stdout),
+            String::from_utf8_lossy(&output.stderr)
+        );
+        if let Some(hba) = &self.options.hba {
+            fs::write(data.join("pg_hba.conf"), hba).expect("pg_hba.conf");
+        }
+        for (name, content) in &self.options.files {
+            let path = data.join(name);
+            fs::write(&path, content).expect("a file of the data directory");
+            fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).expect("chmod");
+            self.user.own(&path);
+        }
+        let directory = self.directory.to_str().expect("a plain path");
+        let configuration = self.options.configuration(self.port, directory);
+        fs::write(data.join("postgresql.auto.conf"), configuration).expect("configuration");
+    }
+
+    /// Starts the server again after [`Server::stop`] or [`Server::kill`], on the same port.
+    ///
+    /// # Panics
+    /// If it is running, or does not start.
+    pub fn launch(&self) {
+        let mut running = self
+            .postmaster
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        assert!(running.is_none(), "the server is running");
+        let log = fs::File::options()
+            .append(true)
+            .create(true)
+            .open(self.directory.join("log"))
+            .expect("a log file");
+        let mut command = self.user.command(&self.binaries.join("postgres"));
+        command.arg("-D").arg(self.data());
+        command
+            .stdout(log.try_clone().expect("a handle"))
+            .stderr(log);
+        let mut child = command.spawn().expect("postgres starts");
+        let begun = Instant::now();
+        while !self.is_ready(child.id()) {
+            let ended = child.try_wait().expect("its state is known");
+            assert!(
+                ended.is_none() && begun.elapsed() < START_TIMEOUT,
+                "the server does not start: {}",
+                self.log()
+            );
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        *running = Some(child);
+    }
+
+    /// Whether `postmaster.pid` is this child's and says that connections are accepted.
+    fn is_ready(&self, pid: u32) -> bool {
+        let status = fs::read_to_string(self.data().join("postmaster.pid")).unwrap_or_default();
+        let mut lines = status.lines();
+        lines.next() == Some(&pid.to_string())
+            && lines
+                .nth(6)
+                .is_some_and(|line| line.trim() == "ready" || line.trim() == "standby")
+    }
+
+    /// Stops the server in an orderly way (`fast`).
+    ///
+    /// # Panics
+    /// If it does not stop.
+    pub fn stop(&self) {
+        self.end("INT");
+    }
+
+    /// Kills the server as a crash would: every process of it at once, nothing is written down.
+    ///
+    /// # Panics
+    /// If it does not end.
+    pub fn kill(&self) {
+        self.end("QUIT");
+    }
+
+    fn end(&self, signal: &str) {
+        let mut running = self
+            .postmaster
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        let Some(mut child) = running.take() else {
+            return;
+        };
+        let pid = child.id().to_string();
+        let status = Command::new("kill").args(["-s", signal, &pid]).status();
+        assert!(
+            status.expect("kill starts").success(),
+            "the server is gone already"
+        );
+        let begun = Instant::now();
+        while child.try_wait().expect("its state is known").is_none() {
+            assert!(
+                begun.elapsed() < STOP_TIMEOUT,
+                "the server does not stop: {}",
+                self.log()
+            );
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    }
+
+    /// What the server wrote to its log.
+    #[must_use]
+    pub fn log(&self) -> String {
+        let log = fs::read(self.directory.join("log")).unwrap_or_default();
+        String::from_utf8_lossy(&log).into_owned()
+    }
+
+    /// The TCP port on 127.0.0.1.
+    #[must_use]
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// The directory of the socket, of `data` and of `log`.
+    #[must_use]
+    pub fn directory(&self) -> &Path {
+        &self.directory
+    }
+
+    /// The data directory.
+    #[must_use]
+    pub fn data(&self) -> PathBuf {
+        self.directory.join("data")
+    }
+
+    /// The directory with `postgres` and, in version 15, all client tools.
+    #[must_use]
+    pub fn binaries(&self) -> &Path {
+        &self.binaries
+    }
+
+    /// How to connect as the superuser over TCP.
+    #[must_use]
+    pub fn dsn(&self, database: &str) -> String {
+        self.dsn_as("postgres", database)
+    }
+
+    /// How to connect as a role over TCP, without a password.
+    #[must_use]
+    pub fn dsn_as(&self, role: &str, database: &str) -> String {
+        format!("postgres://{role}@127.0.0.1:{}/{database}", self.port)
+    }
+
+    /// Makes an empty database with a name of its own that starts with `prefix`, and gives its name.
+    ///
+    /// # Panics
+    /// If it cannot be made.
+    #[must_use]
+    pub fn create_database(&self, prefix: &str) -> String {
+        // One at a time: the template must not be in use.
+        let mut count = self
+            .databases
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        *count += 1;
+        let name = format!("{prefix}_{count}");
+        self.psql(
+            "postgres",
+            &format!("CREATE DATABASE \"{name}\" TEMPLATE template0"),
+        );
+        name
+    }
+
+    /// Runs SQL as the superuser through Debian's `psql` and gives what it printed: rows as lines, columns separated by `|`. Several statements run
+    /// one by one, each in a transaction of its own.
+    ///
+    /// # Panics
+    /// If a statement fails.
+    #[track_caller]
+    pub fn psql(&self, database: &str, sql: &str) -> String {
+        match self.try_psql(database, sql) {
+            Ok(output) => output,
+            Err(error) => panic!("{error}\nin: {sql}"),
+        }
+    }
+
+    /// As [`Server::psql`], but gives the error's text instead of a panic.
+    ///
+    /// # Errors
+    /// What `psql` wrote to its standard error.
+    pub fn try_psql(&self, database: &str, sql: &str) -> Result<String, String> {
+        use std::io::Write;
+        let psql = Path::new("/usr/lib/postgresql/15/bin/psql");
+        let mut child = Command::new(psql)
+            .args([
+                "-X",
+                "-q",
+                "-A",
+                "-t",
+                "-v",
+                "ON_ERROR_STOP=1",
+                "-f",
+                "-",
+                "-d",
+            ])
+            .arg(self.dsn(database))
+            .env("PGOPTIONS", "-c client_min_messages=warning")
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("psql starts: run `apt-get install postgresql-client-15`");
+        let mut input = child.stdin.take().expect("its input is a pipe");
+        let sql = sql.to_owned();
+        // A thread of its own: the output may fill its pipe before the input is read to the end.
+        let writer = std::thread::spawn(move || input.write_all(sql.as_bytes()));
+        let output = child.wait_with_output().expect("psql ends");
+        // An early end of psql breaks the pipe; its status tells.
+        let _ = writer.join();
+        if output.status.success() {
+            let text = String::from_utf8_lossy(&output.stdout);
+            Ok(text.trim_end_matches('\n').to_owned())
+        } else {
+            Err(String::from_utf8_lossy(&output.stderr).into_owned())
+        }
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let mut running = self
+            .postmaster
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        if let Some(mut child) = running.take() {
+            let _ = Command::new("kill")
+                .args(["-s", "QUIT", &child.id().to_string()])
+                .status();
+            let _ = child.wait();
+        }
+    }
+}
+
+fn free_port() -> u16 {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    listener.local_addr().expect("it has an address").port()
+}
+
+/// A plain connection of tokio-postgres as the superuser, its driver running as a task: the application beside the backup.
+///
+/// # Panics
+/// If the server cannot be reached.
+pub async fn connect(server: &Server, database: &str) -> tokio_postgres::Client {
+    let socket = tokio::net::TcpStream::connect(("127.0.0.1", server.port()));
+    let socket = socket.await.expect("the server listens");
+    socket.set_nodelay(true).expect("no delay");
+    let mut config = tokio_postgres::Config::new();
+    config
+        .user("postgres")
+        .dbname(database)
+        .application_name("holdfast-test");
+    let (client, driver) = config
+        .connect_raw(socket, tokio_postgres::NoTls)
+        .await
+        .expect("the server accepts");
+    tokio::spawn(driver);
+    client
+}
