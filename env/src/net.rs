@@ -32,6 +32,12 @@ pub trait Net: Debug + Send + Sync {
     /// Opens a stream. The caller sets the deadline: a lost packet can make this wait for ever.
     async fn connect(&self, address: &str) -> io::Result<Connection>;
 
+    /// Opens a stream to a socket of the local machine, by its path. `Unsupported` where there are none (the simulator).
+    async fn connect_local(&self, path: &str) -> io::Result<Connection> {
+        let _ = path;
+        Err(io::ErrorKind::Unsupported.into())
+    }
+
     /// Listens on an address; port 0 takes a free one.
     async fn listen(&self, address: &str) -> io::Result<Box<dyn Listener>>;
 }

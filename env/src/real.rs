@@ -88,6 +88,14 @@ impl Net for SystemNet {
         })
     }
 
+    async fn connect_local(&self, path: &str) -> io::Result<Connection> {
+        let socket = tokio::net::UnixStream::connect(path).await?;
+        Ok(Connection {
+            socket: Box::new(socket),
+            peer: path.to_owned(),
+        })
+    }
+
     async fn listen(&self, address: &str) -> io::Result<Box<dyn Listener>> {
         raise_descriptor_limit();
         let listener = tokio::net::TcpListener::bind(address).await?;

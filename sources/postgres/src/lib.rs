@@ -5,4 +5,14 @@
 
 #![warn(missing_debug_implementations)]
 
+pub mod changes;
+pub mod copy;
+pub mod dsn;
+pub mod fixup;
+pub mod fold;
+pub mod identifier;
+pub mod key;
 pub mod layout;
+pub mod pgoutput;
+pub mod session;
+pub mod tuple;

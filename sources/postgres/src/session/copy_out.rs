@@ -1,0 +1,90 @@
+//! The data of a `COPY … TO STDOUT` as it comes.
+
+use bytes::Bytes;
+use futures::Stream;
+use holdfast_types::{ErrorCode, Fault};
+use std::fmt;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::time::Duration;
+use tokio::time::Sleep;
+use tokio_postgres::CopyOutStream;
+
+use super::{Canceller, Running, fault};
+
+/// How long the server may send nothing while we read. A part is at most some minutes of work even on a slow disk; a filter may skip much.
+const STALL_DEADLINE: Duration = Duration::from_secs(600);
+
+/// Chunks as the server sends them: for `COPY` of rows, one row a chunk; the header comes with the first, the trailer is the last.
+///
+/// Dropped before its end, it stops the statement. Its session must live as long.
+pub struct CopyOut {
+    stream: Pin<Box<CopyOutStream>>,
+    running: Option<Running>,
+    canceller: Canceller,
+    /// Runs while nothing comes.
+    stall: Option<Pin<Box<Sleep>>>,
+}
+
+impl CopyOut {
+    pub(super) fn new(stream: CopyOutStream, running: Running, canceller: Canceller) -> Self {
+        Self {
+            stream: Box::pin(stream),
+            running: Some(running),
+            canceller,
+            stall: None,
+        }
+    }
+}
+
+impl Stream for CopyOut {
+    type Item = Result<Bytes, Fault>;
+
+    fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        if self.running.is_none() {
+            return Poll::Ready(None);
+        }
+        let next = match self.stream.as_mut().poll_next(context) {
+            Poll::Ready(next) => next,
+            Poll::Pending => return self.wait(context),
+        };
+        self.stall = None;
+        if !matches!(next, Some(Ok(_)))
+            && let Some(running) = self.running.take()
+        {
+            running.ended();
+        }
+        Poll::Ready(next.map(|chunk| chunk.map_err(|error| fault(&error))))
+    }
+}
+
+impl CopyOut {
+    /// Nothing came: waits on, until the deadline.
+    fn wait(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<Bytes, Fault>>> {
+        let stall = self
+            .stall
+            .get_or_insert_with(|| Box::pin(tokio::time::sleep(STALL_DEADLINE)));
+        if stall.as_mut().poll(context).is_pending() {
+            return Poll::Pending;
+        }
+        self.stall = None;
+        Poll::Ready(Some(Err(Fault::new(
+            ErrorCode::DeadlineExceeded,
+            format!("the server sent nothing for {STALL_DEADLINE:?}"),
+        ))))
+    }
+}
+
+impl Drop for CopyOut {
+    fn drop(&mut self) {
+        if self.running.is_some() {
+            self.canceller.cancel_in_background();
+        }
+    }
+}
+
+impl fmt::Debug for CopyOut {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("CopyOut").field("ended", &self.running.is_none()).finish_non_exhaustive()
+    }
+}
