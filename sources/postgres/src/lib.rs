@@ -5,14 +5,20 @@
 
 #![warn(missing_debug_implementations)]
 
+mod answer;
 pub mod changes;
 pub mod copy;
 pub mod dsn;
 pub mod fixup;
 pub mod fold;
+pub mod globals;
 pub mod identifier;
 pub mod key;
+pub mod large_objects;
 pub mod layout;
 pub mod pgoutput;
+pub mod restore;
+pub mod schema;
+pub mod sequences;
 pub mod session;
 pub mod tuple;

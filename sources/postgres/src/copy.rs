@@ -1,0 +1,16 @@
+//! `COPY … (FORMAT binary)`: read and written as a stream, holding one row at a time. Values are walked over, never decoded.
+
+mod reader;
+mod rows;
+mod writer;
+
+pub use reader::{CopyReader, MAX_ROW};
+pub use rows::CopyRows;
+pub(crate) use rows::server_fault;
+pub use writer::CopyWriter;
+
+/// What a binary copy begins with.
+const SIGNATURE: &[u8; 11] = b"PGCOPY\n\xff\r\n\0";
+
+/// The field count that ends a binary copy.
+const TRAILER: i16 = -1;

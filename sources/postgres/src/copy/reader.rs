@@ -1,0 +1,237 @@
+//! Takes the bytes of a binary copy apart into rows.
+
+use bytes::{Buf, BytesMut};
+use holdfast_types::{ErrorCode, Fault};
+
+use super::{SIGNATURE, TRAILER};
+use crate::tuple::Tuple;
+
+/// The longest row that is read, in bytes. PostgreSQL sends a row as one message, of at most 1 GiB.
+pub const MAX_ROW: usize = 1 << 30;
+
+/// The longest header extension that is read over, in bytes. There is none today.
+const MAX_EXTENSION: usize = 1 << 16;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum State {
+    Header,
+    Rows,
+    Ended,
+}
+
+/// Takes a binary copy apart into rows, wherever its bytes were cut. It holds the row that it is in, and what was fed beyond it.
+#[derive(Debug)]
+pub struct CopyReader {
+    columns: usize,
+    state: State,
+    buffer: BytesMut,
+    /// How far the row at the front of the buffer was looked through, and how many of its columns: a long row that
+    /// arrives in many pieces is not looked through from its start each time.
+    seen: (usize, usize),
+}
+
+impl CopyReader {
+    /// A reader of rows of so many columns.
+    #[must_use]
+    pub fn new(columns: usize) -> Self {
+        Self {
+            columns,
+            state: State::Header,
+            buffer: BytesMut::new(),
+            seen: (0, 0),
+        }
+    }
+
+    /// Adds bytes. Take all rows out by [`Self::next_row`] before the next call, to keep the buffer small.
+    pub fn feed(&mut self, bytes: &[u8]) {
+        self.buffer.extend_from_slice(bytes);
+    }
+
+    /// The next row; `None` if it needs more bytes, or the copy has ended.
+    ///
+    /// # Errors
+    /// [`ErrorCode::Corrupted`] if the bytes are no binary copy of so many columns; [`ErrorCode::ResourceExhausted`] if a row is longer than
+    /// [`MAX_ROW`].
+    pub fn next_row(&mut self) -> Result<Option<Tuple>, Fault> {
+        if self.state == State::Header && !self.header()? {
+            return Ok(None);
+        }
+        if self.state == State::Ended {
+            return if self.buffer.is_empty() {
+                Ok(None)
+            } else {
+                Err(malformed("bytes follow its end"))
+            };
+        }
+        let Some(length) = self.row_length()? else {
+            if self.buffer.len() > MAX_ROW {
+                return Err(Fault::new(
+                    ErrorCode::ResourceExhausted,
+                    format!("a row is longer than {MAX_ROW} bytes"),
+                ));
+            }
+            return Ok(None);
+        };
+        self.seen = (0, 0);
+        let bytes = self.buffer.split_to(length).freeze();
+        if self.state == State::Ended {
+            return self.next_row();
+        }
+        Tuple::parse(bytes, self.columns).map(Some)
+    }
+
+    /// Says that no more bytes come.
+    ///
+    /// # Errors
+    /// [`ErrorCode::Unavailable`] if the copy has not ended: the connection was cut.
+    pub fn finish(&self) -> Result<(), Fault> {
+        if self.state == State::Ended && self.buffer.is_empty() {
+            Ok(())
+        } else {
+            Err(Fault::new(
+                ErrorCode::Unavailable,
+                "the copy stopped before its end",
+            ))
+        }
+    }
+
+    /// Reads over the header; false if it is not yet there.
+    fn header(&mut self) -> Result<bool, Fault> {
+        let fixed = SIGNATURE.len() + 8;
+        let Some(mut rest) = self.buffer.get(SIGNATURE.len()..fixed) else {
+            return Ok(false);
+        };
+        if !self.buffer.starts_with(SIGNATURE) {
+            return Err(malformed("it does not begin like one"));
+        }
+        // The upper half of the flags is critical; bit 16 says that rows carry OIDs, which no server does since 12.
+        if rest.get_u32() >> 16 != 0 {
+            return Err(malformed("it has flags that are not known"));
+        }
+        let extension = usize::try_from(rest.get_u32()).unwrap_or(usize::MAX);
+        if extension > MAX_EXTENSION {
+            return Err(malformed("its header is too long"));
+        }
+        if self.buffer.len() < fixed + extension {
+            return Ok(false);
+        }
+        self.buffer.advance(fixed + extension);
+        self.state = State::Rows;
+        Ok(true)
+    }
+
+    /// The length of the row at the front, if it is wholly there. At the trailer it sets the state.
+    fn row_length(&mut self) -> Result<Option<usize>, Fault> {
+        let Some(count) = self.buffer.first_chunk::<2>() else {
+            return Ok(None);
+        };
+        let count = i16::from_be_bytes(*count);
+        if count == TRAILER {
+            self.state = State::Ended;
+            return Ok(Some(2));
+        }
+        if usize::try_from(count).ok() != Some(self.columns) {
+            return Err(malformed("a row has another number of columns"));
+        }
+        let (mut offset, mut column) = self.seen;
+        offset = offset.max(2);
+        while column < self.columns {
+            let rest = self.buffer.get(offset..).unwrap_or_default();
+            let Some(length) = rest.first_chunk::<4>() else {
+                break;
+            };
+            let length = match i32::from_be_bytes(*length) {
+                -1 => 0,
+                length => usize::try_from(length).map_err(|_| malformed("a length is negative"))?,
+            };
+            if rest.len() - 4 < length {
+                break;
+            }
+            offset += 4 + length;
+            column += 1;
+        }
+        self.seen = (offset, column);
+        Ok((column == self.columns).then_some(offset))
+    }
+}
+
+fn malformed(why: &str) -> Fault {
+    Fault::new(
+        ErrorCode::Corrupted,
+        format!("the server's binary copy is malformed: {why}"),
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::copy::CopyWriter;
+    use crate::tuple::tests::tuple;
+    use bytes::Bytes;
+    use proptest::prelude::*;
+
+    fn read(reader: &mut CopyReader, pieces: &[&[u8]]) -> Result<Vec<Tuple>, Fault> {
+        let mut rows = Vec::new();
+        for piece in pieces {
+            reader.feed(piece);
+            while let Some(row) = reader.next_row()? {
+                rows.push(row);
+            }
+        }
+        reader.finish()?;
+        Ok(rows)
+    }
+
+    fn written(rows: &[Tuple]) -> Bytes {
+        let mut writer = CopyWriter::new();
+        for row in rows {
+            writer.row(row).expect("whole");
+        }
+        writer.finish()
+    }
+
+    fn rows() -> impl Strategy<Value = Vec<Tuple>> {
+        let value = proptest::option::of(proptest::collection::vec(any::<u8>(), 0..40));
+        let row = (value.clone(), value)
+            .prop_map(|(first, second)| tuple(&[first.map(Ok), second.map(Ok)]));
+        proptest::collection::vec(row, 0..20)
+    }
+
+    proptest! {
+        #[test]
+        fn rows_are_read_back_wherever_the_bytes_are_cut(rows in rows(), size in 1usize..50) {
+            let bytes = written(&rows);
+            let pieces: Vec<_> = bytes.chunks(size).collect();
+            prop_assert_eq!(read(&mut CopyReader::new(2), &pieces), Ok(rows));
+        }
+
+        #[test]
+        fn a_cut_copy_is_an_error(rows in rows(), cut: proptest::sample::Index) {
+            let bytes = written(&rows);
+            let cut = cut.index(bytes.len());
+            let error = read(&mut CopyReader::new(2), &[&bytes[..cut]]).expect_err("cut");
+            prop_assert_eq!(error.code, ErrorCode::Unavailable);
+        }
+
+        #[test]
+        fn any_bytes_are_rows_or_an_error(rows in rows(), at: proptest::sample::Index, byte: u8) {
+            let mut bytes = written(&rows).to_vec();
+            let at = at.index(bytes.len());
+            bytes[at] = byte;
+            // It must neither panic nor loop; whether it is an error depends on what was hit.
+            let _ = read(&mut CopyReader::new(2), &[&bytes]);
+        }
+    }
+
+    #[test]
+    fn what_is_no_copy_of_the_relation_is_refused() {
+        let row = tuple(&[None]);
+        let bytes = written(std::slice::from_ref(&row));
+        assert!(read(&mut CopyReader::new(2), &[&bytes]).is_err());
+        assert!(read(&mut CopyReader::new(1), &[&bytes, b"x"]).is_err());
+        let mut oids = bytes.to_vec();
+        oids[12] = 1;
+        assert!(read(&mut CopyReader::new(1), &[&oids]).is_err());
+        assert_eq!(read(&mut CopyReader::new(1), &[&bytes]), Ok(vec![row]));
+    }
+}

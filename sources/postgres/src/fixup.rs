@@ -1,0 +1,350 @@
+//! The finish at the exact snapshot F: which relations are read whole, and which rows are read again by key.
+
+use futures::{StreamExt, TryStreamExt, pin_mut};
+use holdfast_env::Env;
+use holdfast_types::{ErrorCode, Fault};
+use std::collections::{BTreeMap, BTreeSet};
+use std::error::Error;
+use std::fmt::Write as _;
+use std::sync::Arc;
+use tokio_postgres::types::{FromSql, IsNull, ToSql, Type, to_sql_checked};
+use tokio_postgres::{Client, Statement};
+
+use crate::changes::ChangePosition;
+use crate::copy::server_fault;
+use crate::fold::{Entry, Folded, FoldedRows, Op, Sorter, Truncated, Version};
+use crate::identifier::quote;
+use crate::key::Key;
+use crate::layout::{Layout, Lsn, Oid};
+use crate::tuple::{Field, Tuple};
+
+/// Keys that one statement reads.
+const BATCH_KEYS: usize = 128;
+
+/// Bytes of re-read rows that are handed to the fold at once.
+const BATCH_BYTES: usize = 1 << 20;
+
+/// Whether the rows of a planned relation must be read whole under F, because its changes and its page ranges do not make them exact: it was
+/// rewritten, or has other columns or another key. `file_node_xid` is the `xmin` of its row in `pg_class` under F.
+///
+/// A TRUNCATE explains a new file node, and the changes after it are all there is. But only if the truncation was the last to change the row in `pg_class`,
+/// and nothing was done to the relation after it in its transaction: `ALTER … TYPE … USING` rewrites rows and leaves no trace in the
+/// stream.
+#[must_use]
+pub fn must_be_read_whole(
+    planned: &Layout,
+    at_f: &Layout,
+    file_node_xid: u32,
+    truncated: Option<&Truncated>,
+) -> bool {
+    let is_explained = truncated.is_some_and(|it| it.xid == file_node_xid && !it.is_followed);
+    !planned.same_form(at_f)
+        || planned.handling != at_f.handling
+        || (planned.file_node != at_f.file_node && !is_explained)
+}
+
+/// Reads every changed row that is not whole again, under the snapshot F that `client`'s transaction has, and gives the fold with them in
+/// their place. Relations in `replaced` are read whole elsewhere: their rows leave the fold.
+///
+/// `fixes` is an empty sorter for the rows, [`crate::fold::Keep::Last`]. `f` is the position of F.
+///
+/// # Errors
+/// [`ErrorCode::HistoryGone`] if a relation was truncated or rewritten after F, so that F no longer sees its rows: take a new F. The fold is lost then;
+/// callers keep its changes. Otherwise what the server says.
+pub async fn fix_up(
+    env: &Env,
+    client: &Client,
+    layouts: &BTreeMap<Oid, Arc<Layout>>,
+    folded: Folded,
+    replaced: &BTreeSet<Oid>,
+    mut fixes: Sorter,
+    f: Lsn,
+) -> Result<Folded, Fault> {
+    let mut unresolved = folded.rows();
+    let mut read = BTreeSet::new();
+    loop {
+        let (rows, batch) = next_batch(env, unresolved, replaced.clone()).await?;
+        unresolved = rows;
+        let Some(relation) = batch.first().map(|entry| entry.version.relation) else {
+            break;
+        };
+        let layout = layouts.get(&relation).ok_or_else(|| {
+            Fault::new(
+                ErrorCode::Internal,
+                format!("relation {relation} was not planned"),
+            )
+        })?;
+        let keys = batch.into_iter().map(|entry| entry.version.key).collect();
+        if read.insert(relation) {
+            check_file_node(client, layout).await?;
+        }
+        fixes = reread(env, client, layout, keys, fixes, f).await?;
+    }
+    for relation in read {
+        if let Some(layout) = layouts.get(&relation) {
+            // Since the first read this transaction holds a lock that no truncation gets past: what is right now was right then.
+            check_file_node(client, layout).await?;
+        }
+    }
+    let replaced = replaced.clone();
+    env.blocking(move || folded.overlay(fixes, &replaced)).await
+}
+
+/// Errs if the relation's file is no longer the one that this transaction's snapshot sees: `TRUNCATE` and most `ALTER TABLE` take rows
+/// away from older snapshots too.
+///
+/// # Errors
+/// [`ErrorCode::HistoryGone`] if it is not; otherwise what the server says.
+pub async fn check_file_node(client: &Client, layout: &Layout) -> Result<(), Fault> {
+    let query = format!(
+        "SELECT relfilenode = pg_catalog.pg_relation_filenode(oid) FROM pg_catalog.pg_class WHERE oid = {}",
+        layout.oid
+    );
+    let answer = client
+        .query_opt(&query, &[])
+        .await
+        .map_err(|error| server_fault(&error, &layout.display_name()))?;
+    let is_same = answer.and_then(|row| row.try_get::<_, Option<bool>>(0).ok().flatten());
+    if is_same == Some(true) {
+        return Ok(());
+    }
+    Err(Fault::new(
+        ErrorCode::HistoryGone,
+        format!(
+            "{} was truncated, rewritten or dropped after the snapshot that it was to be read under",
+            layout.display_name()
+        ),
+    )
+    .hint("the finish is repeated under a newer snapshot"))
+}
+
+/// The next rows to read again, all of one relation.
+async fn next_batch(
+    env: &Env,
+    mut rows: FoldedRows,
+    replaced: BTreeSet<Oid>,
+) -> Result<(FoldedRows, Vec<Entry>), Fault> {
+    env.blocking(move || {
+        let mut batch: Vec<Entry> = Vec::new();
+        while batch.len() < BATCH_KEYS {
+            let relation = batch.first().map(|entry| entry.version.relation);
+            match rows.next_unresolved(&replaced, relation)? {
+                Some(entry) => batch.push(entry),
+                None => break,
+            }
+        }
+        Ok((rows, batch))
+    })
+    .await
+}
+
+/// Reads the rows with these keys, each of which must be there.
+async fn reread(
+    env: &Env,
+    client: &Client,
+    layout: &Layout,
+    keys: Vec<Key>,
+    mut fixes: Sorter,
+    f: Lsn,
+) -> Result<Sorter, Fault> {
+    let failed = |error: &tokio_postgres::Error| server_fault(error, &layout.display_name());
+    let statement = prepare(client, layout, keys.len()).await?;
+    let parts = keys.iter().flat_map(Key::parts).map(Part);
+    let rows = client
+        .query_raw(&statement, parts.collect::<Vec<_>>())
+        .await;
+    let rows = rows.map_err(|error| failed(&error))?;
+    pin_mut!(rows);
+    let mut wanted: BTreeSet<_> = keys.iter().collect();
+    let (mut batch, mut bytes) = (Vec::new(), 0);
+    let mut rows = rows.map_err(|error| failed(&error)).fuse();
+    loop {
+        let row = rows.next().await.transpose()?;
+        let is_over = row.is_none();
+        if let Some(row) = row {
+            let row = values(&row, layout)?;
+            let key = Key::of(&row, &layout.key)?;
+            // A row with an equal key of other bytes is another version's business.
+            if wanted.remove(&key) {
+                bytes += row.bytes().len();
+                batch.push((key, row));
+            }
+        }
+        if is_over || bytes >= BATCH_BYTES {
+            let (rows, relation) = (std::mem::take(&mut batch), layout.oid);
+            bytes = 0;
+            fixes = env
+                .blocking(move || {
+                    store(&mut fixes, relation, rows, f)?;
+                    Ok::<_, Fault>(fixes)
+                })
+                .await?;
+        }
+        if is_over {
+            break;
+        }
+    }
+    if wanted.is_empty() {
+        return Ok(fixes);
+    }
+    check_file_node(client, layout).await?;
+    Err(Fault::new(
+        ErrorCode::Internal,
+        format!(
+            "{}: {} rows that were changed before the snapshot are not in it",
+            layout.display_name(),
+            wanted.len()
+        ),
+    ))
+}
+
+fn store(fixes: &mut Sorter, relation: Oid, rows: Vec<(Key, Tuple)>, f: Lsn) -> Result<(), Fault> {
+    // After every commit before F, and before every one from F on: a later fold may go on from here.
+    let position = ChangePosition {
+        commit: Lsn(f.0.saturating_sub(1)),
+        ordinal: u64::MAX,
+    };
+    for (key, row) in rows {
+        let version = Version {
+            relation,
+            key,
+            position,
+        };
+        fixes.push(version, Op::Put { row, origin: None })?;
+    }
+    Ok(())
+}
+
+async fn prepare(client: &Client, layout: &Layout, keys: usize) -> Result<Statement, Fault> {
+    let operators = key_operators(client, layout).await?;
+    let failed = |error: &tokio_postgres::Error| server_fault(error, &layout.display_name());
+    client
+        .prepare(&statement(layout, &operators, keys))
+        .await
+        .map_err(|error| failed(&error))
+}
+
+/// `SELECT … FROM (VALUES ($1::type, …), …) JOIN ONLY table ON …`, with the operators of the key's own index: the search path is empty, and
+/// a type may have another idea of `=`.
+fn statement(layout: &Layout, operators: &[String], keys: usize) -> String {
+    let mut sql = String::from("SELECT ");
+    for (index, column) in layout.columns.iter().enumerate() {
+        let comma = if index == 0 { "" } else { ", " };
+        let cast = if column.as_text { "::text" } else { "" };
+        // Writing to a `String` cannot fail.
+        let _ = write!(sql, "{comma}t.{}{cast}", quote(&column.name));
+    }
+    sql.push_str(" FROM (VALUES ");
+    let mut parameter = 0;
+    for row in 0..keys {
+        sql.push_str(if row == 0 { "(" } else { ", (" });
+        for (index, column) in layout.key_columns().enumerate() {
+            parameter += 1;
+            let comma = if index == 0 { "" } else { ", " };
+            let _ = write!(sql, "{comma}${parameter}::{}", column.type_name);
+        }
+        sql.push(')');
+    }
+    sql.push_str(") AS k(");
+    let names: Vec<_> = (0..layout.key.len())
+        .map(|index| format!("k{index}"))
+        .collect();
+    sql.push_str(&names.join(", "));
+    let _ = write!(
+        sql,
+        ") JOIN ONLY {}.{} AS t ON ",
+        quote(&layout.schema),
+        quote(&layout.name)
+    );
+    for (index, (column, operator)) in layout.key_columns().zip(operators).enumerate() {
+        let and = if index == 0 { "" } else { " AND " };
+        let _ = write!(sql, "{and}t.{} {operator} k.k{index}", quote(&column.name));
+    }
+    sql
+}
+
+/// The equality operators of the primary key's index, in key order: `OPERATOR(pg_catalog.=)`.
+async fn key_operators(client: &Client, layout: &Layout) -> Result<Vec<String>, Fault> {
+    let query = format!(
+        "SELECT pg_catalog.quote_ident(n.nspname) || '.' || o.oprname \
+         FROM pg_catalog.pg_index i \
+         CROSS JOIN LATERAL unnest(i.indclass::pg_catalog.oid[]) WITH ORDINALITY AS c(class, nth) \
+         JOIN pg_catalog.pg_opclass oc ON oc.oid = c.class \
+         JOIN pg_catalog.pg_amop ao ON ao.amopfamily = oc.opcfamily AND ao.amopstrategy = 3 \
+          AND ao.amoplefttype = oc.opcintype AND ao.amoprighttype = oc.opcintype \
+         JOIN pg_catalog.pg_operator o ON o.oid = ao.amopopr \
+         JOIN pg_catalog.pg_namespace n ON n.oid = o.oprnamespace \
+         WHERE i.indrelid = {} AND i.indisprimary ORDER BY c.nth",
+        layout.oid
+    );
+    let rows = client
+        .query(&query, &[])
+        .await
+        .map_err(|error| server_fault(&error, &layout.display_name()))?;
+    let operators: Vec<String> = rows
+        .iter()
+        .filter_map(|row| row.try_get::<_, String>(0).ok())
+        .map(|name| format!("OPERATOR({name})"))
+        .collect();
+    if operators.len() == layout.key.len() {
+        Ok(operators)
+    } else {
+        Err(Fault::new(
+            ErrorCode::HistoryGone,
+            format!("the primary key of {} was changed", layout.display_name()),
+        )
+        .hint("the finish is repeated under a newer snapshot"))
+    }
+}
+
+/// A row of an answer in the form that it is kept in.
+fn values(row: &tokio_postgres::Row, layout: &Layout) -> Result<Tuple, Fault> {
+    let mut fields = Vec::with_capacity(layout.columns.len());
+    for index in 0..layout.columns.len() {
+        let value: Option<Raw<'_>> = row
+            .try_get(index)
+            .map_err(|error| server_fault(&error, &layout.display_name()))?;
+        fields.push(value.map_or(Field::Null, |raw| Field::Value(raw.0)));
+    }
+    Tuple::build(fields.into_iter())
+}
+
+/// A value as the server sent it, of whatever type.
+struct Raw<'a>(&'a [u8]);
+
+impl<'a> FromSql<'a> for Raw<'a> {
+    fn from_sql(_: &Type, raw: &'a [u8]) -> Result<Self, Box<dyn Error + Sync + Send>> {
+        Ok(Self(raw))
+    }
+
+    fn accepts(_: &Type) -> bool {
+        true
+    }
+}
+
+/// A value in the binary form of its type, whatever that is.
+struct Part<'a>(&'a [u8]);
+
+impl std::fmt::Debug for Part<'_> {
+    /// Keys are row data and never reach a log.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Part({} bytes)", self.0.len())
+    }
+}
+
+impl ToSql for Part<'_> {
+    fn to_sql(
+        &self,
+        _: &Type,
+        out: &mut bytes::BytesMut,
+    ) -> Result<IsNull, Box<dyn Error + Sync + Send>> {
+        out.extend_from_slice(self.0);
+        Ok(IsNull::No)
+    }
+
+    fn accepts(_: &Type) -> bool {
+        true
+    }
+
+    to_sql_checked!();
+}

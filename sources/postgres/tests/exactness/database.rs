@@ -1,0 +1,145 @@
+//! What the tests need of a database: layouts, snapshots, rows.
+
+use holdfast_postgres::copy::CopyRows;
+use holdfast_postgres::key::Key;
+use holdfast_postgres::layout::{Column, FileNode, Handling, Layout, Oid};
+use holdfast_postgres::tuple::Tuple;
+use holdfast_postgres_testing::{Server, connect};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use tokio_postgres::Client;
+
+pub(crate) type Layouts = BTreeMap<Oid, Arc<Layout>>;
+
+/// Rows of each relation.
+pub(crate) type State = BTreeMap<Oid, BTreeMap<Key, Tuple>>;
+
+/// The layouts of tables in `public` that have a primary key, as the session sees them.
+pub(crate) async fn layouts(client: &Client, names: &[&str]) -> Layouts {
+    let mut layouts = Layouts::new();
+    for name in names {
+        let class = client
+            .query_one(
+                "SELECT oid, relfilenode FROM pg_class WHERE relname = $1 AND relnamespace = 'public'::regnamespace",
+                &[name],
+            )
+            .await
+            .expect("the table");
+        let oid: u32 = class.get(0);
+        let rows = client
+            .query(
+                "SELECT attnum, attname::text, atttypid, atttypmod, format_type(atttypid, atttypmod), attnotnull, attgenerated::text \
+                 FROM pg_attribute WHERE attrelid = $1 AND attnum > 0 AND NOT attisdropped ORDER BY attnum",
+                &[&oid],
+            )
+            .await
+            .expect("columns");
+        let (mut columns, mut generated) = (Vec::new(), Vec::new());
+        for row in rows {
+            let name: String = row.get(1);
+            if row.get::<_, String>(6).is_empty() {
+                columns.push(Column {
+                    attnum: row.get(0),
+                    name,
+                    type_oid: Oid(row.get(2)),
+                    typmod: row.get(3),
+                    type_name: row.get(4),
+                    collation: None,
+                    not_null: row.get(5),
+                    as_text: false,
+                });
+            } else {
+                generated.push(name);
+            }
+        }
+        let key: Vec<i16> = client
+            .query_one(
+                "SELECT indkey::int2[] FROM pg_index WHERE indrelid = $1 AND indisprimary",
+                &[&oid],
+            )
+            .await
+            .expect("a key")
+            .get(0);
+        let place = |attnum| {
+            columns
+                .iter()
+                .position(|column: &Column| column.attnum == attnum)
+        };
+        let layout = Layout {
+            oid: Oid(oid),
+            schema: "public".to_owned(),
+            name: (*name).to_owned(),
+            file_node: FileNode(class.get(1)),
+            key: key.into_iter().filter_map(place).collect(),
+            columns,
+            generated,
+            filter: None,
+            handling: Handling::Keyed,
+        };
+        layouts.insert(layout.oid, Arc::new(layout));
+    }
+    layouts
+}
+
+/// A session with an exported snapshot.
+pub(crate) async fn session(server: &Server, database: &str, snapshot: Option<&str>) -> Client {
+    let client = connect(server, database).await;
+    let import = snapshot.map_or(String::new(), |name| {
+        format!("SET TRANSACTION SNAPSHOT '{name}';")
+    });
+    let begin = format!("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; {import}");
+    client.batch_execute(&begin).await.expect("a transaction");
+    client
+}
+
+/// Rows of a relation, with a condition.
+pub(crate) async fn rows(client: &Client, layout: &Layout, condition: &str) -> Vec<(Key, Tuple)> {
+    let columns: Vec<_> = layout
+        .columns
+        .iter()
+        .map(|it| format!("\"{}\"", it.name))
+        .collect();
+    let statement = format!(
+        "COPY (SELECT {} FROM ONLY \"{}\" {condition}) TO STDOUT (FORMAT binary)",
+        columns.join(", "),
+        layout.name
+    );
+    let stream = client.copy_out(&statement).await.expect("copy");
+    let mut copy = CopyRows::new(stream, layout.columns.len());
+    let mut rows = Vec::new();
+    while let Some(row) = copy.next().await.expect("rows") {
+        rows.push((Key::of(&row, &layout.key).expect("a key"), row));
+    }
+    rows
+}
+
+/// Everything that a session's snapshot sees.
+pub(crate) async fn truth(client: &Client, layouts: &Layouts) -> State {
+    let mut state = State::new();
+    for layout in layouts.values() {
+        let rows = rows(client, layout, "").await.into_iter().collect();
+        state.insert(layout.oid, rows);
+    }
+    state
+}
+
+/// Fails, naming the first difference, if two states are not equal byte by byte.
+#[track_caller]
+pub(crate) fn assert_same(what: &str, got: &State, want: &State, layouts: &Layouts) {
+    for (oid, want) in want {
+        let name = &layouts[oid].name;
+        let none = BTreeMap::new();
+        let got = got.get(oid).unwrap_or(&none);
+        let missing = want.keys().filter(|key| !got.contains_key(key)).count();
+        let extra = got.keys().filter(|key| !want.contains_key(key)).count();
+        let wrong = want
+            .iter()
+            .filter(|(key, row)| got.get(key).is_some_and(|it| it != *row))
+            .count();
+        assert!(
+            missing + extra + wrong == 0,
+            "{what}: {name}: of {} rows {missing} are missing, {wrong} wrong, {extra} too many",
+            want.len()
+        );
+    }
+}
