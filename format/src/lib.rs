@@ -1,4 +1,4 @@
-//! What a Holdfast collection consists of, as pure bytes: span files, parts, manifests, the rules of a chain, and the merge of
+//! What a Holdfast collection consists of, as pure bytes: span files, tuple files, parts, manifests, the rules of a chain, and the merge of
 //! its layers. No I/O, no clock, no async. `docs/FORMAT.md` describes every byte.
 //!
 //! Purpose: bytes in, values out, and back. Invariants: a reader checks every digest before it believes a byte, bounds every
@@ -25,6 +25,7 @@ mod merge;
 mod part;
 mod read_at;
 mod span_file;
+mod tuple_file;
 mod wire;
 
 pub use chain::{
@@ -38,6 +39,10 @@ pub use part::{ManifestEntry, PartReader, PartSummary, PartWriter};
 pub use read_at::ReadAt;
 pub use span_file::{
     Block, SpanFileOptions, SpanFileReader, SpanFileSummary, SpanFileWriter, SpanIndex, SpanTail,
+};
+pub use tuple_file::{
+    TupleBlock, TupleDecoder, TupleFields, TupleFileOptions, TupleFileReader, TupleFileSummary,
+    TupleFileWriter, TupleIndex, TupleRow, TupleRows, TupleTail,
 };
 
 /// The longest key that the format holds, in bytes.

@@ -1,0 +1,214 @@
+//! One column of a block on its way into the file.
+
+use holdfast_types::{ErrorCode, Fault};
+use std::io::Cursor;
+
+use super::shuffle::shuffle;
+use super::{LENGTH_LENGTH, MAX_SHUFFLED_WIDTH, NULL, STREAM_ZSTD, head};
+use crate::wire::Encoder;
+
+/// Bytes up to which a field is copied in one go, without asking how long it is.
+const SHORT: usize = 32;
+
+/// Fields of one column.
+#[derive(Debug, Default)]
+pub(super) struct ColumnBuilder {
+    /// One for each row, [`NULL`] for none.
+    lengths: Vec<u32>,
+    /// The fields that are not null, one after another.
+    data: Vec<u8>,
+}
+
+/// What is used anew by every column.
+#[derive(Debug, Default)]
+pub(super) struct Scratch {
+    lengths: Vec<u32>,
+    bytes: Vec<u8>,
+}
+
+/// What the lengths of a column are like.
+#[derive(Debug, Clone, Copy)]
+struct Lengths {
+    nulls: usize,
+    shortest: u32,
+    longest: u32,
+}
+
+impl ColumnBuilder {
+    /// Takes the column's field off the rest of a row; `None`, and nothing is taken, if it is not whole.
+    pub(super) fn take<'a>(&mut self, row: &'a [u8]) -> Option<&'a [u8]> {
+        let (length, rest) = row.split_first_chunk::<LENGTH_LENGTH>()?;
+        let length = u32::from_be_bytes(*length);
+        if length == NULL {
+            self.lengths.push(NULL);
+            return Some(rest);
+        }
+        let (field, after) = rest.split_at_checked(length as usize)?;
+        match (field.len(), rest.first_chunk::<SHORT>()) {
+            // Copying a fixed number of bytes and forgetting some is cheaper than a call for each field.
+            (0..=SHORT, Some(chunk)) => {
+                let end = self.data.len().saturating_add(field.len());
+                self.data.extend_from_slice(chunk);
+                self.data.truncate(end);
+            }
+            _ => self.data.extend_from_slice(field),
+        }
+        self.lengths.push(length);
+        Some(after)
+    }
+
+    /// Forgets the last field.
+    pub(super) fn untake(&mut self) {
+        if let Some(length) = self.lengths.pop()
+            && length != NULL
+        {
+            let end = self.data.len().saturating_sub(length as usize);
+            self.data.truncate(end);
+        }
+    }
+
+    /// Makes the builder ready for the next block. Buffers are kept, unless a row was so long that they are out of the ordinary.
+    pub(super) fn clear(&mut self, ordinary: usize) {
+        self.lengths.clear();
+        self.data.clear();
+        if self.data.capacity() > ordinary {
+            self.data = Vec::new();
+        }
+    }
+
+    fn measure(&self) -> Lengths {
+        let mut found = Lengths {
+            nulls: 0,
+            shortest: NULL,
+            longest: 0,
+        };
+        for length in &self.lengths {
+            found.nulls = found.nulls.wrapping_add(usize::from(*length == NULL));
+            found.shortest = found.shortest.min(*length);
+            // A null becomes 0, and so is never the longest.
+            found.longest = found.longest.max(length.wrapping_add(1));
+        }
+        found.longest = found.longest.saturating_sub(1);
+        found
+    }
+
+    /// Writes the column: its head, its one length if there is one, and its streams.
+    pub(super) fn write(
+        &self,
+        compressor: &mut Option<zstd::bulk::Compressor<'static>>,
+        scratch: &mut Scratch,
+        stored: &mut Vec<u8>,
+    ) -> Result<(), Fault> {
+        let found = self.measure();
+        if found.nulls == self.lengths.len() {
+            stored.push(head::ALL_NULL);
+            return Ok(());
+        }
+        let is_constant = found.shortest == found.longest;
+        let is_shuffled = is_constant && (2..=MAX_SHUFFLED_WIDTH).contains(&found.longest);
+        let size = size_code(is_constant, found.longest);
+        let mut code = size << head::LENGTHS_SHIFT;
+        if found.nulls > 0 {
+            code |= head::SOME_NULL;
+        }
+        if is_shuffled {
+            code |= head::SHUFFLED;
+        }
+        stored.push(code);
+        if is_constant {
+            let mut length = Encoder::default();
+            length.varint(u64::from(found.longest));
+            stored.extend_from_slice(&length.0);
+        }
+        if found.nulls > 0 {
+            bitmap(&self.lengths, &mut scratch.bytes);
+            write_stream(compressor, &scratch.bytes, stored)?;
+        }
+        if !is_constant {
+            scratch.lengths.clear();
+            let present = self.lengths.iter().filter(|length| **length != NULL);
+            scratch.lengths.extend(present);
+            planes_of(&scratch.lengths, size, &mut scratch.bytes);
+            write_stream(compressor, &scratch.bytes, stored)?;
+        }
+        if is_shuffled {
+            shuffle(&self.data, found.longest as usize, &mut scratch.bytes);
+            write_stream(compressor, &scratch.bytes, stored)
+        } else {
+            write_stream(compressor, &self.data, stored)
+        }
+    }
+}
+
+/// How the lengths are written: 0 if they are all one, otherwise by how many bytes the longest takes.
+const fn size_code(is_constant: bool, longest: u32) -> u8 {
+    match longest {
+        _ if is_constant => 0,
+        0..=0xff => 1,
+        0x100..=0xffff => 2,
+        _ => 3,
+    }
+}
+
+/// A bit for each row, the lowest first, set if the row is null.
+fn bitmap(lengths: &[u32], bytes: &mut Vec<u8>) {
+    bytes.clear();
+    bytes.extend(lengths.chunks(8).map(|rows| {
+        let bits = rows.iter().enumerate();
+        bits.fold(0u8, |byte, (bit, length)| {
+            byte | u8::from(*length == NULL) << (bit & 7)
+        })
+    }));
+}
+
+/// The lengths as bytes: all lowest bytes, then all second ones, and so on.
+fn planes_of(lengths: &[u32], size: u8, bytes: &mut Vec<u8>) {
+    bytes.clear();
+    let shifts: &[u32] = match size {
+        1 => &[0],
+        2 => &[0, 8],
+        _ => &[0, 8, 16, 24],
+    };
+    for shift in shifts {
+        bytes.extend(lengths.iter().map(|length| (length >> (shift & 31)) as u8));
+    }
+}
+
+/// Writes a stream: compressed, or as it is if that is not longer. One without bytes is left out.
+fn write_stream(
+    compressor: &mut Option<zstd::bulk::Compressor<'static>>,
+    bytes: &[u8],
+    stored: &mut Vec<u8>,
+) -> Result<(), Fault> {
+    if bytes.is_empty() {
+        return Ok(());
+    }
+    let start = stored.len();
+    let begin = start.saturating_add(4);
+    stored.extend_from_slice(&[0; 4]);
+    if let Some(compressor) = compressor {
+        stored.reserve(zstd::zstd_safe::compress_bound(bytes.len()));
+        let mut cursor = Cursor::new(&mut *stored);
+        cursor.set_position(begin as u64);
+        let outcome = compressor.compress_to_buffer(bytes, &mut cursor);
+        outcome.map_err(|error| {
+            Fault::new(
+                ErrorCode::Internal,
+                format!("a column cannot be compressed: {error}"),
+            )
+        })?;
+    }
+    let packed = stored.len().saturating_sub(begin);
+    let shrank = compressor.is_some() && packed < bytes.len();
+    if !shrank {
+        stored.truncate(begin);
+        stored.extend_from_slice(bytes);
+    }
+    // Lengths fit: a block holds less than 2^31 bytes.
+    let length = stored.len().saturating_sub(begin) as u32;
+    let head = length | if shrank { STREAM_ZSTD } else { 0 };
+    if let Some(place) = stored.get_mut(start..begin) {
+        place.copy_from_slice(&head.to_le_bytes());
+    }
+    Ok(())
+}
