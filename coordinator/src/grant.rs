@@ -25,6 +25,7 @@ pub(crate) fn task_grant(
             start,
             end,
             frontier,
+            settles,
             ..
         } => v1::task_grant::Work::Span(v1::SpanWork {
             member,
@@ -39,6 +40,7 @@ pub(crate) fn task_grant(
             }
             .map(to_json)
             .unwrap_or_default(),
+            settles: *settles,
         }),
         TaskKind::Finish => v1::task_grant::Work::Finish(v1::FinishWork {
             member,

@@ -2,7 +2,8 @@
 //!
 //! Everything here is volatile: a new leader computes it again from the ledger, and from the workers that come to it.
 
-use holdfast_types::{HoldId, JobId, MemberName};
+use holdfast_proto::HoldAnswer;
+use holdfast_types::{HoldId, JobId, MemberName, Position};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::Duration;
@@ -15,7 +16,10 @@ use crate::sessions::Sessions;
 use crate::spec_cache::SpecCache;
 
 /// A worker's answer to a request to end a hold.
-pub(crate) type HoldAnswer = Result<(), holdfast_types::Fault>;
+pub(crate) type HoldOutcome = Result<(), holdfast_types::Fault>;
+
+/// What a worker was asked to do to a hold: which, on which member, and up to where it was to move it.
+type HoldQuestion = (HoldId, MemberName, Option<Position>);
 
 /// One term of office.
 #[derive(Debug)]
@@ -32,7 +36,7 @@ pub(crate) struct Office {
     pub(crate) specs: SpecCache,
     /// Cancelled when the office ends.
     pub(crate) over: CancellationToken,
-    holds: Mutex<BTreeMap<(HoldId, MemberName), oneshot::Sender<HoldAnswer>>>,
+    holds: Mutex<BTreeMap<HoldQuestion, oneshot::Sender<HoldOutcome>>>,
     committing: Mutex<BTreeSet<JobId>>,
 }
 
@@ -55,17 +59,19 @@ impl Office {
         &self,
         hold: HoldId,
         member: MemberName,
-    ) -> oneshot::Receiver<HoldAnswer> {
+        advance_to: Option<Position>,
+    ) -> oneshot::Receiver<HoldOutcome> {
         let (sender, receiver) = oneshot::channel();
-        lock(&self.holds).insert((hold, member), sender);
+        lock(&self.holds).insert((hold, member, advance_to), sender);
         receiver
     }
 
     /// A worker's word on a hold has come.
-    pub(crate) fn answer_hold(&self, hold: HoldId, member: MemberName, answer: HoldAnswer) {
-        if let Some(waiting) = lock(&self.holds).remove(&(hold, member)) {
-            // Nobody waits any more: the effect is tried again, and ending a hold twice changes nothing.
-            let _ = waiting.send(answer);
+    pub(crate) fn answer_hold(&self, answer: HoldAnswer) {
+        let question = (answer.hold, answer.member, answer.advance_to);
+        if let Some(waiting) = lock(&self.holds).remove(&question) {
+            // Nobody waits any more: the effect is tried again, and to end or move a hold twice changes nothing.
+            let _ = waiting.send(answer.outcome);
         }
     }
 

@@ -151,6 +151,7 @@ impl Cluster {
                         read: ByteCount(32 << 20),
                         written: ByteCount(8 << 20),
                         rows: RowCount(100_000),
+                        settled: None,
                     }),
                 }
             })
@@ -257,6 +258,7 @@ fn spans(batch: u64, batches: u64) -> Vec<PlannedSpan> {
             start: bound(number, of),
             end: bound(number + 1, of),
             weight: ByteCount(64 << 20),
+            settles: false,
         })
         .collect()
 }
@@ -305,6 +307,7 @@ fn set_up() -> Cluster {
         history: false,
         execution_locality: Locality::default(),
         part_size: 16 << 20,
+        hold: holdfast_types::HoldUse::Job,
     };
     cluster.apply(Action::SubmitJob {
         job: JobId(1),

@@ -3,8 +3,8 @@
 
 use holdfast_types::{
     ByteCount, ClusterId, ControlVerb, Digest, Epoch, Fault, HoldId, Incarnation, JobId, JobSpec,
-    Locality, MemberName, ObjectRef, PlannedSpan, Relation, RequestKey, RowCount, Sealed,
-    SourceName, SourceRecord, TaskId, Timestamp, WorkerId,
+    LayerPath, Locality, MemberName, ObjectRef, PlannedSpan, Relation, RequestKey, RowCount,
+    Sealed, Settled, SourceName, SourceRecord, TaskId, Timestamp, WorkerId,
 };
 use serde::{Deserialize, Serialize};
 
@@ -159,6 +159,20 @@ pub enum Action {
         /// Which.
         jobs: Vec<JobId>,
     },
+    /// A member knows that a chain's layer is durable, and may let go of the history up to its end.
+    HoldAdvanced {
+        /// The chain's hold.
+        hold: HoldId,
+        /// Which member.
+        member: MemberName,
+        /// Which layer.
+        layer: LayerPath,
+    },
+    /// An operator gives a chain's hold up: no incremental can be appended to the chain any more.
+    DropHold {
+        /// Which.
+        hold: HoldId,
+    },
 }
 
 /// One lease to give.
@@ -232,6 +246,8 @@ pub struct Checkpoint {
     pub written: ByteCount,
     /// Rows.
     pub rows: RowCount,
+    /// With the last checkpoint of a settling span: where its part of the member ended.
+    pub settled: Option<Settled>,
 }
 
 /// A durable part of a layer's file list.

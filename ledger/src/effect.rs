@@ -1,7 +1,10 @@
 //! What the leader must make happen in the world. Effects are idempotent, and every one that is still owed can be computed from
 //! the state alone ([`crate::Ledger::pending_effects`]): a new leader starts from that, and nothing is lost with the old one.
 
-use holdfast_types::{Epoch, HoldId, Incarnation, JobId, MemberName, SourceName, TaskId, WorkerId};
+use holdfast_types::{
+    Epoch, HoldId, Incarnation, JobId, LayerPath, MemberName, Position, SourceName, TaskId,
+    WorkerId,
+};
 
 /// See the module.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -51,6 +54,19 @@ pub enum Effect {
         source: SourceName,
         /// The member.
         member: MemberName,
+    },
+    /// Have a worker near the member tell it that a layer of the hold's chain is durable, then propose `HoldAdvanced`.
+    AdvanceHold {
+        /// The chain's hold.
+        hold: HoldId,
+        /// The source.
+        source: SourceName,
+        /// The member.
+        member: MemberName,
+        /// The chain's newest layer.
+        layer: LayerPath,
+        /// Where it ends on the member: history up to here may go.
+        to: Position,
     },
     /// Remove the objects of a terminal job that no manifest names, then propose `JobSwept`. If the job's manifest turns out to exist (it was
     /// being written when the job was cancelled), propose `LayerCommitted` first: the layer is taken into the catalogue, and

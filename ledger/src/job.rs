@@ -1,11 +1,11 @@
 //! A job: what it is to do, where it stands, and what it has done.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use holdfast_types::{
-    ByteCount, Digest, Epoch, Fault, HoldId, JobId, JobKind, JobSpec, JobState, Phase, Relation,
-    RequestKey, RowCount, TaskId, Timestamp,
+    BackupSpec, ByteCount, Digest, Epoch, Fault, Hlc, HoldId, JobId, JobKind, JobSpec, JobState,
+    MemberName, Phase, Relation, RequestKey, RowCount, Settled, TaskId, Timestamp,
 };
 use serde::{Deserialize, Serialize};
 
@@ -110,6 +110,8 @@ pub(crate) struct Lane {
     pub(crate) weight_done: u64,
     pub(crate) spans_total: u32,
     pub(crate) spans_done: u32,
+    /// Where the member ended, as its settling spans found.
+    pub(crate) settled: Option<Settled>,
 }
 
 /// A job.
@@ -256,6 +258,30 @@ impl Job {
             .get(member as usize)
             .map(|lane| Arc::clone(&lane.relations))
             .unwrap_or_default()
+    }
+
+    /// Where a member ended, if only its settling spans could tell; known once all its spans are done.
+    #[must_use]
+    pub fn settled(&self, member: u32) -> Option<Settled> {
+        self.lanes.get(member as usize)?.settled
+    }
+
+    /// Where the layer of a backup ends: as asked for, or, of a source that only knows when it is there, where its members ended.
+    #[must_use]
+    pub fn end(&self, spec: &BackupSpec) -> Hlc {
+        let settled = self.lanes.iter().filter_map(|lane| lane.settled);
+        settled.map(|settled| settled.at).fold(spec.end, Ord::max)
+    }
+
+    /// The members whose plan was ever leased, for that is what places a hold.
+    pub(crate) fn placed_on(&self) -> BTreeSet<MemberName> {
+        let members = self.spec.members();
+        let plans = self.tasks.plans.steps.iter();
+        plans
+            .filter(|step| step.work.epoch != Epoch::ZERO)
+            .filter_map(|step| members.get(step.member? as usize))
+            .map(|member| member.name.clone())
+            .collect()
     }
 
     /// The durable parts of the file list, in order.

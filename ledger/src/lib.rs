@@ -45,7 +45,7 @@ pub use codec::{
 pub use command::{Action, Checkpoint, Command, Grant, PartRef, Report, ReportBody};
 pub use effect::Effect;
 pub use file_list::ManifestEntry;
-pub use hold::HoldRecord;
+pub use hold::{ChainHold, HoldRecord};
 pub use invariants::{InvariantId, Violation};
 pub use job::{Counters, Doom, FinishResult, Job, JobError, Swept, Transition};
 pub use ledger::{Ledger, LogPosition};

@@ -34,6 +34,17 @@ impl Ledger {
         if !quiet {
             return;
         }
+        if let (None, Some(chain)) = (&hold.releasing, &hold.chain) {
+            for (member, to) in &chain.behind {
+                effects.push(Effect::AdvanceHold {
+                    hold: id,
+                    source: hold.source.clone(),
+                    member: member.clone(),
+                    layer: chain.layer.clone(),
+                    to: *to,
+                });
+            }
+        }
         for member in hold.releasing.iter().flatten() {
             effects.push(Effect::ReleaseHold {
                 hold: id,

@@ -5,8 +5,8 @@
 use bytes::Bytes;
 use holdfast_types::{
     ByteCount, ClusterId, Digest, Epoch, ErrorCode, Fault, HoldId, JobId, JobSpec, MemberName,
-    MemberRecord, ObjectRef, PlannedSpan, Relation, RelationId, RowCount, Sealed, SourceKind,
-    SourceName, TaskId,
+    MemberRecord, ObjectRef, PlannedSpan, Position, Relation, RelationId, RowCount, Sealed,
+    Settled, SourceKind, SourceName, TaskId,
 };
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -116,6 +116,8 @@ pub struct SpanWork {
     pub frontier: Sealed,
     /// The relation as planned, if the specification does not tell.
     pub record: Option<Relation>,
+    /// All other spans of the member are done: its last checkpoint says where the member ended.
+    pub settles: bool,
 }
 
 impl From<&Grant> for v1::TaskGrant {
@@ -133,6 +135,7 @@ impl From<&Grant> for v1::TaskGrant {
                 end: sealed_to_wire(&span.end),
                 frontier: sealed_to_wire(&span.frontier),
                 relation_record: span.record.as_ref().map(to_json).unwrap_or_default(),
+                settles: span.settles,
             }),
             Work::Finish { member, relations } => Wire::Finish(v1::FinishWork {
                 member: *member,
@@ -172,6 +175,7 @@ impl TryFrom<v1::TaskGrant> for Grant {
                     true => None,
                     false => Some(from_json(&span.relation_record, "span.relation_record")?),
                 },
+                settles: span.settles,
             }),
             Some(Wire::Finish(finish)) => Work::Finish {
                 member: finish.member,
@@ -234,6 +238,8 @@ pub enum LeaseReportBody {
         written: ByteCount,
         /// Rows.
         rows: RowCount,
+        /// With the last one of a settling span: where its part of the member ended.
+        settled: Option<Settled>,
     },
     /// A finish or revert task is done.
     Done {
@@ -285,6 +291,7 @@ impl From<&LeaseReport> for v1::TaskReport {
                 read,
                 written,
                 rows,
+                settled,
             } => Wire::Checkpoint(v1::SpanCheckpoint {
                 from: sealed_to_wire(from),
                 to: sealed_to_wire(to),
@@ -293,6 +300,7 @@ impl From<&LeaseReport> for v1::TaskReport {
                 bytes_read: read.0,
                 bytes_written: written.0,
                 rows: rows.0,
+                settled: settled.as_ref().map(to_json).unwrap_or_default(),
             }),
             LeaseReportBody::Done { rows, fingerprint } => Wire::Done(v1::TaskDone {
                 rows: rows.0,
@@ -343,6 +351,10 @@ impl TryFrom<v1::TaskReport> for LeaseReport {
                 read: ByteCount(checkpoint.bytes_read),
                 written: ByteCount(checkpoint.bytes_written),
                 rows: RowCount(checkpoint.rows),
+                settled: match checkpoint.settled.is_empty() {
+                    true => None,
+                    false => Some(from_json(&checkpoint.settled, "checkpoint.settled")?),
+                },
             },
             Some(Wire::Done(done)) => LeaseReportBody::Done {
                 rows: RowCount(done.rows),
@@ -368,9 +380,9 @@ impl TryFrom<v1::TaskReport> for LeaseReport {
     }
 }
 
-/// A hold to end on a member.
+/// What is to become of a hold on a member.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct HoldRelease {
+pub struct HoldOrder {
     /// The hold.
     pub hold: HoldId,
     /// The source.
@@ -379,44 +391,78 @@ pub struct HoldRelease {
     pub kind: SourceKind,
     /// The member.
     pub member: MemberRecord,
+    /// History up to here may go, and the hold stays; `None`: it ends.
+    pub advance_to: Option<Position>,
 }
 
-impl From<&HoldRelease> for v1::ReleaseHold {
-    fn from(release: &HoldRelease) -> Self {
+/// What became of a [`HoldOrder`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HoldAnswer {
+    /// The hold.
+    pub hold: HoldId,
+    /// The member.
+    pub member: MemberName,
+    /// As in the order.
+    pub advance_to: Option<Position>,
+    /// The error, if it could not be done.
+    pub outcome: Result<(), Fault>,
+}
+
+impl From<&HoldAnswer> for v1::HoldOrderDone {
+    fn from(answer: &HoldAnswer) -> Self {
         Self {
-            hold: release.hold.0,
-            source: release.source.to_string(),
-            member: to_json(&release.member),
-            kind: release.kind.to_string(),
+            hold: answer.hold.0,
+            member: answer.member.to_string(),
+            fault: answer.outcome.as_ref().err().map(fault_to_wire),
+            advance_to: answer.advance_to.as_ref().map(to_json).unwrap_or_default(),
         }
     }
 }
 
-impl TryFrom<v1::ReleaseHold> for HoldRelease {
+impl From<&HoldOrder> for v1::HoldOrder {
+    fn from(order: &HoldOrder) -> Self {
+        Self {
+            hold: order.hold.0,
+            source: order.source.to_string(),
+            member: to_json(&order.member),
+            kind: order.kind.to_string(),
+            advance_to: order.advance_to.as_ref().map(to_json).unwrap_or_default(),
+        }
+    }
+}
+
+impl TryFrom<v1::HoldOrder> for HoldOrder {
     type Error = Fault;
 
-    fn try_from(wire: v1::ReleaseHold) -> Result<Self, Fault> {
+    fn try_from(wire: v1::HoldOrder) -> Result<Self, Fault> {
         Ok(Self {
             hold: HoldId(wire.hold),
             source: wire.source.parse()?,
             kind: wire.kind.parse()?,
-            member: from_json(&wire.member, "release_hold.member")?,
+            member: from_json(&wire.member, "hold_order.member")?,
+            advance_to: position_from_wire(&wire.advance_to, "hold_order.advance_to")?,
         })
     }
 }
 
-/// What became of a [`HoldRelease`]: the hold, the member, and the error if it could not be ended.
-///
-/// # Errors
-/// The member's name is malformed.
-pub fn hold_release_from_wire(
-    wire: v1::HoldReleaseDone,
-) -> Result<(HoldId, MemberName, Result<(), Fault>), Fault> {
-    let outcome = match wire.fault {
-        None => Ok(()),
-        Some(fault) => Err(wire_to_fault(fault)),
-    };
-    Ok((HoldId(wire.hold), wire.member.parse()?, outcome))
+impl TryFrom<v1::HoldOrderDone> for HoldAnswer {
+    type Error = Fault;
+
+    fn try_from(wire: v1::HoldOrderDone) -> Result<Self, Fault> {
+        Ok(Self {
+            hold: HoldId(wire.hold),
+            member: wire.member.parse()?,
+            advance_to: position_from_wire(&wire.advance_to, "hold_order_done.advance_to")?,
+            outcome: wire.fault.map_or(Ok(()), |fault| Err(wire_to_fault(fault))),
+        })
+    }
+}
+
+fn position_from_wire(wire: &[u8], field: &str) -> Result<Option<Position>, Fault> {
+    match wire.is_empty() {
+        true => Ok(None),
+        false => from_json(wire, field).map(Some),
+    }
 }
 
 impl From<&ObjectRef> for v1::Object {
@@ -452,6 +498,7 @@ impl From<&PlannedSpan> for v1::PlannedSpan {
             start: sealed_to_wire(&span.start),
             end: sealed_to_wire(&span.end),
             weight: span.weight.0,
+            settles: span.settles,
         }
     }
 }
@@ -463,6 +510,7 @@ impl From<&v1::PlannedSpan> for PlannedSpan {
             start: wire_to_sealed(&wire.start),
             end: wire_to_sealed(&wire.end),
             weight: ByteCount(wire.weight),
+            settles: wire.settles,
         }
     }
 }
@@ -558,6 +606,7 @@ mod tests {
                 history: false,
                 execution_locality: Locality::default(),
                 part_size: 1 << 20,
+                hold: holdfast_types::HoldUse::Chain(HoldId(4)),
             }),
             hold: Some(HoldId(9)),
             cluster: ClusterId([4; 16]),
@@ -592,6 +641,7 @@ mod tests {
                 end: Sealed::from_sealed(vec![3; 20]),
                 frontier: Sealed::from_sealed(vec![2; 20]),
                 record: Some(relation()),
+                settles: true,
             }),
             Work::Finish {
                 member: 0,
@@ -617,6 +667,7 @@ mod tests {
                     start: Sealed::open_end(),
                     end: Sealed::open_end(),
                     weight: ByteCount(11),
+                    settles: true,
                 }],
                 last: true,
             },
@@ -634,6 +685,10 @@ mod tests {
                 read: ByteCount(1),
                 written: ByteCount(2),
                 rows: RowCount(3),
+                settled: Some(Settled {
+                    position: Hlc::ZERO.into(),
+                    at: Hlc::ZERO,
+                }),
             },
             LeaseReportBody::Done {
                 rows: RowCount(1),

@@ -6,8 +6,8 @@ mod fault;
 mod transport;
 
 pub use convert::{
-    Grant, HoldRelease, Lease, LeaseReport, LeaseReportBody, SpanWork, Work, cluster_from_wire,
-    digest_from_wire, from_json, hold_release_from_wire, sealed_to_wire, to_json, wire_to_sealed,
+    Grant, HoldAnswer, HoldOrder, Lease, LeaseReport, LeaseReportBody, SpanWork, Work,
+    cluster_from_wire, digest_from_wire, from_json, sealed_to_wire, to_json, wire_to_sealed,
 };
 pub use fault::{CallKind, fault_to_status, fault_to_wire, status_to_fault, wire_to_fault};
 pub use transport::{ChannelOptions, IncomingSocket, channel, incoming};

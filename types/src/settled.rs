@@ -15,11 +15,12 @@ pub struct Settled {
 }
 
 impl Settled {
-    /// The end of a member of which two parts ended at these: nothing after the later one of them is in the layer.
+    /// The end of a member of which two parts ended at these: everything up to the earlier position is in the layer, and nothing after
+    /// the later time.
     #[must_use]
-    pub fn later(self, other: Self) -> Self {
+    pub fn and(self, other: Self) -> Self {
         Self {
-            position: self.position.max(other.position),
+            position: self.position.min(other.position),
             at: self.at.max(other.at),
         }
     }

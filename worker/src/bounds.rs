@@ -39,7 +39,7 @@ pub(crate) const OUTBOX_SPARE: usize = 64;
 pub(crate) const TASKS_PER_SLOT: usize = 4;
 
 /// Holds that are being ended at once; the leader asks again for those refused.
-pub(crate) const HOLD_RELEASES: usize = 8;
+pub(crate) const HOLD_ORDERS: usize = 8;
 
 /// Activities in one heartbeat.
 pub(crate) const ACTIVITIES: usize = 256;

@@ -20,7 +20,7 @@ use crate::actors::committer::Committer;
 use crate::actors::dispatcher::Dispatcher;
 use crate::actors::effect_runner::{EffectRunner, Perform};
 use crate::actors::finisher::{Finish, Finisher};
-use crate::actors::hold_releaser::{HoldReleaser, MemberHold};
+use crate::actors::hold_keeper::{HoldKeeper, MemberHold};
 use crate::actors::lease_keeper::LeaseKeeper;
 use crate::actors::starter::Starter;
 use crate::actors::sweeper::{Retention, Sweeper};
@@ -92,7 +92,7 @@ struct Staff {
     dispatcher: Dispatcher,
     starts: Desk<Starter>,
     finishes: Desk<Finisher>,
-    holds: Desk<HoldReleaser>,
+    holds: Desk<HoldKeeper>,
     sweeps: Desk<Sweeper>,
     stops: BTreeMap<(TaskId, Epoch), Told>,
     _lease_keeper: LeaseKeeper,
@@ -118,7 +118,7 @@ impl Staff {
             dispatcher: Dispatcher::start(dispatch_core, dispatch_office),
             starts: runner("starter", core, &office, Starter::new),
             finishes: runner("finisher", core, &office, Finisher::new),
-            holds: runner("hold releaser", core, &office, HoldReleaser::new),
+            holds: runner("hold keeper", core, &office, HoldKeeper::new),
             sweeps: runner("sweeper", core, &office, Sweeper::new),
             stops: BTreeMap::new(),
             _lease_keeper: LeaseKeeper::start(lease_core, lease_office),
@@ -258,6 +258,21 @@ impl Owed {
                     hold,
                     source,
                     member,
+                    advance: None,
+                });
+            }
+            Effect::AdvanceHold {
+                hold,
+                source,
+                member,
+                layer,
+                to,
+            } => {
+                self.holds.insert(MemberHold {
+                    hold,
+                    source,
+                    member,
+                    advance: Some((layer, to)),
                 });
             }
             Effect::SweepJob { job } => {

@@ -2,7 +2,7 @@
 
 use futures::{StreamExt, TryStreamExt};
 use holdfast_collection::{CollectionStore, Depth, VerifyReport};
-use holdfast_format::{Chain, Layer};
+use holdfast_format::{Chain, Layer, LayerRelation, ManifestMember};
 use holdfast_proto::v1;
 use holdfast_types::{ErrorCode, Fault, Hlc, LayerPath, RelationId};
 use std::collections::BTreeMap;
@@ -131,6 +131,7 @@ async fn layer_view(
             member
                 .relations
                 .iter()
+                .filter(|held| !held.relation.name.is_database() || is_empty(member, held))
                 .map(move |held| (index, member, held))
         })
         .map(|(index, member, held)| {
@@ -170,6 +171,16 @@ async fn layer_view(
 }
 
 /// The instants that the main line restores: its layers' ends, and whole windows where there is history.
+/// Whether a database that is held itself has no table at the layer's end: only then it is shown.
+fn is_empty(member: &ManifestMember, database: &LayerRelation) -> bool {
+    let name = &database.relation.name.database;
+    let mut there = member
+        .relations
+        .iter()
+        .filter(|held| held.relation.dropped_at.is_none() && held.relation.name.database == *name);
+    database.relation.dropped_at.is_none() && there.all(|held| held.relation.name.is_database())
+}
+
 fn restorable(chain: &Chain) -> Vec<String> {
     chain
         .layers()

@@ -1,9 +1,7 @@
 //! One worker's stream, from its greeting to its end.
 
 use holdfast_ledger::{Action, Checkpoint, Report, ReportBody};
-use holdfast_proto::{
-    Lease, LeaseReport, LeaseReportBody, fault_to_wire, hold_release_from_wire, v1,
-};
+use holdfast_proto::{HoldAnswer, Lease, LeaseReport, LeaseReportBody, fault_to_wire, v1};
 use holdfast_types::{ErrorCode, Fault};
 use prost::Message;
 use std::collections::BTreeSet;
@@ -193,10 +191,10 @@ async fn hear(
             ControlFlow::Continue(())
         }
         Some(Up::Report(report)) => hear_report(present, announced, report).await,
-        Some(Up::HoldReleased(done)) => {
-            match hold_release_from_wire(done) {
-                Ok((hold, member, answer)) => office.answer_hold(hold, member, answer),
-                Err(fault) => tracing::warn!(%worker, %fault, "malformed answer to a hold's end"),
+        Some(Up::HoldDone(done)) => {
+            match HoldAnswer::try_from(done) {
+                Ok(answer) => office.answer_hold(answer),
+                Err(fault) => tracing::warn!(%worker, %fault, "malformed word on a hold"),
             }
             ControlFlow::Continue(())
         }
@@ -303,6 +301,7 @@ fn into_ledger(report: LeaseReport) -> Report {
             read,
             written,
             rows,
+            settled,
         } => ReportBody::Checkpoint(Checkpoint {
             from,
             to,
@@ -311,6 +310,7 @@ fn into_ledger(report: LeaseReport) -> Report {
             read,
             written,
             rows,
+            settled,
         }),
         LeaseReportBody::Done { rows, fingerprint } => ReportBody::Done { rows, fingerprint },
         LeaseReportBody::Released => ReportBody::Released,

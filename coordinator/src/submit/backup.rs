@@ -5,7 +5,7 @@ use holdfast_format::AppendRequest;
 use holdfast_ledger::Ledger;
 use holdfast_proto::v1;
 use holdfast_types::{
-    AsOf, BackupMember, BackupMode, BackupSpec, ClusterId, ErrorCode, Fault, Hlc, JobSpec,
+    AsOf, BackupMember, BackupMode, BackupSpec, ClusterId, ErrorCode, Fault, Hlc, HoldUse, JobSpec,
     LayerPath, Locality, Millis, ParentLayer, RequestKey, SourceKind, SourceName, SourceRecord,
     Target, Timestamp, full_subdir, incremental_subdir,
 };
@@ -106,6 +106,7 @@ pub(crate) async fn submit_backup(
         history: wanted.history,
         execution_locality: wanted.execution_locality,
         part_size: part_size(core),
+        hold: HoldUse::Job,
     };
     propose(core, JobSpec::Backup(spec), wanted.request, now).await
 }

@@ -237,14 +237,15 @@ impl Hands {
                     seen.acks += 1;
                     seen.refused.extend(ack.fault.map(wire_to_fault));
                 }
-                Some(Down::ReleaseHold(release)) => {
+                Some(Down::HoldOrder(release)) => {
                     self.seen.borrow_mut().holds_released += 1;
                     let member: holdfast_types::MemberRecord =
                         holdfast_proto::from_json(&release.member, "member").expect("a member");
-                    self.say(Up::HoldReleased(v1::HoldReleaseDone {
+                    self.say(Up::HoldDone(v1::HoldOrderDone {
                         hold: release.hold,
                         member: member.name.to_string(),
                         fault: None,
+                        advance_to: release.advance_to,
                     }))
                     .await;
                 }
@@ -338,6 +339,7 @@ fn plan(spans: u32) -> LeaseReportBody {
                     bound(index + 1)
                 },
                 weight: ByteCount(100),
+                settles: false,
             })
             .collect(),
         last: true,
@@ -385,5 +387,6 @@ async fn transfer(env: &Env, stores: &Arc<dyn StoreProvider>, grant: &Grant) -> 
         read: ByteCount(100),
         written: ByteCount(50),
         rows: RowCount(1),
+        settled: None,
     }
 }

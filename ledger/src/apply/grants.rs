@@ -54,6 +54,12 @@ impl Apply<'_> {
                 ),
             );
         }
+        if job.tasks.awaits_others(task.index) {
+            return refuse(
+                ErrorCode::FailedPrecondition,
+                format!("task {task} waits for the other spans of its member"),
+            );
+        }
         if !job.tasks.is_free(task.index) {
             return refuse(
                 ErrorCode::FailedPrecondition,

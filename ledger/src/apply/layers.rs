@@ -116,7 +116,7 @@ fn layer(
         parent: spec.parent.clone(),
         source: spec.source.clone(),
         start: spec.parent.as_ref().map(|parent| parent.end),
-        end: spec.end,
+        end: job.end(spec),
         history: spec.history,
         job: job.id,
         manifest,

@@ -1,14 +1,19 @@
 //! How jobs move by themselves: through their phases, to rest when their last lease is gone, and to their end.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use holdfast_types::{
-    Epoch, ErrorCode, Fault, IllegalTransition, JobEvent, JobId, JobKind, JobState, Phase, Verdict,
+    Epoch, ErrorCode, Fault, IllegalTransition, JobEvent, JobId, JobKind, JobSpec, JobState, Phase,
+    Target, Verdict,
 };
 
 use super::Apply;
 use crate::job::{Doom, Lane};
 use crate::settings::Setting;
+
+/// How many missing names an error lists.
+const MISSING_SHOWN: usize = 5;
 
 impl Apply<'_> {
     /// Makes an event happen to a job, if its state allows. The one place where a job's state changes.
@@ -96,7 +101,13 @@ impl Apply<'_> {
         match job.phase {
             Phase::Planning if job.tasks.plans.is_done() => {
                 begin_transferring(job);
+                let missing = missing_everywhere(job);
                 self.moved.insert(id);
+                if let Some(fault) = missing {
+                    self.note_error(id, None, fault.clone());
+                    // It runs, so that it can fail.
+                    let _ = self.fail_job(id, fault);
+                }
                 true
             }
             Phase::Transferring => {
@@ -178,7 +189,7 @@ impl Apply<'_> {
             return;
         }
         job.finished_at = Some(at);
-        self.release_hold_of(id);
+        self.end_hold_of(id);
         if let Some(job) = self.known(id) {
             for lane in &mut job.lanes {
                 lane.relations = Arc::default();
@@ -203,6 +214,56 @@ fn begin_transferring(job: &mut crate::job::Job) {
         job.counters.weight_total = job.counters.weight_total.saturating_add(segment.weight());
         job.counters.spans_total += segment.len();
     }
+}
+
+/// The error for names in a backup's target that no member has. One member of several need not have all of them, so only now, when all
+/// members have described themselves, it is known; a single member says so itself.
+fn missing_everywhere(job: &crate::job::Job) -> Option<Fault> {
+    let JobSpec::Backup(spec) = job.spec.as_ref() else {
+        return None;
+    };
+    if spec.members.len() < 2 {
+        return None;
+    }
+    let lanes = job.lanes.iter().flat_map(|lane| lane.relations.iter());
+    let there: Vec<_> = lanes
+        .filter(|relation| relation.dropped_at.is_none())
+        .map(|relation| &relation.name)
+        .collect();
+    let (what, missing): (&str, Vec<String>) = match &spec.target {
+        Target::Source => return None,
+        Target::Databases(names) => {
+            let found: BTreeSet<_> = there.iter().map(|name| &name.database).collect();
+            let missing = names.iter().filter(|name| !found.contains(name));
+            ("database", missing.cloned().collect())
+        }
+        Target::Tables(names) => {
+            let found: BTreeSet<_> = there.into_iter().collect();
+            let missing = names.iter().filter(|name| !found.contains(name));
+            ("table", missing.map(ToString::to_string).collect())
+        }
+    };
+    let shown: Vec<_> = missing
+        .iter()
+        .take(MISSING_SHOWN)
+        .map(|name| format!("\"{}\"", name.escape_debug()))
+        .collect();
+    let more = match missing.len() - shown.len() {
+        0 => String::new(),
+        more => format!(" and {more} more"),
+    };
+    (!missing.is_empty()).then(|| {
+        Fault::new(
+            ErrorCode::NotFound,
+            format!(
+                "{what} {}{more} does not exist on any member of source {} at {}",
+                shown.join(", "),
+                spec.source,
+                spec.end
+            ),
+        )
+        .hint("back up what there is: no member has this name, at least not as of that time")
+    })
 }
 
 /// An illegal event in the model system's words, with the way out.

@@ -114,6 +114,12 @@ impl<'a> Apply<'a> {
                 bytes,
             } => self.job_swept(*job, *objects, *bytes),
             Action::ForgetJobs { jobs } => Ok(self.forget_jobs(jobs)),
+            Action::HoldAdvanced {
+                hold,
+                member,
+                layer,
+            } => self.hold_advanced(*hold, member, layer),
+            Action::DropHold { hold } => self.drop_hold(*hold),
         };
         result.unwrap_or_else(Outcome::Refused)
     }

@@ -214,6 +214,12 @@ impl Apply<'_> {
                 to: checkpoint.to.clone(),
                 object: object.clone(),
             }));
+        if let Some(settled) = checkpoint.settled {
+            let member = job.tasks.member(task.index).unwrap_or_default();
+            if let Some(lane) = job.lanes.get_mut(member as usize) {
+                lane.settled = Some(lane.settled.map_or(settled, |other| other.and(settled)));
+            }
+        }
         if checkpoint.last {
             self.finish_span(task);
         }
@@ -367,6 +373,12 @@ fn judge(job: &Job, task: TaskId, checkpoint: &Checkpoint) -> Result<bool, Fault
     }
     if !checkpoint.last && checkpoint.to == checkpoint.from {
         return refuse("it makes no progress");
+    }
+    let settles = place
+        .and_then(|place| job.tasks.segment_of(place))
+        .is_some_and(|(segment, slot)| segment.settles(slot));
+    if checkpoint.settled.is_some() != (settles && checkpoint.last) {
+        return refuse("only the last one of a settling span says where its member ended");
     }
     if job.kind() != JobKind::Backup && !checkpoint.objects.is_empty() {
         return refuse("only a backup makes objects");

@@ -39,6 +39,7 @@ impl Apply<'_> {
             return Ok(Outcome::NoOp);
         }
         self.check_idle(&source.name, "updated")?;
+        self.check_keeps_held(&source)?;
         let members: BTreeSet<_> = source
             .members
             .iter()
@@ -52,6 +53,7 @@ impl Apply<'_> {
     pub(super) fn drop_source(&mut self, name: &SourceName) -> Result<Outcome, Fault> {
         self.registered(name)?;
         self.check_idle(name, "dropped")?;
+        self.check_not_held(name)?;
         self.abandon_holds(name, &BTreeSet::new());
         self.ledger.sources.remove(name);
         Ok(Outcome::Done)
@@ -94,6 +96,46 @@ impl Apply<'_> {
         }
     }
 
+    /// A member that is taken out could never be told to let go of the history that it keeps for a chain.
+    fn check_keeps_held(&self, source: &SourceRecord) -> Result<(), Fault> {
+        for hold in self.ledger.holds.values() {
+            let Some(chain) = &hold.chain else { continue };
+            if hold.source != source.name || hold.releasing.is_some() {
+                continue;
+            }
+            let stays =
+                |name: &MemberName| source.members.iter().any(|member| member.name == *name);
+            if let Some(gone) = chain.members.iter().find(|name| !stays(name)) {
+                return Err(Fault::new(
+                    ErrorCode::FailedPrecondition,
+                    format!(
+                        "member {gone} of source {} keeps history for a chain of backups (hold {})",
+                        source.name, hold.id
+                    ),
+                )
+                .hint(format!("release it first: holdfast hold drop {}", hold.id)));
+            }
+        }
+        Ok(())
+    }
+
+    /// A source that is forgotten could never be told to let go of the history that it keeps for a chain.
+    fn check_not_held(&self, name: &SourceName) -> Result<(), Fault> {
+        let kept = (self.ledger.holds.values())
+            .find(|hold| hold.source == *name && hold.chain.is_some() && hold.releasing.is_none());
+        match kept {
+            None => Ok(()),
+            Some(hold) => Err(Fault::new(
+                ErrorCode::FailedPrecondition,
+                format!(
+                    "source {name} keeps history for a chain of backups (hold {})",
+                    hold.id
+                ),
+            )
+            .hint(format!("release it first: holdfast hold drop {}", hold.id))),
+        }
+    }
+
     /// Gives up holds that are being released on members that are no longer there: nobody could ever release them.
     fn abandon_holds(&mut self, source: &SourceName, members: &BTreeSet<MemberName>) {
         let affected: Vec<_> = self
@@ -104,10 +146,14 @@ impl Apply<'_> {
             .map(|hold| hold.id)
             .collect();
         for id in affected {
-            if let Some(hold) = self.ledger.holds.get_mut(&id)
-                && let Some(releasing) = &mut hold.releasing
-            {
-                releasing.retain(|member| members.contains(member));
+            if let Some(hold) = self.ledger.holds.get_mut(&id) {
+                if let Some(releasing) = &mut hold.releasing {
+                    releasing.retain(|member| members.contains(member));
+                }
+                if let Some(chain) = &mut hold.chain {
+                    chain.members.retain(|member| members.contains(member));
+                    chain.behind.retain(|member, _| members.contains(member));
+                }
             }
             self.forget_released_hold(id);
         }

@@ -10,7 +10,6 @@ use holdfast_types::{
 
 use super::Apply;
 use crate::file_list::FileList;
-use crate::hold::HoldRecord;
 use crate::job::{Counters, Job};
 use crate::outcome::Outcome;
 use crate::settings::Setting;
@@ -44,19 +43,12 @@ impl Apply<'_> {
                 None
             }
         };
-        if let Some((source, position)) = spec.source().zip(hold_position) {
-            self.ledger.holds.insert(
-                hold,
-                HoldRecord {
-                    id: hold,
-                    job: id,
-                    source: source.clone(),
-                    position,
-                    created_at: self.at,
-                    releasing: None,
-                },
-            );
-        }
+        let hold = match (spec, hold_position) {
+            (JobSpec::Backup(spec), Some(position)) => {
+                Some(self.take_hold(id, hold, spec, position))
+            }
+            _ => None,
+        };
         if let Some(key) = request {
             self.ledger.requests.insert(key.clone(), id);
         }
@@ -64,7 +56,7 @@ impl Apply<'_> {
             id,
             spec: Arc::new(spec.clone()),
             request: request.cloned(),
-            hold: hold_position.map(|_| hold),
+            hold,
             state: JobState::Pending,
             phase: Phase::Planning,
             doom: None,
@@ -191,6 +183,7 @@ impl Apply<'_> {
         }
         self.check_target_free(spec)?;
         self.check_chain(spec)?;
+        self.check_hold(spec)?;
         Ok(spec.parent.as_ref().map_or(spec.end, |parent| parent.end))
     }
 

@@ -30,15 +30,19 @@ pub(super) fn check(ledger: &Ledger, findings: &mut Findings) {
     for hold in ledger.holds() {
         let job = ledger.job(hold.job);
         let over = job.is_none_or(|job| job.state.is_terminal());
+        let kept = hold.chain.is_some() && over && hold.releasing.is_none();
         findings.expect(
             InvariantId::H2,
-            hold.releasing.is_some() == over
+            (kept || hold.releasing.is_some() == over)
                 && hold.releasing.as_ref().is_none_or(|rest| !rest.is_empty()),
             || format!("hold {} of job {} is in a wrong state", hold.id, hold.job),
         );
         findings.expect(
             InvariantId::H2,
-            job.is_none_or(|job| job.kind() == JobKind::Backup && job.hold == Some(hold.id)),
+            job.is_none_or(|job| {
+                let of_chain = over && hold.chain.is_some();
+                job.kind() == JobKind::Backup && (of_chain || job.hold == Some(hold.id))
+            }),
             || format!("hold {} is unknown to job {}", hold.id, hold.job),
         );
     }

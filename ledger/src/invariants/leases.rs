@@ -52,6 +52,14 @@ pub(super) fn check_job(ledger: &Ledger, job: &Job, findings: &mut Findings) {
                     .map(|segment| segment.ready_slots().collect::<Vec<_>>())),
         || format!("job {id} knows other leased or ready tasks than it has"),
     );
+    for segment in &job.tasks.segments {
+        let early = segment
+            .active()
+            .find(|(slot, _)| segment.awaits_others(*slot));
+        findings.expect(InvariantId::J11, early.is_none(), || {
+            format!("job {id} leased a settling span while others of its member were not done")
+        });
+    }
     for &(index, epoch) in job.lingering.keys() {
         let current = job
             .tasks

@@ -27,6 +27,8 @@ pub enum InvariantId {
     /// See [`InvariantId::sentence`].
     J10,
     /// See [`InvariantId::sentence`].
+    J11,
+    /// See [`InvariantId::sentence`].
     C4,
     /// See [`InvariantId::sentence`].
     B1,
@@ -42,7 +44,7 @@ pub enum InvariantId {
 
 impl InvariantId {
     /// Every invariant.
-    pub const ALL: [Self; 16] = [
+    pub const ALL: [Self; 17] = [
         Self::J1,
         Self::J2,
         Self::J3,
@@ -53,6 +55,7 @@ impl InvariantId {
         Self::J8,
         Self::J9,
         Self::J10,
+        Self::J11,
         Self::C4,
         Self::B1,
         Self::B2,
@@ -75,6 +78,7 @@ impl InvariantId {
             Self::J8 => "J8",
             Self::J9 => "J9",
             Self::J10 => "J10",
+            Self::J11 => "J11",
             Self::C4 => "C4",
             Self::B1 => "B1",
             Self::B2 => "B2",
@@ -100,6 +104,9 @@ impl InvariantId {
                 "a job that is pending, paused or terminal has no lease, and while paused none that lingers"
             }
             Self::J10 => "a job's counters equal what its tasks and its file list add up to",
+            Self::J11 => {
+                "a settling span is leased only when all other spans of its member are done"
+            }
             Self::C4 => "chains are contiguous: each layer starts where its parent ended",
             Self::B1 => "a worker never holds more tasks than it has slots",
             Self::B2 => "the lists that a job keeps for show stay within their bounds",

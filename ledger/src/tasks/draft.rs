@@ -60,8 +60,12 @@ impl Draft {
         for span in spans {
             self.cut.insert(span.relation);
             // A span without weight would make progress stand still.
-            self.segment
-                .push(span.relation, &span.start, span.weight.0.max(1));
+            self.segment.push(
+                span.relation,
+                &span.start,
+                span.weight.0.max(1),
+                span.settles,
+            );
         }
         if let Some(span) = spans.last() {
             self.tail = Some(span.end.clone());
@@ -85,7 +89,15 @@ impl Draft {
         let mut relation = self.segment.groups().last().map(|group| group.relation);
         let mut tail = self.tail.as_ref();
         let mut new = BTreeSet::new();
+        let mut settling = self.segment.is_settling();
         for span in spans {
+            if settling && !span.settles {
+                return Err(malformed(
+                    span.relation,
+                    "comes after spans that settle all others".into(),
+                ));
+            }
+            settling |= span.settles;
             if span.start.as_bytes().len() > MAX_BOUND_BYTES
                 || span.end.as_bytes().len() > MAX_BOUND_BYTES
             {
@@ -183,6 +195,7 @@ mod tests {
             start: Sealed::from_sealed(start.as_bytes()),
             end: Sealed::from_sealed(end.as_bytes()),
             weight: ByteCount(10),
+            settles: false,
         }
     }
 

@@ -28,6 +28,8 @@ pub(crate) struct Segment {
     len: u32,
     done: u32,
     weight: u64,
+    /// The slot of the first span that settles the others: it and all after it wait until those before are done.
+    settling: Option<u32>,
     /// Shared with clones of the ledger until changed. Stored in sections of their own.
     #[serde(skip)]
     chunks: Vec<Arc<Chunk>>,
@@ -76,7 +78,16 @@ impl Segment {
     }
 
     /// Adds a span at the end.
-    pub(crate) fn push(&mut self, relation: RelationId, start: &Sealed, weight: u64) {
+    pub(crate) fn push(
+        &mut self,
+        relation: RelationId,
+        start: &Sealed,
+        weight: u64,
+        settles: bool,
+    ) {
+        if settles {
+            self.settling.get_or_insert(self.len);
+        }
         if self.groups.last().map(|group| group.relation) != Some(relation) {
             self.groups.push(Group {
                 relation,
@@ -94,6 +105,29 @@ impl Segment {
         self.ready_chunks.insert(index);
         self.len += 1;
         self.weight = self.weight.saturating_add(weight);
+    }
+
+    /// Whether its last spans settle the others.
+    pub(crate) fn is_settling(&self) -> bool {
+        self.settling.is_some()
+    }
+
+    /// The slots before this one may be leased: all, or those that the settling spans wait for.
+    fn open_slots(&self) -> u32 {
+        match self.settling {
+            Some(first) if self.done < first => first,
+            Some(_) | None => self.len,
+        }
+    }
+
+    /// Whether a span waits for others of its member to be done.
+    pub(crate) fn awaits_others(&self, slot: u32) -> bool {
+        slot >= self.open_slots()
+    }
+
+    /// Whether a span settles others.
+    pub(crate) fn settles(&self, slot: u32) -> bool {
+        self.settling.is_some_and(|first| slot >= first)
     }
 
     /// Gives back memory that no further span will need.
@@ -171,18 +205,22 @@ impl Segment {
 
     /// Whether a span waits for a worker.
     pub(crate) fn has_ready(&self) -> bool {
-        !self.ready_chunks.is_empty()
+        self.ready_slots().next().is_some()
     }
 
     /// The spans that wait for a worker, in order.
     pub(crate) fn ready_slots(&self) -> impl Iterator<Item = u32> + '_ {
-        self.ready_chunks.iter().flat_map(|&index| {
-            self.chunks
-                .get(index as usize)
-                .into_iter()
-                .flat_map(|chunk| chunk.ready_slots())
-                .map(move |inner| index * CHUNK_SLOTS + inner)
-        })
+        let open = self.open_slots();
+        self.ready_chunks
+            .iter()
+            .flat_map(|&index| {
+                self.chunks
+                    .get(index as usize)
+                    .into_iter()
+                    .flat_map(|chunk| chunk.ready_slots())
+                    .map(move |inner| index * CHUNK_SLOTS + inner)
+            })
+            .take_while(move |slot| *slot < open)
     }
 
     /// Unfinished spans that were leased before, in order.
@@ -195,11 +233,14 @@ impl Segment {
 
     /// How many spans wait for a worker.
     pub(crate) fn ready_count(&self) -> u32 {
-        self.ready_chunks
+        let free: u32 = self
+            .ready_chunks
             .iter()
             .filter_map(|&index| self.chunks.get(index as usize))
             .map(|chunk| chunk.ready())
-            .sum()
+            .sum();
+        // What waits for others was never leased.
+        free.saturating_sub(self.len - self.open_slots())
     }
 
     /// Recomputes what is not stored, and returns the leased slots.

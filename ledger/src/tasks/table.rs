@@ -207,6 +207,14 @@ impl TaskTable {
         }
     }
 
+    /// Whether a span waits for others of its member to be done.
+    pub(crate) fn awaits_others(&self, index: u32) -> bool {
+        let place = self.locate(index);
+        place
+            .and_then(|place| self.segment_of(place))
+            .is_some_and(|(segment, slot)| segment.awaits_others(slot))
+    }
+
     /// Whether an unfinished task has no lease.
     pub(crate) fn is_free(&self, index: u32) -> bool {
         self.locate(index).is_some()
@@ -311,6 +319,7 @@ impl TaskTable {
             end: segment.end(slot)?,
             weight: ByteCount(segment.span_weight(slot)?),
             frontier,
+            settles: segment.settles(slot),
         };
         Some(view(id, segment.member, kind, work))
     }

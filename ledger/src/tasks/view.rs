@@ -21,6 +21,8 @@ pub enum TaskKind {
         weight: ByteCount,
         /// Everything before this is done; equal to `start` for a fresh span.
         frontier: Sealed,
+        /// Whether it waited for all other spans of its member, and says where the member ended.
+        settles: bool,
     },
     /// Check and publish a restored member.
     Finish,

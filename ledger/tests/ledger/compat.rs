@@ -18,7 +18,7 @@ use holdfast_ledger::{
 };
 use holdfast_types::{
     ByteCount, ClusterId, ControlVerb, Digest, Epoch, ErrorCode, Fault, HoldId, Incarnation, JobId,
-    JobSpec, RowCount, TaskId,
+    JobSpec, LayerPath, RowCount, TaskId,
 };
 
 use crate::specs;
@@ -107,6 +107,12 @@ fn odd_actions() -> Vec<Action> {
         Action::ForgetJobs {
             jobs: vec![JobId(99)],
         },
+        Action::HoldAdvanced {
+            hold: HoldId(99),
+            member: "eu".parse().expect("a name"),
+            layer: LayerPath::full("2026/01/01-000000.00"),
+        },
+        Action::DropHold { hold: HoldId(99) },
         Action::GrantLeases {
             grants: vec![Grant {
                 task,
@@ -229,9 +235,11 @@ fn the_fixture_holds_every_action() {
             Action::HoldReleased { .. } => 16,
             Action::JobSwept { .. } => 17,
             Action::ForgetJobs { .. } => 18,
+            Action::HoldAdvanced { .. } => 19,
+            Action::DropHold { .. } => 20,
         }
     }
-    let mut seen = [false; 19];
+    let mut seen = [false; 21];
     for command in commands() {
         seen[number(&command.action)] = true;
         if let Action::Batch(actions) = &command.action {
@@ -240,5 +248,5 @@ fn the_fixture_holds_every_action() {
             }
         }
     }
-    assert_eq!(seen, [true; 19]);
+    assert_eq!(seen, [true; 21]);
 }

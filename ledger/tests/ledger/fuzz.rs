@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, VecDeque};
 
 use holdfast_ledger::{Action, Checkpoint, Grant, Ledger, PartRef, Report, ReportBody, TaskView};
 use holdfast_types::{
-    ByteCount, ControlVerb, Digest, Epoch, ErrorCode, Fault, HoldId, Incarnation, JobId, JobSpec,
-    JobState, Millis, Phase, RowCount, TaskId,
+    ByteCount, ControlVerb, Digest, Epoch, ErrorCode, Fault, HoldId, HoldUse, Incarnation, JobId,
+    JobSpec, JobState, Millis, Phase, RowCount, TaskId,
 };
 use proptest::prelude::*;
 use proptest::strategy::ValueTree;
@@ -150,11 +150,25 @@ impl Fuzz {
         };
         let layers: Vec<_> = self.ledger().catalogue().iter().collect();
         let spec = match a % 6 {
-            0 | 1 => JobSpec::Backup(specs::full("app", members, u64::from(b % 8) + 10)),
+            0 | 1 => {
+                let mut spec = specs::full("app", members, u64::from(b % 8) + 10);
+                if b.is_multiple_of(4) {
+                    spec.hold = HoldUse::StartChain;
+                }
+                JobSpec::Backup(spec)
+            }
             2 | 3 => match pick(layers, b) {
                 Some(layer) => {
                     let second = layer.end.wall.as_millis() / 1000 + u64::from(b % 3);
-                    JobSpec::Backup(specs::incremental(layer, members, second))
+                    let mut spec = specs::incremental(layer, members, second);
+                    let held = self
+                        .ledger()
+                        .holds()
+                        .find(|hold| hold.is_of_chain(&layer.collection, &layer.path.full));
+                    if let Some(hold) = held.filter(|_| !b.is_multiple_of(7)) {
+                        spec.hold = HoldUse::Chain(hold.id);
+                    }
+                    JobSpec::Backup(spec)
                 }
                 None => JobSpec::Backup(specs::full("nowhere", members, 10)),
             },
@@ -240,6 +254,7 @@ impl Fuzz {
                     read: ByteCount(5),
                     written: ByteCount(5),
                     rows: RowCount(1),
+                    settled: None,
                 }),
             ),
             3 => (
@@ -292,8 +307,12 @@ impl Fuzz {
                 if b.is_multiple_of(8) {
                     self.world.now = self.world.now.plus(Millis(30 * 24 * 3600 * 1000));
                 }
-                Action::ForgetJobs {
-                    jobs: vec![self.job(b), self.job(b / 2)],
+                let hold = pick(self.ledger().holds().map(|hold| hold.id).collect(), b);
+                match hold.filter(|_| b.is_multiple_of(5)) {
+                    Some(hold) => Action::DropHold { hold },
+                    None => Action::ForgetJobs {
+                        jobs: vec![self.job(b), self.job(b / 2)],
+                    },
                 }
             }
         }

@@ -6,7 +6,7 @@ use holdfast_types::{
 };
 
 use crate::specs;
-use crate::world::{World, checkpoint, plan_of};
+use crate::world::{World, checkpoint, plan_of, settling_plan_of};
 
 /// What the leader proposes once it has performed an effect.
 pub(crate) fn perform(world: &World, effect: &Effect) -> Option<Action> {
@@ -49,6 +49,16 @@ pub(crate) fn perform(world: &World, effect: &Effect) -> Option<Action> {
         Effect::ReleaseHold { hold, member, .. } => Some(Action::HoldReleased {
             hold: *hold,
             member: member.clone(),
+        }),
+        Effect::AdvanceHold {
+            hold,
+            member,
+            layer,
+            ..
+        } => Some(Action::HoldAdvanced {
+            hold: *hold,
+            member: member.clone(),
+            layer: layer.clone(),
         }),
         Effect::SweepJob { job } => Some(Action::JobSwept {
             job: *job,
@@ -95,6 +105,7 @@ pub(crate) fn work(world: &World, view: &TaskView, choice: u64) -> ReportBody {
             spans: Vec::new(),
             last: true,
         },
+        TaskKind::Plan if choice % 3 == 2 => settling_plan_of(2),
         TaskKind::Plan => plan_of(choice % 3),
         TaskKind::Span {
             start,
@@ -191,7 +202,8 @@ impl World {
             }
         }
         assert_eq!(self.ledger.pending_effects(), [], "nothing is owed");
-        assert_eq!(self.ledger.holds().count(), 0, "no hold is left");
+        let left = self.ledger.holds().find(|hold| hold.chain.is_none());
+        assert_eq!(left, None, "no job's hold is left");
         for job in self.ledger.jobs() {
             assert!(job.state().is_terminal(), "job {} is over", job.id());
             if job.state() == JobState::Succeeded {

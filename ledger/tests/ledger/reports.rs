@@ -14,6 +14,7 @@ fn delta(from: &str, to: &str, last: bool) -> ReportBody {
         read: ByteCount(10),
         written: ByteCount(5),
         rows: RowCount(1),
+        settled: None,
     })
 }
 

@@ -2,8 +2,9 @@
 
 use holdfast_ledger::LayerRecord;
 use holdfast_types::{
-    BackupMember, BackupSpec, Digest, Hlc, JobSpec, LayerPath, Locality, MemberRecord, ParentLayer,
-    RestoreMember, RestoreSpec, SourceKind, SourceRecord, Target, Timestamp, VerifySpec,
+    BackupMember, BackupSpec, Digest, Hlc, HoldUse, JobSpec, LayerPath, Locality, MemberRecord,
+    ParentLayer, RestoreMember, RestoreSpec, SourceKind, SourceRecord, Target, Timestamp,
+    VerifySpec,
 };
 
 pub(crate) const COLLECTION: &str = "file:///backups";
@@ -52,6 +53,7 @@ pub(crate) fn full(source: &str, members: &[&str], second: u64) -> BackupSpec {
         end: hlc(second),
         history: false,
         execution_locality: Locality::default(),
+        hold: HoldUse::Job,
         part_size: 1 << 20,
     }
 }

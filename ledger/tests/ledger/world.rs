@@ -8,8 +8,8 @@ use holdfast_ledger::{
 };
 use holdfast_types::{
     ByteCount, ControlVerb, Digest, Epoch, Fault, Hlc, HoldId, Incarnation, JobId, JobSpec,
-    JobState, ObjectRef, PlannedSpan, Position, Relation, RelationId, RowCount, Sealed, TableName,
-    TaskId, Timestamp,
+    JobState, ObjectRef, PlannedSpan, Position, Relation, RelationId, RowCount, Sealed, Settled,
+    TableName, TaskId, Timestamp,
 };
 
 use crate::specs;
@@ -57,6 +57,7 @@ pub(crate) fn tile(id: u64, bounds: &[&str], weight: u64) -> Vec<PlannedSpan> {
             start: key(start),
             end: key(end),
             weight: ByteCount(weight),
+            settles: false,
         })
         .collect()
 }
@@ -274,6 +275,32 @@ pub(crate) fn plan_of(id: u64) -> ReportBody {
     }
 }
 
+/// As [`plan_of`], with two spans of another relation that settle the rest.
+pub(crate) fn settling_plan_of(id: u64) -> ReportBody {
+    let mut spans = tile(id, &["g", "p"], 100);
+    spans.extend(
+        tile(id + 100, &["m"], 50)
+            .into_iter()
+            .map(|span| PlannedSpan {
+                settles: true,
+                ..span
+            }),
+    );
+    ReportBody::Plan {
+        sequence: 0,
+        relations: vec![relation(id), relation(id + 100)],
+        spans,
+        last: true,
+    }
+}
+
+pub(crate) fn settled(second: u64) -> Settled {
+    Settled {
+        position: specs::hlc(second).into(),
+        at: specs::hlc(second),
+    }
+}
+
 /// A checkpoint of a span from its frontier to `to`; `None`: to its end, as the last.
 pub(crate) fn checkpoint(
     view: &TaskView,
@@ -281,7 +308,13 @@ pub(crate) fn checkpoint(
     read: u64,
     with_object: bool,
 ) -> ReportBody {
-    let TaskKind::Span { end, frontier, .. } = &view.kind else {
+    let TaskKind::Span {
+        end,
+        frontier,
+        settles,
+        ..
+    } = &view.kind
+    else {
         panic!("{view:?} is no span");
     };
     let name = format!(
@@ -303,5 +336,6 @@ pub(crate) fn checkpoint(
         read: ByteCount(read),
         written: ByteCount(read / 2),
         rows: RowCount(read / 10),
+        settled: (*settles && to.is_none()).then(|| settled(read)),
     })
 }

@@ -15,7 +15,7 @@ use super::fence::LeaseClock;
 use super::link::Link;
 use super::messages::{Ack, Dismissal, Introduce, SessionEnded, SubmitReport, TaskGone};
 use crate::bounds::{
-    ACTIVITIES, GOODBYE_LINGER, HOLD_RELEASES, SHUTDOWN_GRACE, SILENT_HEARTBEATS, TASKS_PER_SLOT,
+    ACTIVITIES, GOODBYE_LINGER, HOLD_ORDERS, SHUTDOWN_GRACE, SILENT_HEARTBEATS, TASKS_PER_SLOT,
     TICK,
 };
 use crate::core::Core;
@@ -61,7 +61,7 @@ pub(crate) struct Agent {
     pub(super) introduced: BTreeSet<Lease>,
     /// One permit per task that may exist, with or without a lease. A task that dies gives its own back.
     pub(super) tasks: Arc<Semaphore>,
-    pub(super) hold_releases: Arc<Semaphore>,
+    pub(super) hold_orders: Arc<Semaphore>,
     most_tasks: usize,
     last_tick: Duration,
     leaving_until: Option<Duration>,
@@ -82,7 +82,7 @@ impl Agent {
             dying: BTreeMap::new(),
             introduced: BTreeSet::new(),
             tasks: Arc::new(Semaphore::new(most_tasks)),
-            hold_releases: Arc::new(Semaphore::new(HOLD_RELEASES)),
+            hold_orders: Arc::new(Semaphore::new(HOLD_ORDERS)),
             most_tasks,
             last_tick: Duration::ZERO,
             leaving_until: None,

@@ -1,64 +1,72 @@
-//! Ending holds on members, for the leader.
+//! Ending and moving holds on members, for the leader.
 
 use actix::{AsyncContext, Context, Handler};
 use holdfast_proto::v1::worker_message::Body;
-use holdfast_proto::{HoldRelease, fault_to_wire, v1};
-use holdfast_types::{ErrorCode, Fault, HoldId, MemberName};
+use holdfast_proto::{HoldAnswer, HoldOrder, v1};
+use holdfast_types::{ErrorCode, Fault};
 use std::sync::Arc;
 use tracing::warn;
 
 use super::agent_actor::Agent;
-use super::messages::HoldEnded;
-use crate::bounds::{HOLD_RELEASES, SOURCE_CALL_DEADLINE};
+use super::messages::HoldDone;
+use crate::bounds::{HOLD_ORDERS, SOURCE_CALL_DEADLINE};
 use crate::core::Core;
 
 impl Agent {
-    pub(super) fn release_hold(&mut self, wire: v1::ReleaseHold, context: &Context<Self>) {
-        let release = match HoldRelease::try_from(wire) {
-            Ok(release) => release,
+    pub(super) fn order_hold(&mut self, wire: v1::HoldOrder, context: &Context<Self>) {
+        let order = match HoldOrder::try_from(wire) {
+            Ok(order) => order,
             // Without a legible member there is nobody to answer for.
-            Err(fault) => return warn!(%fault, "cannot read a request to end a hold"),
+            Err(fault) => return warn!(%fault, "cannot read what is to become of a hold"),
         };
-        let (hold, member) = (release.hold, release.member.name.clone());
-        let Ok(permit) = Arc::clone(&self.hold_releases).try_acquire_owned() else {
+        let Ok(permit) = Arc::clone(&self.hold_orders).try_acquire_owned() else {
             let fault = Fault::new(
                 ErrorCode::ResourceExhausted,
-                format!("this worker ends {HOLD_RELEASES} holds already"),
+                format!("this worker sees to {HOLD_ORDERS} holds already"),
             );
-            return self.hold_ended(hold, &member, Err(fault));
+            return self.hold_done(&answer(&order, Err(fault)));
         };
         let shared = Arc::clone(&self.shared);
         let agent = context.address();
         tokio::task::spawn_local(async move {
-            let outcome = end_hold(&shared, &release).await;
+            let outcome = carry_out(&shared, &order).await;
             drop(permit);
             // An agent that is gone will be asked again.
-            let _ = agent
-                .send(HoldEnded {
-                    hold,
-                    member,
-                    outcome,
-                })
-                .await;
+            let _ = agent.send(HoldDone(answer(&order, outcome))).await;
         });
     }
 
-    fn hold_ended(&mut self, hold: HoldId, member: &MemberName, outcome: Result<(), Fault>) {
-        self.send(Body::HoldReleased(v1::HoldReleaseDone {
-            hold: hold.0,
-            member: member.to_string(),
-            fault: outcome.err().as_ref().map(fault_to_wire),
-        }));
+    fn hold_done(&mut self, answer: &HoldAnswer) {
+        self.send(Body::HoldDone(answer.into()));
     }
 }
 
-async fn end_hold(shared: &Core, release: &HoldRelease) -> Result<(), Fault> {
+fn answer(order: &HoldOrder, outcome: Result<(), Fault>) -> HoldAnswer {
+    HoldAnswer {
+        hold: order.hold,
+        member: order.member.name.clone(),
+        advance_to: order.advance_to,
+        outcome,
+    }
+}
+
+async fn carry_out(shared: &Core, order: &HoldOrder) -> Result<(), Fault> {
+    let doing = match order.advance_to {
+        None => "ending",
+        Some(_) => "moving",
+    };
     let what = format!(
-        "ending hold {} on member {}",
-        release.hold, release.member.name
+        "{doing} hold {} on member {}",
+        order.hold, order.member.name
     );
-    let source = shared.sources.member(release.kind, &release.member)?;
-    match tokio::time::timeout(SOURCE_CALL_DEADLINE, source.release(release.hold)).await {
+    let source = shared.sources.member(order.kind, &order.member)?;
+    let acting = async {
+        match order.advance_to {
+            None => source.release(order.hold).await,
+            Some(position) => source.hold(order.hold, position).await,
+        }
+    };
+    match tokio::time::timeout(SOURCE_CALL_DEADLINE, acting).await {
         Ok(outcome) => outcome.map_err(|fault| fault.context(what)),
         Err(_) => Err(Fault::new(
             ErrorCode::DeadlineExceeded,
@@ -67,10 +75,10 @@ async fn end_hold(shared: &Core, release: &HoldRelease) -> Result<(), Fault> {
     }
 }
 
-impl Handler<HoldEnded> for Agent {
+impl Handler<HoldDone> for Agent {
     type Result = ();
 
-    fn handle(&mut self, ended: HoldEnded, _: &mut Self::Context) {
-        self.hold_ended(ended.hold, &ended.member, ended.outcome);
+    fn handle(&mut self, HoldDone(answer): HoldDone, _: &mut Self::Context) {
+        self.hold_done(&answer);
     }
 }

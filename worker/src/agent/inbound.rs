@@ -220,7 +220,7 @@ impl Handler<Inbound> for Agent {
             Body::Grant(grant) => self.granted(grant, context),
             Body::Stop(stop) => self.stop(&stop),
             Body::ReportAck(ack) => self.answered(ack),
-            Body::ReleaseHold(release) => self.release_hold(release, context),
+            Body::HoldOrder(release) => self.order_hold(release, context),
             // These never come in the middle of a stream: the link ends it instead.
             Body::Welcome(_) | Body::NotLeader(_) | Body::Dismissed(_) => {}
         }

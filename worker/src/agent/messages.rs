@@ -1,8 +1,8 @@
 //! What the agent is told.
 
 use actix::Message;
-use holdfast_proto::{Lease, LeaseReport, v1};
-use holdfast_types::{Fault, HoldId, MemberName};
+use holdfast_proto::{HoldAnswer, Lease, LeaseReport, v1};
+use holdfast_types::Fault;
 use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
@@ -72,11 +72,7 @@ pub(crate) enum Ack {
 #[rtype(result = "()")]
 pub(crate) struct TaskGone(pub(crate) Lease);
 
-/// A member has let go of a hold, or not.
+/// What was ordered has been done to a hold, or not.
 #[derive(Message)]
 #[rtype(result = "()")]
-pub(crate) struct HoldEnded {
-    pub(crate) hold: HoldId,
-    pub(crate) member: MemberName,
-    pub(crate) outcome: Result<(), Fault>,
-}
+pub(crate) struct HoldDone(pub(crate) HoldAnswer);

@@ -37,10 +37,13 @@ pub(super) async fn run(
         .await?;
     let mut batches = PlanBatches::new(ticket);
     for relation in &relations {
+        batches.relation(relation).await?;
+        if relation.name.is_database() {
+            continue;
+        }
         let doing = format!("planning {} of member {name}", relation.name);
         let planning = source.plan(relation.id, window_of(spec, relation), span_size);
         let ranges = ticket.read(&doing, SOURCE_SCAN_DEADLINE, planning).await?;
-        batches.relation(relation).await?;
         for (range, weight) in &ranges {
             batches.span(relation.id, range, *weight).await?;
         }
@@ -60,9 +63,13 @@ async fn describe(source: &Arc<dyn Source>, spec: &BackupSpec) -> Result<Vec<Rel
         }
         other => other?,
     };
-    if let (true, Some(parent)) = (spec.history, &spec.parent) {
-        relations.extend(source.dropped(&spec.target, parent.end.into(), end).await?);
+    let history = spec.parent.as_ref().filter(|_| spec.history);
+    let after = history.map(|parent| Position::from(parent.end));
+    if let Some(after) = after {
+        relations.extend(source.dropped(&spec.target, after, end).await?);
     }
+    let databases = source.describe_databases(&spec.target, after, end).await?;
+    relations.extend(databases);
     relations.sort();
     relations.dedup_by_key(|relation| relation.id);
     Ok(relations)

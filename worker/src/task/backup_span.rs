@@ -68,6 +68,7 @@ pub(super) async fn run(ticket: &Ticket, spec: &BackupSpec, span: &SpanWork) -> 
             read: ByteCount(read),
             written,
             rows: RowCount(rows),
+            settled: None,
         };
         let to = (!last).then(|| ticket.seal(&part.to));
         let checkpoint = frontier.checkpoint(to, progress);

@@ -1,7 +1,7 @@
 //! How far a span is done.
 
 use holdfast_proto::{LeaseReportBody, SpanWork};
-use holdfast_types::{ByteCount, ObjectRef, RowCount, Sealed};
+use holdfast_types::{ByteCount, ObjectRef, RowCount, Sealed, Settled};
 
 /// What a part of a span amounts to.
 #[derive(Debug, Default)]
@@ -10,6 +10,8 @@ pub(crate) struct Progress {
     pub(crate) read: ByteCount,
     pub(crate) written: ByteCount,
     pub(crate) rows: RowCount,
+    /// With the last part of a settling span: where its part of the member ended.
+    pub(crate) settled: Option<Settled>,
 }
 
 /// How far a span is done: where its next checkpoint starts.
@@ -40,6 +42,7 @@ impl Frontier {
             read: progress.read,
             written: progress.written,
             rows: progress.rows,
+            settled: progress.settled,
         }
     }
 }
@@ -59,6 +62,7 @@ mod tests {
             end: sealed(9),
             frontier: sealed(3),
             record: None,
+            settles: false,
         });
         let ends = [Some(sealed(5)), Some(sealed(7)), None];
         let chain: Vec<_> = ends

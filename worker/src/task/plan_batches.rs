@@ -55,6 +55,7 @@ impl<'task> PlanBatches<'task> {
             start: self.ticket.seal(&range.start),
             end: self.ticket.seal(&range.end),
             weight,
+            settles: false,
         };
         let bytes = SPAN_OVERHEAD + span.start.as_bytes().len() + span.end.as_bytes().len();
         self.make_room(bytes).await?;

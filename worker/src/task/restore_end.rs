@@ -20,7 +20,7 @@ pub(super) async fn finish(
     let source = ticket.source(spec.kind, member)?;
     let job = ticket.lease().task.job;
     let mut sum = RowSum::default();
-    for relation in relations {
+    for relation in relations.iter().filter(|held| !held.name.is_database()) {
         let table = target_name(spec, &relation.name);
         let doing = format!("checking {table} on member {name}");
         let counting = source.fingerprint(Some(job), &table, KeyRange::all(), None);

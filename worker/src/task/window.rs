@@ -54,6 +54,7 @@ mod tests {
             history,
             execution_locality: Locality::default(),
             part_size: 1,
+            hold: holdfast_types::HoldUse::Job,
         }
     }
 

@@ -2,7 +2,7 @@
 
 use holdfast_proto::v1::leader_message::Body as Down;
 use holdfast_proto::v1::worker_message::Body as Up;
-use holdfast_proto::{HoldRelease, Lease, LeaseReportBody, fault_to_wire, v1};
+use holdfast_proto::{HoldOrder, Lease, LeaseReportBody, fault_to_wire, v1};
 use holdfast_types::{ErrorCode, Fault, HoldId, JobSpec, SourceKind};
 use std::time::Duration;
 
@@ -212,17 +212,18 @@ fn a_hold_is_ended_on_request() {
         let leader = Leader::start().await;
         let _world = World::start(1, &[&leader]).await;
         let mut present = leader.welcomed().await;
-        let release = HoldRelease {
+        let release = HoldOrder {
             hold: HoldId(5),
             source: "shop".parse().expect("a name"),
             kind: SourceKind::Mvcc,
             member: member(),
+            advance_to: None,
         };
         present
-            .say(Down::ReleaseHold(v1::ReleaseHold::from(&release)))
+            .say(Down::HoldOrder(v1::HoldOrder::from(&release)))
             .await;
         match present.hear().await {
-            Some(Up::HoldReleased(done)) => {
+            Some(Up::HoldDone(done)) => {
                 assert_eq!((done.hold, done.member.as_str()), (5, "m1"));
                 assert_eq!(done.fault, None);
             }

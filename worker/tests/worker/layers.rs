@@ -81,6 +81,7 @@ fn work_of(planned: &PlannedSpan, relations: &[Relation]) -> Work {
             .iter()
             .find(|relation| relation.id == planned.relation)
             .cloned(),
+        settles: planned.settles,
     })
 }
 

@@ -131,14 +131,15 @@ impl FakeWorker {
             }
             Down::Grant(grant) => self.granted(grant).await?,
             Down::ReportAck(ack) => self.acknowledged(ack).await?,
-            Down::ReleaseHold(release) => {
+            Down::HoldOrder(release) => {
                 let member: MemberRecord = from_json(&release.member, "member")?;
-                let done = v1::HoldReleaseDone {
+                let done = v1::HoldOrderDone {
                     hold: release.hold,
                     member: member.name.to_string(),
                     fault: None,
+                    advance_to: release.advance_to,
                 };
-                say(&self.up, Up::HoldReleased(done)).await;
+                say(&self.up, Up::HoldDone(done)).await;
             }
             Down::HeartbeatAck(_) => {}
             Down::NotLeader(_) | Down::Dismissed(_) | Down::Stop(_) => {
@@ -200,6 +201,7 @@ impl FakeWorker {
                 start: self.bound(number),
                 end: self.bound(number + 1),
                 weight: SPAN_BYTES,
+                settles: false,
             })
             .collect();
         let relations = if batch == 0 {
@@ -246,6 +248,7 @@ impl FakeWorker {
             bytes_read: SPAN_BYTES,
             bytes_written: 0,
             rows: 1000,
+            settled: Bytes::new(),
         };
         let now = self.fakes.env.clock.monotonic();
         self.fakes.tally.borrow_mut().first.get_or_insert(now);

@@ -134,6 +134,7 @@ pub(crate) fn backup(
         history,
         execution_locality: Locality::default(),
         part_size: PART,
+        hold: holdfast_types::HoldUse::Job,
     }
 }
 
@@ -166,6 +167,7 @@ pub(crate) fn span(relation: &Relation, frontier: &[u8]) -> Work {
         end: Sealed::open_end(),
         frontier: key().seal_bound(frontier),
         record: Some(relation.clone()),
+        settles: false,
     })
 }
 

@@ -1,11 +1,12 @@
-//! The hold releaser: has holds on members ended once their job is over. Only workers reach members, so one near the member is asked.
+//! The hold keeper: has holds on members moved when a chain grows, and ended when nothing needs them. Only workers reach members, so one
+//! near the member is asked.
 
 use futures::future::LocalBoxFuture;
 use holdfast_ledger::{Action, Ledger, Outcome};
-use holdfast_proto::{HoldRelease, v1};
+use holdfast_proto::{HoldOrder, v1};
 use holdfast_types::{
-    ErrorCode, Fault, HoldId, Incarnation, JobId, Locality, MemberName, MemberRecord, SourceKind,
-    SourceName, WorkerId,
+    ErrorCode, Fault, HoldId, Incarnation, JobId, LayerPath, Locality, MemberName, MemberRecord,
+    Position, SourceKind, SourceName, WorkerId,
 };
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,10 +16,10 @@ use crate::core::Core;
 use crate::office::Office;
 use crate::plan::{Score, may_run};
 
-/// How long a worker may take to end a hold.
+/// How long a worker may take to end or move a hold.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(15);
 
-/// A hold on one member.
+/// What is to become of a hold on one member.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct MemberHold {
     /// The hold.
@@ -27,27 +28,32 @@ pub(crate) struct MemberHold {
     pub(crate) source: SourceName,
     /// The member.
     pub(crate) member: MemberName,
+    /// The layer up to whose end history may go, and that end; `None`: the hold ends.
+    pub(crate) advance: Option<(LayerPath, Position)>,
 }
 
 /// See the module.
-pub(crate) struct HoldReleaser {
+pub(crate) struct HoldKeeper {
     core: Arc<Core>,
     office: Arc<Office>,
 }
 
-impl HoldReleaser {
+impl HoldKeeper {
     pub(crate) fn new(core: Arc<Core>, office: Arc<Office>) -> Self {
         Self { core, office }
     }
 }
 
-impl Perform for HoldReleaser {
+impl Perform for HoldKeeper {
     type Key = MemberHold;
 
     const AT_ONCE: usize = 64;
 
-    fn describe(_: &MemberHold) -> &'static str {
-        "releasing a hold"
+    fn describe(key: &MemberHold) -> &'static str {
+        match key.advance {
+            None => "releasing a hold",
+            Some(_) => "moving a hold",
+        }
     }
 
     fn job(_: &MemberHold) -> Option<JobId> {
@@ -56,11 +62,11 @@ impl Perform for HoldReleaser {
 
     fn perform(&self, key: MemberHold) -> LocalBoxFuture<'static, Result<(), Setback>> {
         let (core, office) = (Arc::clone(&self.core), Arc::clone(&self.office));
-        Box::pin(async move { release(&core, &office, key).await })
+        Box::pin(async move { carry_out(&core, &office, key).await })
     }
 }
 
-async fn release(core: &Core, office: &Office, key: MemberHold) -> Result<(), Setback> {
+async fn carry_out(core: &Core, office: &Office, key: MemberHold) -> Result<(), Setback> {
     if let Some((kind, member)) = core.replica.read(|ledger| find_member(ledger, &key)) {
         let worker = core
             .replica
@@ -68,14 +74,16 @@ async fn release(core: &Core, office: &Office, key: MemberHold) -> Result<(), Se
         let Some((worker, incarnation)) = worker else {
             return Err(Setback::Later);
         };
-        let answer = office.await_hold(key.hold, key.member.clone());
-        let request = HoldRelease {
+        let advance_to = key.advance.as_ref().map(|(_, position)| *position);
+        let answer = office.await_hold(key.hold, key.member.clone(), advance_to);
+        let request = HoldOrder {
             hold: key.hold,
             source: key.source.clone(),
             kind,
             member,
+            advance_to,
         };
-        let body = v1::leader_message::Body::ReleaseHold((&request).into());
+        let body = v1::leader_message::Body::HoldOrder((&request).into());
         if office.sessions.send(&worker, incarnation, body).is_none() {
             return Err(Setback::Later);
         }
@@ -87,16 +95,23 @@ async fn release(core: &Core, office: &Office, key: MemberHold) -> Result<(), Se
                 return Err(Setback::Retry(Fault::new(
                     ErrorCode::Unavailable,
                     format!(
-                        "worker {worker} did not end hold {} on member {} in time",
+                        "worker {worker} did not see to hold {} on member {} in time",
                         key.hold, key.member
                     ),
                 )));
             }
         }
     }
-    let action = Action::HoldReleased {
-        hold: key.hold,
-        member: key.member,
+    let action = match key.advance {
+        None => Action::HoldReleased {
+            hold: key.hold,
+            member: key.member,
+        },
+        Some((layer, _)) => Action::HoldAdvanced {
+            hold: key.hold,
+            member: key.member,
+            layer,
+        },
     };
     match core.replica.propose(action).await? {
         Outcome::Refused(fault) => Err(fault.into()),
