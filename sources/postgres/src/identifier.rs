@@ -91,11 +91,17 @@ mod tests {
 
     #[test]
     fn odd_names_stay_names() {
-        assert_eq!(quote("a\"; DROP TABLE t; --"), "\"a\"\"; DROP TABLE t; --\"");
+        assert_eq!(
+            quote("a\"; DROP TABLE t; --"),
+            "\"a\"\"; DROP TABLE t; --\""
+        );
         assert_eq!(literal("it's"), "'it''s'");
         assert_eq!(literal("a\\'b"), " E'a\\\\''b'");
         assert_eq!(Spelling::Escaped.identifier("plain"), "\"plain\"");
-        assert_eq!(Spelling::Escaped.identifier("ä\\\""), "U&\"\\+0000E4\\\\\"\"\"");
+        assert_eq!(
+            Spelling::Escaped.identifier("ä\\\""),
+            "U&\"\\+0000E4\\\\\"\"\""
+        );
         assert_eq!(identifier_list(["a", "b\"c"]), "\"a\",\"b\"\"c\"");
         assert_eq!(cut(&"ä".repeat(40)).len(), 62);
     }

@@ -6,17 +6,22 @@
 #![warn(missing_debug_implementations)]
 
 mod answer;
+pub mod catalog;
 pub mod changes;
 pub mod copy;
 pub mod dsn;
+pub mod exact;
 pub mod fixup;
 pub mod fold;
 pub mod globals;
+pub mod hold;
 pub mod identifier;
 pub mod key;
 pub mod large_objects;
 pub mod layout;
+pub mod pages;
 pub mod pgoutput;
+pub mod replication;
 pub mod restore;
 pub mod schema;
 pub mod sequences;

@@ -14,10 +14,10 @@ mod transport;
 pub use answer::ServerInfo;
 pub use cancel::Canceller;
 pub use copy_out::CopyOut;
+pub(crate) use error::server_fault;
 pub use error::{describe, fault};
 pub use pinned::Purpose;
-pub(crate) use error::server_fault;
-pub(crate) use transport::{Stream, open};
+pub(crate) use transport::{Channel, Stream, open};
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -100,8 +100,12 @@ impl Session {
             running: Arc::default(),
             info: ServerInfo::default(),
         };
-        session.info = answer::ask(&session).await.map_err(|fault| fault.context(dsn))?;
-        pinned::pin(&mut session, purpose).await.map_err(|fault| fault.context(dsn))?;
+        session.info = answer::ask(&session)
+            .await
+            .map_err(|fault| fault.context(dsn))?;
+        pinned::pin(&mut session, purpose)
+            .await
+            .map_err(|fault| fault.context(dsn))?;
         Ok(session)
     }
 
@@ -133,16 +137,26 @@ impl Session {
     ///
     /// # Errors
     /// What the server says, or `DeadlineExceeded`.
-    pub async fn query(&self, sql: &str, parameters: &[&(dyn ToSql + Sync)]) -> Result<Vec<Row>, Fault> {
-        self.within(STATEMENT_DEADLINE, self.client.query(sql, parameters)).await
+    pub async fn query(
+        &self,
+        sql: &str,
+        parameters: &[&(dyn ToSql + Sync)],
+    ) -> Result<Vec<Row>, Fault> {
+        self.within(STATEMENT_DEADLINE, self.client.query(sql, parameters))
+            .await
     }
 
     /// Runs a query that gives exactly one row.
     ///
     /// # Errors
     /// What the server says, `DeadlineExceeded`, or `Internal` if there is not exactly one row.
-    pub async fn query_one(&self, sql: &str, parameters: &[&(dyn ToSql + Sync)]) -> Result<Row, Fault> {
-        self.within(STATEMENT_DEADLINE, self.client.query_one(sql, parameters)).await
+    pub async fn query_one(
+        &self,
+        sql: &str,
+        parameters: &[&(dyn ToSql + Sync)],
+    ) -> Result<Row, Fault> {
+        self.within(STATEMENT_DEADLINE, self.client.query_one(sql, parameters))
+            .await
     }
 
     /// Runs statements without parameters, within [`STATEMENT_DEADLINE`].

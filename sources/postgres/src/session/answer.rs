@@ -5,10 +5,10 @@ use holdfast_types::{ErrorCode, Fault};
 use super::Session;
 
 /// The oldest version that is served: TID range scans and `binary` in `pgoutput` begin there.
-pub const OLDEST: u32 = 14;
+pub(crate) const OLDEST: u32 = 14;
 
 /// The newest version that the tests run against.
-pub const NEWEST: u32 = 18;
+pub(crate) const NEWEST: u32 = 18;
 
 /// What a server says about itself and a session.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -64,7 +64,10 @@ pub(super) async fn ask(session: &Session) -> Result<ServerInfo, Fault> {
     if info.major() < OLDEST {
         return Err(Fault::new(
             ErrorCode::Unsupported,
-            format!("the server is PostgreSQL {}, and {OLDEST} is the oldest that can be backed up", info.major()),
+            format!(
+                "the server is PostgreSQL {}, and {OLDEST} is the oldest that can be backed up",
+                info.major()
+            ),
         )
         .hint("upgrade the server"));
     }

@@ -85,6 +85,8 @@ impl Drop for CopyOut {
 
 impl fmt::Debug for CopyOut {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("CopyOut").field("ended", &self.running.is_none()).finish_non_exhaustive()
+        f.debug_struct("CopyOut")
+            .field("ended", &self.running.is_none())
+            .finish_non_exhaustive()
     }
 }

@@ -42,7 +42,10 @@ pub fn describe(error: &tokio_postgres::Error) -> String {
 
 fn code_without_state(error: &tokio_postgres::Error) -> ErrorCode {
     use std::error::Error;
-    match error.source().and_then(|source| source.downcast_ref::<std::io::Error>()) {
+    match error
+        .source()
+        .and_then(|source| source.downcast_ref::<std::io::Error>())
+    {
         Some(io) if io.kind() == std::io::ErrorKind::InvalidInput => ErrorCode::InvalidArgument,
         Some(_) => ErrorCode::Unavailable,
         None => ErrorCode::FailedPrecondition,
@@ -79,7 +82,9 @@ fn hint(state: &SqlState) -> Option<&'static str> {
         "42501" => "grant the role what it lacks: `holdfast source check` prints the statement",
         "53300" => "raise max_connections, or give the source fewer streams",
         "55P03" => "another transaction holds the lock: it is tried again",
-        "53400" => "raise max_replication_slots or max_wal_senders, or drop a slot that nobody uses",
+        "53400" => {
+            "raise max_replication_slots or max_wal_senders, or drop a slot that nobody uses"
+        }
         _ => return None,
     })
 }

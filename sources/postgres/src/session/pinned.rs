@@ -79,7 +79,9 @@ pub(super) async fn pin(session: &mut Session, purpose: Purpose) -> Result<(), F
         .collect();
     session.execute(&statements).await?;
     // Not every platform can watch a connection while a statement runs.
-    let _ = session.execute("SET client_connection_check_interval = '5s'").await;
+    let _ = session
+        .execute("SET client_connection_check_interval = '5s'")
+        .await;
     verify(session, &wanted).await?;
     session.info.client_encoding = encoding;
     Ok(())
@@ -96,13 +98,19 @@ async fn verify(session: &Session, wanted: &[(&str, &str)]) -> Result<(), Fault>
         .await?;
     for ((name, value), row) in wanted.iter().zip(&shown) {
         let shown: String = row.get(0);
-        let shown = if *name == "search_path" { shown.trim_matches('"') } else { &shown };
+        let shown = if *name == "search_path" {
+            shown.trim_matches('"')
+        } else {
+            &shown
+        };
         if !shown.eq_ignore_ascii_case(value) {
             return Err(Fault::new(
                 ErrorCode::Unsupported,
                 format!("the session does not keep its settings: {name} is not what it was set to"),
             )
-            .hint("connect to the server directly: a pooler that shares connections cannot be used"));
+            .hint(
+                "connect to the server directly: a pooler that shares connections cannot be used",
+            ));
         }
     }
     Ok(())

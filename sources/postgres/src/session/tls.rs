@@ -78,10 +78,19 @@ fn configuration(
         TlsMode::VerifyCa | TlsMode::VerifyFull => {
             let roots = roots(dsn, read)?;
             let trusted = roots.0.clone();
-            let chain = WebPkiServerVerifier::builder_with_provider(Arc::new(roots.1), provider.clone())
-                .build()
-                .map_err(|error| refused(format!("the authorities' certificates are no good: {error}")))?;
-            Arc::new(Verified::new(chain, trusted, dsn.tls == TlsMode::VerifyFull))
+            let chain =
+                WebPkiServerVerifier::builder_with_provider(Arc::new(roots.1), provider.clone())
+                    .build()
+                    .map_err(|error| {
+                        refused(format!(
+                            "the authorities' certificates are no good: {error}"
+                        ))
+                    })?;
+            Arc::new(Verified::new(
+                chain,
+                trusted,
+                dsn.tls == TlsMode::VerifyFull,
+            ))
         }
     };
     let builder = ClientConfig::builder_with_provider(provider)
@@ -101,7 +110,9 @@ fn configuration(
         }
         (None, None) => builder.with_no_client_auth(),
         (Some(_), None) | (None, Some(_)) => {
-            return Err(refused("sslcert and sslkey are given together or not at all".to_owned()));
+            return Err(refused(
+                "sslcert and sslkey are given together or not at all".to_owned(),
+            ));
         }
     };
     // PostgreSQL 17 and later insist on it for direct negotiation; older ones do not mind.
@@ -113,7 +124,9 @@ fn certificates(pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, Fault> {
     let read: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(pem).collect();
     match read {
         Ok(list) if !list.is_empty() => Ok(list),
-        Ok(_) | Err(_) => Err(refused("a file of certificates holds none in PEM".to_owned())),
+        Ok(_) | Err(_) => Err(refused(
+            "a file of certificates holds none in PEM".to_owned(),
+        )),
     }
 }
 
@@ -129,8 +142,10 @@ fn roots(
     let mut store = RootCertStore::empty();
     let (added, _) = store.add_parsable_certificates(list.iter().cloned());
     if added == 0 {
-        return Err(refused("there is no authority to check the server's certificate with".to_owned())
-            .hint("name a file of certificates with sslrootcert"));
+        return Err(refused(
+            "there is no authority to check the server's certificate with".to_owned(),
+        )
+        .hint("name a file of certificates with sslrootcert"));
     }
     Ok((list, store))
 }

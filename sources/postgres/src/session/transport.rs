@@ -73,7 +73,10 @@ pub(crate) async fn open(env: &Env, dsn: &Dsn) -> Result<Transport, Fault> {
         false if dsn.tls == TlsMode::Prefer => Ok(plain(socket)),
         false => Err(Fault::new(
             ErrorCode::FailedPrecondition,
-            format!("{dsn} offers no TLS, and sslmode={} asks for it", dsn.tls.as_str()),
+            format!(
+                "{dsn} offers no TLS, and sslmode={} asks for it",
+                dsn.tls.as_str()
+            ),
         )
         .hint("switch on ssl on the server, or connect with sslmode=prefer")),
     }

@@ -6,7 +6,11 @@ use aws_lc_rs::digest::{Algorithm, SHA256, SHA384, SHA512};
 /// that it is not defined for, such as Ed25519.
 pub(super) fn digest(certificate: &[u8]) -> Option<Vec<u8>> {
     let algorithm = hash(signature_algorithm(certificate)?)?;
-    Some(aws_lc_rs::digest::digest(algorithm, certificate).as_ref().to_vec())
+    Some(
+        aws_lc_rs::digest::digest(algorithm, certificate)
+            .as_ref()
+            .to_vec(),
+    )
 }
 
 /// The tag of a DER sequence, and of an object identifier.
@@ -33,7 +37,9 @@ fn element(input: &[u8], tag: u8) -> Option<(&[u8], &[u8])> {
         0..=0x7F => (usize::from(*length), rest),
         0x81..=0x84 => {
             let (bytes, rest) = rest.split_at_checked(usize::from(length & 0x7F))?;
-            let length = bytes.iter().fold(0, |sum, byte| sum << 8 | usize::from(*byte));
+            let length = bytes
+                .iter()
+                .fold(0, |sum, byte| sum << 8 | usize::from(*byte));
             (length, rest)
         }
         _ => return None,
@@ -55,7 +61,9 @@ fn hash((identifier, parameters): (&[u8], &[u8])) -> Option<&'static Algorithm> 
             [12] => Some(&SHA384),
             [13] => Some(&SHA512),
             [10] => {
-                let place = parameters.windows(SHA2.len()).position(|window| window == SHA2)?;
+                let place = parameters
+                    .windows(SHA2.len())
+                    .position(|window| window == SHA2)?;
                 match parameters.get(place + SHA2.len())? {
                     1 => Some(&SHA256),
                     2 => Some(&SHA384),

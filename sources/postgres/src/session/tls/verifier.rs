@@ -53,7 +53,9 @@ impl ServerCertVerifier for Unverified {
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.provider.signature_verification_algorithms.supported_schemes()
+        self.provider
+            .signature_verification_algorithms
+            .supported_schemes()
     }
 }
 
@@ -89,13 +91,20 @@ impl ServerCertVerifier for Verified {
         now: UnixTime,
     ) -> Result<ServerCertVerified, Error> {
         // Small installations trust the server's self-signed certificate itself, which is no authority's.
-        if self.trusted.iter().any(|trusted| trusted.as_ref() == certificate.as_ref()) {
+        if self
+            .trusted
+            .iter()
+            .any(|trusted| trusted.as_ref() == certificate.as_ref())
+        {
             if self.check_name {
                 verify_server_name(&ParsedCertificate::try_from(certificate)?, name)?;
             }
             return Ok(ServerCertVerified::assertion());
         }
-        match self.chain.verify_server_cert(certificate, intermediates, name, ocsp, now) {
+        match self
+            .chain
+            .verify_server_cert(certificate, intermediates, name, ocsp, now)
+        {
             // The name is looked at last: the chain is right.
             Err(Error::InvalidCertificate(
                 CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. },
@@ -110,7 +119,8 @@ impl ServerCertVerifier for Verified {
         certificate: &CertificateDer<'_>,
         signature: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        self.chain.verify_tls12_signature(message, certificate, signature)
+        self.chain
+            .verify_tls12_signature(message, certificate, signature)
     }
 
     fn verify_tls13_signature(
@@ -119,7 +129,8 @@ impl ServerCertVerifier for Verified {
         certificate: &CertificateDer<'_>,
         signature: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        self.chain.verify_tls13_signature(message, certificate, signature)
+        self.chain
+            .verify_tls13_signature(message, certificate, signature)
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
