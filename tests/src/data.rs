@@ -54,6 +54,30 @@ fn balance(value: &[u8]) -> u64 {
     u64::from_le_bytes(value[..8].try_into().expect("a balance of eight bytes"))
 }
 
+/// Makes a database without tables on a member.
+///
+/// # Panics
+/// The member refuses.
+pub async fn create_database(address: &str, name: &str) {
+    let name = name.to_owned();
+    client(address)
+        .create_database(v1::MvccCreateDatabaseRequest { name })
+        .await
+        .expect("a new database");
+}
+
+/// The names of a member's databases now.
+///
+/// # Panics
+/// The member refuses.
+pub async fn databases(address: &str) -> Vec<String> {
+    let mut member = client(address);
+    let status = member.status(v1::MvccStatusRequest {}).await;
+    let at = status.expect("a status").into_inner().position;
+    let found = member.databases(v1::MvccDatabasesRequest { at }).await;
+    found.expect("an answer").into_inner().names
+}
+
 impl Accounts {
     /// Makes the table on every member and fills it: `accounts` rows of about `size` bytes on each.
     ///
@@ -62,12 +86,7 @@ impl Accounts {
     pub async fn create(members: &[String], database: &str, accounts: u64, size: usize) -> Self {
         for address in members {
             let mut member = client(address);
-            member
-                .create_database(v1::MvccCreateDatabaseRequest {
-                    name: database.to_owned(),
-                })
-                .await
-                .expect("a new database");
+            create_database(address, database).await;
             member
                 .create_table(v1::MvccCreateTableRequest {
                     name: Some(table(database, "accounts")),
@@ -283,7 +302,7 @@ async fn rows_of(address: &str, database: &str, at: Option<&str>) -> BTreeMap<Ve
             databases: vec![database.to_owned()],
             tables: Vec::new(),
             at: Some(at),
-            dropped_after: None,
+            ..Default::default()
         })
         .await
         .unwrap_or_else(|status| panic!("{database} on {address}: {status}"))

@@ -10,6 +10,6 @@ mod small_disk;
 
 pub use binary::holdfast_binary;
 pub use cluster::{Cluster, Shape, eventually};
-pub use data::{Accounts, Writers};
+pub use data::{Accounts, Writers, create_database, databases};
 pub use process::{Output, Process, free_ports, run};
 pub use small_disk::SmallDisk;

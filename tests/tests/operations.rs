@@ -1,7 +1,9 @@
 //! What operators do to a running cluster.
 
 use holdfast_client::{ControlApi, v1};
-use holdfast_tests::{Accounts, Cluster, Shape, eventually, free_ports};
+use holdfast_tests::{
+    Accounts, Cluster, Shape, create_database, databases, eventually, free_ports, run,
+};
 use holdfast_types::ErrorCode;
 use std::time::Duration;
 
@@ -49,6 +51,55 @@ async fn every_process_is_restarted_in_turn_during_a_backup() {
     let restore = cluster.restore(&backup.as_of, "copy").await;
     cluster.succeeded(restore).await;
     accounts.assert_restored("copy", &backup.as_of).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn databases_without_tables_are_backed_up_and_restored() {
+    let shape = Shape {
+        coordinators: 1,
+        zones: 2,
+        workers_per_zone: 1,
+        slots: 2,
+    };
+    let cluster = Cluster::start(shape).await;
+    let members = cluster.member_addresses();
+    Accounts::create(members, "bank", 100, 100).await;
+    create_database(&members[0], "void").await;
+    let mut request = cluster.backup_request(false, false);
+    request.target = None;
+    let job = cluster.client().submit_backup(request.clone()).await;
+    let full = cluster.succeeded(job.expect("a job").job).await;
+    // Also one that comes later, in an incremental.
+    create_database(&members[1], "later").await;
+    request.layer = Some(v1::submit_backup_request::Layer::AppendToLatest(true));
+    let job = cluster.client().submit_backup(request).await;
+    let incremental = cluster.succeeded(job.expect("a job").job).await;
+    let shown = run(&["backups", "show", &cluster.collection(), "--local"]);
+    assert!(
+        shown.stdout.contains("void (no tables)"),
+        "{}",
+        shown.stdout
+    );
+    assert!(
+        !shown.stdout.contains("bank (no tables)"),
+        "{}",
+        shown.stdout
+    );
+
+    for (name, as_of) in [("void", &full.as_of), ("later", &incremental.as_of)] {
+        let mut request = cluster.restore_request(as_of, &format!("{name}-copy"));
+        request.target = Some(v1::Target {
+            databases: vec![name.to_owned()],
+            tables: Vec::new(),
+        });
+        let job = cluster.client().submit_restore(request).await;
+        cluster.succeeded(job.expect("a job").job).await;
+    }
+    assert_eq!(databases(&members[0]).await, ["bank", "void", "void-copy"]);
+    assert_eq!(
+        databases(&members[1]).await,
+        ["bank", "later", "later-copy"]
+    );
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -163,7 +163,10 @@ impl ShownChainView {
                 tables.row([
                     layer.end.clone(),
                     table.member.clone(),
-                    format!("{}.{}", table.database, table.table),
+                    match table.table.as_str() {
+                        "" => format!("{} (no tables)", table.database),
+                        name => format!("{}.{name}", table.database),
+                    },
                     table.rows.to_string(),
                     ByteCount(table.size_bytes).to_string(),
                 ]);

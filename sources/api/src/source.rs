@@ -96,6 +96,20 @@ pub trait Source: Debug + Send + Sync {
         Ok(Vec::new())
     }
 
+    /// The databases of the target themselves, sorted by id: relations without rows whose name has no table, with ids that no other
+    /// relation of the member ever has. Those that exist at `upto`, and with `after` also those dropped in `(after, upto]`. Names that
+    /// do not exist are no error, and a target of tables has no databases. A source whose databases cannot be without tables has
+    /// nothing to tell.
+    async fn describe_databases(
+        &self,
+        target: &Target,
+        after: Option<Position>,
+        upto: Position,
+    ) -> Result<Vec<Relation>, Fault> {
+        let _ = (target, after, upto);
+        Ok(Vec::new())
+    }
+
     /// Names of all databases as of a position.
     async fn databases(&self, at: Position) -> Result<Vec<String>, Fault>;
 
@@ -111,7 +125,8 @@ pub trait Source: Debug + Send + Sync {
     /// Reads rows. `HistoryGone` if the window starts before the GC threshold.
     async fn read(&self, request: ReadRequest) -> Result<RowStream, Fault>;
 
-    /// Makes the tables of a restore, invisible to the application until [`Source::publish`]. `AlreadyExists` if a name is
+    /// Makes the tables of a restore, and the databases that are listed themselves, invisible to the application until
+    /// [`Source::publish`]. `AlreadyExists` if a name is
     /// taken by something that this restore did not make. With `into_existing` the databases must exist (`NotFound`);
     /// without, they must not (`AlreadyExists`).
     async fn prepare_restore(

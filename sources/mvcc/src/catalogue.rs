@@ -3,6 +3,8 @@
 //! A record stays after its thing was dropped, until garbage collection has passed that position: so the catalogue can be described as of
 //! any position that can be read.
 
+mod databases;
+
 use holdfast_types::{
     DatabaseName, ErrorCode, Fault, Hlc, JobId, Position, Relation, RelationId, TableName, Target,
 };
@@ -321,6 +323,11 @@ impl Catalogue {
         into_existing: bool,
     ) -> Result<(), Fault> {
         for (name, definition) in tables {
+            if name.is_database() {
+                check_database_name(&name.database)?;
+                self.prepare_database(job, name, into_existing)?;
+                continue;
+            }
             check_table_name(name)?;
             check_definition(name, definition)?;
             self.prepare_database(job, name, into_existing)?;

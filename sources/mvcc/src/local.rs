@@ -78,6 +78,16 @@ impl Source for LocalMember {
         self.0.dropped(target, hlc(after)?, hlc(upto)?).await
     }
 
+    async fn describe_databases(
+        &self,
+        target: &Target,
+        after: Option<Position>,
+        upto: Position,
+    ) -> Result<Vec<Relation>, Fault> {
+        let after = after.map(hlc).transpose()?;
+        self.0.describe_databases(target, after, hlc(upto)?).await
+    }
+
     async fn databases(&self, at: Position) -> Result<Vec<String>, Fault> {
         self.0.databases(hlc(at)?).await
     }

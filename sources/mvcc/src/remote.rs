@@ -54,6 +54,7 @@ impl RemoteMember {
         target: &Target,
         at: Position,
         dropped_after: Option<Position>,
+        databases_themselves: bool,
     ) -> Result<Vec<Relation>, Fault> {
         let (databases, tables) = wire::target_to_wire(target);
         let dropped_after = dropped_after.map(hlc).transpose()?;
@@ -62,6 +63,7 @@ impl RemoteMember {
             tables,
             at: Some(wire::position_to_wire(hlc(at)?)),
             dropped_after: dropped_after.map(wire::position_to_wire),
+            databases_themselves,
         };
         let response = self
             .link
@@ -139,7 +141,7 @@ impl Source for RemoteMember {
     }
 
     async fn describe(&self, target: &Target, at: Position) -> Result<Vec<Relation>, Fault> {
-        self.describe_as(target, at, None).await
+        self.describe_as(target, at, None, false).await
     }
 
     async fn dropped(
@@ -148,7 +150,16 @@ impl Source for RemoteMember {
         after: Position,
         upto: Position,
     ) -> Result<Vec<Relation>, Fault> {
-        self.describe_as(target, upto, Some(after)).await
+        self.describe_as(target, upto, Some(after), false).await
+    }
+
+    async fn describe_databases(
+        &self,
+        target: &Target,
+        after: Option<Position>,
+        upto: Position,
+    ) -> Result<Vec<Relation>, Fault> {
+        self.describe_as(target, upto, after, true).await
     }
 
     async fn databases(&self, at: Position) -> Result<Vec<String>, Fault> {

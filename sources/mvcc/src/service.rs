@@ -85,12 +85,13 @@ impl MemberService {
     ) -> Result<v1::MvccDescribeResponse, Fault> {
         let target = wire::target_from_wire(request.databases, request.tables)?;
         let at = wire::required(request.at, "a position")?;
-        let relations = match request.dropped_after {
-            None => self.store.describe(&target, at).await?,
-            Some(after) => {
-                let after = wire::position_from_wire(after);
-                self.store.dropped(&target, after, at).await?
+        let after = request.dropped_after.map(wire::position_from_wire);
+        let relations = match after {
+            _ if request.databases_themselves => {
+                self.store.describe_databases(&target, after, at).await?
             }
+            None => self.store.describe(&target, at).await?,
+            Some(after) => self.store.dropped(&target, after, at).await?,
         };
         let relations = relations.iter().map(wire::relation_to_wire);
         Ok(v1::MvccDescribeResponse {

@@ -317,6 +317,23 @@ impl MvccStore {
         Ok(directory.catalogue.dropped(target, after, upto))
     }
 
+    /// The databases of a target themselves; see [`holdfast_source::Source::describe_databases`].
+    ///
+    /// # Errors
+    /// History is gone.
+    pub async fn describe_databases(
+        &self,
+        target: &Target,
+        after: Option<Hlc>,
+        upto: Hlc,
+    ) -> Result<Vec<Relation>, Fault> {
+        let upto = self.settled(Some(upto)).await?;
+        let directory = self.inner.shared.directory();
+        history_gone(after.unwrap_or(upto), directory.threshold)?;
+        let catalogue = &directory.catalogue;
+        Ok(catalogue.describe_databases(target, after, upto))
+    }
+
     /// The names of the databases as of a position, sorted.
     ///
     /// # Errors
