@@ -3,8 +3,8 @@
 mod scene;
 
 use holdfast_client::ControlApi;
-use holdfast_proto::v1;
-use holdfast_types::ErrorCode;
+use holdfast_proto::{Lease, LeaseReportBody, v1};
+use holdfast_types::{ErrorCode, Fault};
 use scene::{FakeWorker, Manner, Scene, full, play, until};
 use std::time::Duration;
 
@@ -109,7 +109,7 @@ fn a_reconnected_worker_keeps_what_is_current_and_is_told_of_what_it_missed() {
         let held = idle.held();
         drop(idle);
         let mut claims = vec![held[0]];
-        claims.push(holdfast_proto::Lease::new(1, 1, 1));
+        claims.push(Lease::new(1, 1, 1));
         let back = FakeWorker::join_with(&scene.place(), "w", 1, EU, Manner::Idle(3), claims)
             .await
             .expect("welcome back");
@@ -160,6 +160,58 @@ fn a_new_leader_does_not_ask_workers_to_drop_what_they_hold() {
         .await;
         until("it counts", || async {
             (scene.job(job).await.tasks_done == 1).then_some(())
+        })
+        .await;
+    });
+}
+
+#[test]
+fn a_worker_cannot_report_for_a_lease_of_another() {
+    play(async {
+        let scene = Scene::start(&[EU]).await;
+        scene.set("lease_ttl_ms", 60_000).await;
+        let holder = scene.worker("w1", EU, Manner::Idle(2)).await;
+        let job = scene.submit(full()).await;
+        until("spans are leased", || async {
+            (holder.held().len() == 2).then_some(())
+        })
+        .await;
+        let own = holder.held()[0];
+        let other = scene.worker("w2", EU, Manner::Idle(2)).await;
+        let not_given = Lease {
+            epoch: own.epoch.next(),
+            ..own
+        };
+        let failed = || LeaseReportBody::Failed {
+            fault: Fault::new(ErrorCode::Corrupted, "as w2 says"),
+        };
+        let grant = holder.seen.borrow().held[&own].clone();
+        let done = FakeWorker::transfer(&scene.place(), &grant).await;
+        let reports = [
+            (own, LeaseReportBody::Released),
+            (own, failed()),
+            (own, done),
+            (not_given, LeaseReportBody::Released),
+        ];
+        let count = reports.len();
+        for (lease, body) in reports {
+            other.report(lease, body).await;
+        }
+        until("all of it is refused", || async {
+            (other.seen.borrow().refused.len() == count).then_some(())
+        })
+        .await;
+        for fault in &other.seen.borrow().refused {
+            assert_eq!(fault.code, ErrorCode::StaleEpoch, "{fault}");
+            assert!(fault.message.contains("worker w2"), "{fault}");
+        }
+        let seen = scene.job(job).await;
+        assert_eq!((seen.state.as_str(), seen.tasks_leased), ("running", 2));
+        assert_eq!(seen.tasks_done, 0);
+        // The holder itself is heard.
+        holder.report(own, LeaseReportBody::Released).await;
+        until("the task goes to another", || async {
+            other.held().contains(&not_given).then_some(())
         })
         .await;
     });

@@ -1,6 +1,7 @@
 //! The `WorkerLink` service: one stream per worker, kept by the leader in office.
 
 mod greeting;
+mod holder;
 mod session;
 
 use holdfast_proto::v1::worker_link_server::{WorkerLink, WorkerLinkServer};

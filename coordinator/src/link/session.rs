@@ -13,6 +13,7 @@ use v1::leader_message::Body as Down;
 use v1::worker_message::Body as Up;
 
 use super::greeting::{Announced, Refusal, greet};
+use super::holder::check_holder;
 use crate::actors::committer::{Incoming, MAX_REPORT_BYTES};
 use crate::core::Core;
 use crate::grant::task_grant;
@@ -190,7 +191,7 @@ async fn hear(
             }
             ControlFlow::Continue(())
         }
-        Some(Up::Report(report)) => hear_report(present, announced, report).await,
+        Some(Up::Report(report)) => hear_report(core, present, announced, report).await,
         Some(Up::HoldDone(done)) => {
             match HoldAnswer::try_from(done) {
                 Ok(answer) => office.answer_hold(answer),
@@ -210,6 +211,7 @@ async fn hear(
 }
 
 async fn hear_report(
+    core: &Core,
     present: &InOffice,
     announced: &Announced,
     wire: v1::TaskReport,
@@ -231,7 +233,15 @@ async fn hear_report(
             ),
         ))
     } else {
-        LeaseReport::try_from(wire)
+        LeaseReport::try_from(wire).and_then(|report| {
+            let (worker, incarnation) = (&announced.worker, announced.incarnation);
+            let checked = core
+                .replica
+                .read(|ledger| check_holder(ledger, report.lease, worker, incarnation));
+            checked
+                .inspect_err(|fault| tracing::warn!(%worker, %fault, "report refused"))
+                .map(|()| report)
+        })
     };
     match report {
         Ok(report) => {
