@@ -1,0 +1,25 @@
+//! Loads a backup into a server: into a database under a hidden name that is renamed at the end, or into hidden schemas of an existing
+//! database whose tables are moved at the end.
+//!
+//! Every step leaves a mark in the same transaction as its effect ([`Marks`]), so that a restore whose process died goes on where it
+//! was, with nothing done twice, and whatever was made can be thrown away at any moment.
+
+mod checks;
+mod database;
+mod indexes;
+mod load;
+mod marks;
+mod matviews;
+mod name;
+mod progress;
+mod site;
+mod target;
+
+pub use database::DatabaseRestore;
+pub use indexes::{IndexLanes, IndexProgress, index_progress};
+pub use load::{LoadOutcome, LoadTarget, load};
+pub use marks::Marks;
+pub use matviews::MaterializedView;
+pub use name::RestoreName;
+pub use progress::{Progress, Silent};
+pub use target::Target;

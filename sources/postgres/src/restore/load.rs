@@ -1,0 +1,218 @@
+//! Loads rows by `COPY … (FORMAT binary)`, each part exactly once.
+
+use super::marks::Marks;
+use crate::answer::run;
+use crate::copy::CopyWriter;
+use crate::identifier::{Spelling, literal, qualified, quote};
+use crate::layout::Column;
+use crate::session::Session;
+use crate::session::fault as session_fault;
+use crate::tuple::Tuple;
+use bytes::Bytes;
+use futures::{SinkExt, Stream, TryStreamExt};
+use holdfast_types::{ErrorCode, Fault};
+
+/// Bytes handed to the connection at once: large enough that their frame costs nothing, small enough to be nothing.
+const FLUSH_AT: usize = 64 * 1024;
+
+/// The temporary table for rows with columns in text form.
+const HALFWAY: &str = "holdfast_halfway";
+
+/// A table that rows go into.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LoadTarget {
+    /// Its schema at present.
+    pub schema: String,
+    /// Its name at present.
+    pub table: String,
+    /// The columns of the rows, in their order.
+    pub columns: Vec<Column>,
+    /// The encoding of texts in the rows: that of the database that was backed up.
+    pub encoding: String,
+}
+
+/// How loading a part ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LoadOutcome {
+    /// The rows were loaded and are durable.
+    Loaded {
+        /// How many.
+        rows: u64,
+    },
+    /// They had been loaded before; nothing was read.
+    AlreadyLoaded,
+}
+
+/// Loads one part of a table, in a transaction of its own with its mark. Loading it again, at the same time or later, changes nothing.
+/// Dropping the future leaves nothing of it, once the session is closed or used again.
+///
+/// # Errors
+/// What the server says, never with a value; or what `rows` gives.
+pub async fn load(
+    session: &Session,
+    marks: &Marks,
+    target: &LoadTarget,
+    part: &str,
+    rows: impl Stream<Item = Result<Tuple, Fault>> + Send,
+) -> Result<LoadOutcome, Fault> {
+    if !marks.begin(session, &format!("part/{part}")).await? {
+        return Ok(LoadOutcome::AlreadyLoaded);
+    }
+    let context = format!("cannot load {}.{}", target.schema, target.table);
+    let loaded = copy(session, target, rows, &context).await;
+    match loaded {
+        Ok(rows) => {
+            // Whoever is told of a loaded part must not find it gone after a crash of the server.
+            let end = "SET LOCAL synchronous_commit = on; COMMIT";
+            run(session, &context, end).await?;
+            Ok(LoadOutcome::Loaded { rows })
+        }
+        Err(fault) => {
+            let _ = run(session, &context, "ROLLBACK").await;
+            Err(fault)
+        }
+    }
+}
+
+async fn copy(
+    session: &Session,
+    target: &LoadTarget,
+    rows: impl Stream<Item = Result<Tuple, Fault>> + Send,
+    context: &str,
+) -> Result<u64, Fault> {
+    let table = qualified(&target.schema, &target.table);
+    if target.columns.iter().any(|column| column.as_text) {
+        run(session, context, &halfway_statement(target)).await?;
+        let halfway = format!("pg_temp.{}", quote(HALFWAY));
+        let count = copy_into(session, &halfway, target, rows, context).await?;
+        let sql = onward_statement(target, &table);
+        // Casts from text name the value that does not fit.
+        run(session, context, &sql).await.map_err(without_values)?;
+        return Ok(count);
+    }
+    copy_into(session, &table, target, rows, context).await
+}
+
+async fn copy_into(
+    session: &Session,
+    table: &str,
+    target: &LoadTarget,
+    rows: impl Stream<Item = Result<Tuple, Fault>> + Send,
+    context: &str,
+) -> Result<u64, Fault> {
+    let fault =
+        |error: tokio_postgres::Error| without_values(session_fault(&error).context(context));
+    if target.columns.is_empty() {
+        return insert_empty(session, table, rows, context).await;
+    }
+    // From here to the end of the rows statements are read in the rows' encoding too.
+    let spelling = Spelling::of(&target.encoding);
+    let names: Vec<String> = target
+        .columns
+        .iter()
+        .map(|column| spelling.identifier(&column.name))
+        .collect();
+    let place = if table.starts_with("pg_temp.") {
+        table.to_owned()
+    } else {
+        spelling.qualified(&target.schema, &target.table)
+    };
+    let encoding = format!("SET LOCAL client_encoding = {}", literal(&target.encoding));
+    run(session, context, &encoding).await?;
+    let sql = format!(
+        "COPY {place} ({}) FROM STDIN (FORMAT binary)",
+        names.join(", ")
+    );
+    let sink = session.client().copy_in::<_, Bytes>(&sql);
+    let sink = sink.await.map_err(fault)?;
+    let mut sink = std::pin::pin!(sink);
+    let mut rows = std::pin::pin!(rows);
+    let mut writer = CopyWriter::new();
+    while let Some(row) = rows.try_next().await? {
+        writer.row(&row)?;
+        if writer.len() >= FLUSH_AT {
+            sink.as_mut().feed(writer.take()).await.map_err(fault)?;
+        }
+    }
+    sink.as_mut().feed(writer.finish()).await.map_err(fault)?;
+    let count = sink.as_mut().finish().await.map_err(fault)?;
+    run(session, context, "SET LOCAL client_encoding = 'UTF8'").await?;
+    Ok(count)
+}
+
+/// Rows without columns: `COPY` cannot name none.
+async fn insert_empty(
+    session: &Session,
+    table: &str,
+    rows: impl Stream<Item = Result<Tuple, Fault>> + Send,
+    context: &str,
+) -> Result<u64, Fault> {
+    let mut rows = std::pin::pin!(rows);
+    let mut count = 0u64;
+    while rows.try_next().await?.is_some() {
+        count += 1;
+    }
+    let sql = format!("INSERT INTO {table} SELECT FROM pg_catalog.generate_series(1, {count})");
+    run(session, context, &sql).await?;
+    Ok(count)
+}
+
+fn names(columns: &[Column]) -> String {
+    let names: Vec<String> = columns.iter().map(|column| quote(&column.name)).collect();
+    names.join(", ")
+}
+
+/// A temporary table in which columns in text form are texts.
+fn halfway_statement(target: &LoadTarget) -> String {
+    let columns: Vec<String> = target
+        .columns
+        .iter()
+        .map(|column| {
+            let name = if column.as_text {
+                "text"
+            } else {
+                &column.type_name
+            };
+            format!("{} {name}", quote(&column.name))
+        })
+        .collect();
+    format!(
+        "CREATE TEMPORARY TABLE {} ({}) ON COMMIT DROP",
+        quote(HALFWAY),
+        columns.join(", ")
+    )
+}
+
+/// Moves the rows on, casting texts through their types' input functions.
+fn onward_statement(target: &LoadTarget, table: &str) -> String {
+    let values: Vec<String> = target
+        .columns
+        .iter()
+        .map(|column| {
+            let name = quote(&column.name);
+            if column.as_text {
+                format!("{name}::{}", column.type_name)
+            } else {
+                name
+            }
+        })
+        .collect();
+    format!(
+        "INSERT INTO {table} ({}) OVERRIDING SYSTEM VALUE SELECT {} FROM pg_temp.{}",
+        names(&target.columns),
+        values.join(", "),
+        quote(HALFWAY)
+    )
+}
+
+/// A cast from text to a reference names what it does not find.
+fn without_values(fault: Fault) -> Fault {
+    if fault.code != ErrorCode::NotFound {
+        return fault;
+    }
+    let place = fault.message.split(':').next().unwrap_or_default();
+    Fault::new(
+        ErrorCode::FailedPrecondition,
+        format!("{place}: a value refers to an object that does not exist there"),
+    )
+}
