@@ -1,20 +1,23 @@
-//! What version 1 wrote is read for ever, and written the same today. The bytes are in `tests/compat/format-v1/`.
+//! What a version wrote is read for ever, and written the same today. The bytes of version 1 are in `tests/compat/format-v1/`, and what
+//! version 2 brought (PostgreSQL: its positions, and tuple files) is in `tests/compat/format-v2/`.
 
 #![expect(clippy::disallowed_methods, reason = "fixtures are files")]
 
 use bytes::Bytes;
 use holdfast_format::{
     Change, Entry, LayerRelation, LayerTotals, Manifest, ManifestEntry, ManifestMember, PartReader,
-    PartWriter, SpanFileOptions, SpanFileReader, SpanFileWriter,
+    PartSummary, PartWriter, SpanFileOptions, SpanFileReader, SpanFileWriter, TupleFileOptions,
+    TupleFileReader, TupleFileWriter,
 };
 use holdfast_types::{
-    ByteCount, ClusterId, Digest, Hlc, JobId, KeyRange, LayerPath, ParentLayer, Relation,
-    RelationId, RowCount, SourceKind, TableName, Target, Timestamp, Window,
+    ByteCount, ClusterId, Digest, Hlc, JobId, KeyRange, LayerPath, Lsn, ParentLayer, Position,
+    Relation, RelationId, RowCount, SourceKind, TableName, Target, Timestamp, Window,
 };
 use std::path::PathBuf;
 
+/// A fixture by its path under `tests/compat/`.
 fn file(name: &str) -> PathBuf {
-    let root = concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/compat/format-v1");
+    let root = concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/compat");
     PathBuf::from(root).join(name)
 }
 
@@ -56,20 +59,82 @@ fn entries() -> Vec<Entry> {
     entries
 }
 
+/// The same rows as a PostgreSQL server commits them, two to a transaction.
+fn lsn_entries() -> Vec<Entry> {
+    let mut entries = entries();
+    for entry in &mut entries {
+        let micros = match entry.position {
+            Position::Hlc(hlc) => hlc.wall.as_micros() - 1_790_000_000_000_000,
+            other => panic!("{other}"),
+        };
+        entry.position = Position::Lsn(Lsn {
+            lsn: 0x16_b374_d848 + micros.div_ceil(2000) * 344,
+            ordinal: (micros / 1000 % 2) as u32,
+        });
+    }
+    entries
+}
+
 fn span_file(level: Option<i32>) -> Bytes {
+    span_file_of(level, &entries())
+}
+
+fn span_file_of(level: Option<i32>, entries: &[Entry]) -> Bytes {
     let mut writer = SpanFileWriter::new(SpanFileOptions {
         level,
         block_size: 256,
     })
     .expect("a level");
-    for entry in entries() {
-        writer.push(&entry).expect("in order");
+    for entry in entries {
+        writer.push(entry).expect("in order");
     }
     writer.finish().expect("closes").0
 }
 
+/// Rows as binary COPY has them, with a column of every kind: of one width, with nulls and without; of lengths that take one byte, two and
+/// four; without any value; without any byte.
+fn tuples() -> Vec<u8> {
+    let mut rows = Vec::new();
+    for row in 0..40u32 {
+        let varied = |longest: u32| Some(vec![row as u8; (row * longest / 39) as usize]);
+        let fields = [
+            Some(u64::from(row * 7).to_be_bytes().to_vec()),
+            (row % 3 > 0).then(|| (row * 40_000).to_be_bytes().to_vec()),
+            varied(20),
+            varied(300).filter(|_| row % 5 > 0),
+            varied(70_000).filter(|_| row > 37),
+            None,
+            Some(Vec::new()),
+            Some(vec![u8::from(row < 20)]),
+            Some(format!("a constant width of more than {row:02}").into_bytes()),
+        ];
+        rows.extend_from_slice(&(fields.len() as i16).to_be_bytes());
+        for field in fields {
+            let length = field.as_ref().map_or(-1, |field| field.len() as i32);
+            rows.extend_from_slice(&length.to_be_bytes());
+            rows.extend_from_slice(&field.unwrap_or_default());
+        }
+    }
+    rows
+}
+
+fn tuple_file(level: Option<i32>) -> Bytes {
+    let options = TupleFileOptions {
+        level,
+        block_rows: 25,
+        ..TupleFileOptions::default()
+    };
+    let mut writer = TupleFileWriter::new(9, options).expect("a level");
+    let rows = tuples();
+    assert_eq!(writer.push(&rows).expect("rows"), rows.len());
+    writer.finish().expect("closes").0
+}
+
 fn listed() -> Vec<ManifestEntry> {
-    let (raw, zstd) = (fixture("rows-raw.hfs"), fixture("rows-zstd.hfs"));
+    let (raw, zstd) = (
+        fixture("format-v1/rows-raw.hfs"),
+        fixture("format-v1/rows-zstd.hfs"),
+    );
     let entry = |file: &Bytes, start: &'static str, end: &'static str, name: &str| {
         let summary = SpanFileReader::check(file).expect("sound");
         ManifestEntry {
@@ -88,12 +153,62 @@ fn listed() -> Vec<ManifestEntry> {
     ]
 }
 
+/// A span file and a tuple file of a PostgreSQL relation.
+fn listed_v2() -> Vec<ManifestEntry> {
+    let rows = SpanFileReader::check(&fixture("format-v2/rows-lsn-zstd.hfs")).expect("sound");
+    let tuples = TupleFileReader::check(&fixture("format-v2/tuples-zstd.hft")).expect("sound");
+    let entry = |start: &'static [u8], end: &'static [u8], object| ManifestEntry {
+        member: 0,
+        relation: RelationId(16_400),
+        range: KeyRange {
+            start: start.into(),
+            end: end.into(),
+        },
+        object,
+    };
+    vec![
+        entry(b"", &[0, 0, 32, 0], tuples.object_ref("78-0-1-0.hft")),
+        entry(b"", b"", rows.object_ref("78-1-1-0.hfs")),
+    ]
+}
+
 fn part() -> Bytes {
+    part_of(&listed()).0
+}
+
+fn part_of(entries: &[ManifestEntry]) -> (Bytes, PartSummary) {
     let mut writer = PartWriter::new();
-    for entry in listed() {
-        writer.push(&entry).expect("within limits");
+    for entry in entries {
+        writer.push(entry).expect("within limits");
     }
-    writer.finish().0
+    writer.finish()
+}
+
+/// A full of a PostgreSQL server.
+fn manifest_v2() -> Manifest {
+    let mut manifest = manifest();
+    let place = |lsn: u64| Position::from(Lsn::at(lsn));
+    manifest.kind = SourceKind::Postgres;
+    manifest.path = LayerPath::full("2026/09/21-141321.00");
+    manifest.parent = None;
+    manifest.history = false;
+    manifest.revision_start = None;
+    manifest.parts = vec![part_of(&listed_v2()).1.part_ref("78-0.hfp")];
+    for member in &mut manifest.members {
+        member.window = Window {
+            after: None,
+            upto: place(0x16_b374_f000),
+            history: false,
+        };
+        member.relations.truncate(1);
+        for held in &mut member.relations {
+            held.relation.id = RelationId(16_400);
+            held.relation.created_at = place(0);
+            held.relation.dropped_at = None;
+            held.introduced = true;
+        }
+    }
+    manifest
 }
 
 fn manifest() -> Manifest {
@@ -110,10 +225,6 @@ fn manifest() -> Manifest {
         },
         introduced,
     };
-    let mut part_writer = PartWriter::new();
-    for entry in listed() {
-        part_writer.push(&entry).expect("within limits");
-    }
     Manifest {
         cluster: ClusterId(*b"holdfast-cluster"),
         job: JobId(77),
@@ -152,13 +263,13 @@ fn manifest() -> Manifest {
             stored: ByteCount(3000),
             objects: 2,
         },
-        parts: vec![part_writer.finish().1.part_ref("77-0.hfp")],
+        parts: vec![part_of(&listed()).1.part_ref("77-0.hfp")],
     }
 }
 
 #[test]
 fn span_files_of_version_1_are_read() {
-    for name in ["rows-raw.hfs", "rows-zstd.hfs"] {
+    for name in ["format-v1/rows-raw.hfs", "format-v1/rows-zstd.hfs"] {
         let reader = SpanFileReader::open(fixture(name)).expect(name);
         let found: Result<Vec<Vec<Entry>>, _> = reader.read(KeyRange::all()).collect();
         assert_eq!(found.expect(name).concat(), entries(), "{name}");
@@ -168,24 +279,75 @@ fn span_files_of_version_1_are_read() {
 #[test]
 fn lists_of_version_1_are_read() {
     let mut reader = PartReader::new();
-    reader.feed(&fixture("list.hfp"));
+    reader.feed(&fixture("format-v1/list.hfp"));
     assert_eq!(reader.next_block().expect("sound"), Some(listed()));
     assert_eq!(reader.next_block().expect("sound"), None);
     assert_eq!(reader.finish().expect("complete").entries, 2);
     assert_eq!(
-        Manifest::decode(&fixture("MANIFEST")).expect("sound"),
+        Manifest::decode(&fixture("format-v1/MANIFEST")).expect("sound"),
         manifest()
+    );
+}
+
+#[test]
+fn span_files_of_version_2_are_read() {
+    for name in ["format-v2/rows-lsn-raw.hfs", "format-v2/rows-lsn-zstd.hfs"] {
+        let reader = SpanFileReader::open(fixture(name)).expect(name);
+        let found: Result<Vec<Vec<Entry>>, _> = reader.read(KeyRange::all()).collect();
+        assert_eq!(found.expect(name).concat(), lsn_entries(), "{name}");
+    }
+}
+
+#[test]
+fn tuple_files_of_version_1_are_read() {
+    for name in ["format-v2/tuples-raw.hft", "format-v2/tuples-zstd.hft"] {
+        let reader = TupleFileReader::open(fixture(name)).expect(name);
+        let mut found = Vec::new();
+        for rows in reader.read() {
+            found.extend_from_slice(rows.expect(name).bytes());
+        }
+        assert!(found == tuples(), "{name}");
+    }
+}
+
+#[test]
+fn lists_of_version_2_are_read() {
+    let mut reader = PartReader::new();
+    reader.feed(&fixture("format-v2/list.hfp"));
+    assert_eq!(reader.next_block().expect("sound"), Some(listed_v2()));
+    assert_eq!(
+        Manifest::decode(&fixture("format-v2/MANIFEST")).expect("sound"),
+        manifest_v2()
     );
 }
 
 /// Not for compressed blocks: another version of the compressor may find other bytes, and that is no other format.
 #[test]
 fn todays_writers_write_the_same_bytes() {
-    assert!(span_file(None) == fixture("rows-raw.hfs"), "span file");
-    assert!(part() == fixture("list.hfp"), "part");
     assert!(
-        manifest().encode().expect("encodable") == fixture("MANIFEST"),
+        span_file(None) == fixture("format-v1/rows-raw.hfs"),
+        "span file"
+    );
+    assert!(part() == fixture("format-v1/list.hfp"), "part");
+    assert!(
+        manifest().encode().expect("encodable") == fixture("format-v1/MANIFEST"),
         "manifest"
+    );
+    assert!(
+        span_file_of(None, &lsn_entries()) == fixture("format-v2/rows-lsn-raw.hfs"),
+        "span file with log positions"
+    );
+    assert!(
+        tuple_file(None) == fixture("format-v2/tuples-raw.hft"),
+        "tuple file"
+    );
+    assert!(
+        part_of(&listed_v2()).0 == fixture("format-v2/list.hfp"),
+        "part with a tuple file"
+    );
+    assert!(
+        manifest_v2().encode().expect("encodable") == fixture("format-v2/MANIFEST"),
+        "manifest of a PostgreSQL source"
     );
 }
 
@@ -196,6 +358,7 @@ fn compat_fixtures_are_there() {
     let is_writing = std::env::var_os("HOLDFAST_WRITE_FIXTURES").is_some();
     let ensure = |name: &str, bytes: &dyn Fn() -> Bytes| {
         if is_writing && !file(name).exists() {
+            std::fs::create_dir_all(file(name).parent().expect("a directory")).expect(name);
             std::fs::write(file(name), bytes()).expect(name);
         }
         assert!(
@@ -203,8 +366,19 @@ fn compat_fixtures_are_there() {
             "{name} is missing: run `cargo xtask fixtures`"
         );
     };
-    ensure("rows-raw.hfs", &|| span_file(None));
-    ensure("rows-zstd.hfs", &|| span_file(Some(1)));
-    ensure("list.hfp", &part);
-    ensure("MANIFEST", &|| manifest().encode().expect("encodable"));
+    ensure("format-v1/rows-raw.hfs", &|| span_file(None));
+    ensure("format-v1/rows-zstd.hfs", &|| span_file(Some(1)));
+    ensure("format-v1/list.hfp", &part);
+    ensure("format-v1/MANIFEST", &|| {
+        manifest().encode().expect("encodable")
+    });
+    let lsn = |level| move || span_file_of(level, &lsn_entries());
+    ensure("format-v2/rows-lsn-raw.hfs", &lsn(None));
+    ensure("format-v2/rows-lsn-zstd.hfs", &lsn(Some(1)));
+    ensure("format-v2/tuples-raw.hft", &|| tuple_file(None));
+    ensure("format-v2/tuples-zstd.hft", &|| tuple_file(Some(1)));
+    ensure("format-v2/list.hfp", &|| part_of(&listed_v2()).0);
+    ensure("format-v2/MANIFEST", &|| {
+        manifest_v2().encode().expect("encodable")
+    });
 }
