@@ -4,7 +4,7 @@ use holdfast_collection::StoreProvider;
 use holdfast_env::Env;
 use holdfast_ledger::Ledger;
 use holdfast_proto::{DESCRIPTORS, incoming};
-use holdfast_raft::{RaftNode, Standing};
+use holdfast_raft::{KeyCheck, RaftNode, Standing};
 use holdfast_types::{ErrorCode, Fault};
 use std::fmt;
 use std::sync::Arc;
@@ -45,7 +45,8 @@ impl Coordinator {
     /// soon as they can be reached.
     ///
     /// # Errors
-    /// The address cannot be listened on, the data directory cannot be opened or belongs to another node or cluster.
+    /// The address cannot be listened on, the data directory cannot be opened or belongs to another node or cluster, or to one with another
+    /// key.
     pub async fn start(
         mut config: CoordinatorConfig,
         env: Env,
@@ -62,6 +63,10 @@ impl Coordinator {
         if config.raft.advertised_address.is_empty() {
             config.raft.advertised_address.clone_from(&address);
         }
+        config.raft.key_check = KeyCheck {
+            value: config.cluster_key.check_value(),
+            origin: config.cluster_key.origin().to_owned(),
+        };
         let node = RaftNode::start(config.raft.clone(), env.clone()).await?;
         let core = Arc::new(Core {
             replica: Replica::new(node, env.clone(), config.raft.election_min),
@@ -202,7 +207,7 @@ impl CoordinatorHandle {
         self.core.desk.present().is_some()
     }
 
-    /// Waits until the node can serve no more: its storage failed, or it was removed from the cluster. The process should end then.
+    /// Waits until the node can serve no more: its storage failed, it was removed from the cluster, or the cluster has another key. The process should end then.
     pub async fn ended(&self) -> Fault {
         let mut standing = self.core.replica.node().standing();
         loop {

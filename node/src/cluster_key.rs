@@ -17,7 +17,11 @@ const CHECK_PURPOSE: &[u8] = b"holdfast cluster key check v1";
 
 /// The cluster key. Cheap to clone; never printed.
 #[derive(Clone)]
-pub struct ClusterKey(Arc<LessSafeKey>);
+pub struct ClusterKey {
+    key: Arc<LessSafeKey>,
+    /// The path of its file; empty if it did not come from one.
+    origin: Arc<str>,
+}
 
 impl fmt::Debug for ClusterKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -31,7 +35,10 @@ impl ClusterKey {
     pub fn from_bytes(bytes: &[u8; KEY_LENGTH]) -> Self {
         let key =
             UnboundKey::new(&AES_256_GCM_SIV, bytes).expect("AES-256 takes every key of 32 bytes");
-        Self(Arc::new(LessSafeKey::new(key)))
+        Self {
+            key: Arc::new(LessSafeKey::new(key)),
+            origin: Arc::from(""),
+        }
     }
 
     /// Reads a key file: 64 hexadecimal digits.
@@ -58,7 +65,10 @@ impl ClusterKey {
             let digits = std::str::from_utf8(digits).map_err(|_| malformed())?;
             *byte = u8::from_str_radix(digits, 16).map_err(|_| malformed())?;
         }
-        Ok(Self::from_bytes(&bytes))
+        Ok(Self {
+            origin: Arc::from(path),
+            ..Self::from_bytes(&bytes)
+        })
     }
 
     /// Reads a key file, making it with a random key if it does not exist.
@@ -87,6 +97,12 @@ impl ClusterKey {
         Self::read(disk, path)
     }
 
+    /// The path of the file that it was read from, for messages; empty if it was not read from one.
+    #[must_use]
+    pub fn origin(&self) -> &str {
+        &self.origin
+    }
+
     fn nonce() -> Nonce {
         Nonce::assume_unique_for_key([0; 12])
     }
@@ -98,7 +114,7 @@ impl ClusterKey {
             return Sealed::open_end();
         }
         let mut bytes = key.to_vec();
-        self.0
+        self.key
             .seal_in_place_append_tag(Self::nonce(), Aad::from(BOUND_PURPOSE), &mut bytes)
             .expect("a span bound is far below the cipher's limit of 64 GiB");
         Sealed::from_sealed(bytes)
@@ -108,7 +124,7 @@ impl ClusterKey {
     #[must_use]
     pub fn check_value(&self) -> Vec<u8> {
         let mut bytes = Vec::new();
-        self.0
+        self.key
             .seal_in_place_append_tag(Self::nonce(), Aad::from(CHECK_PURPOSE), &mut bytes)
             .expect("nothing is far below the cipher's limit of 64 GiB");
         bytes
@@ -124,7 +140,7 @@ impl ClusterKey {
         }
         let mut bytes = sealed.as_bytes().to_vec();
         let length = self
-            .0
+            .key
             .open_in_place(Self::nonce(), Aad::from(BOUND_PURPOSE), &mut bytes)
             .map_err(|_| {
                 Fault::new(

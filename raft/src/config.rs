@@ -3,6 +3,8 @@
 use holdfast_types::{ClusterId, ErrorCode, Fault, NodeId};
 use std::time::Duration;
 
+use crate::key_check::KeyCheck;
+
 /// The largest encoded command, in bytes. Reports and plan batches are cut far below it; it keeps one entry well inside
 /// one message.
 pub const MAX_COMMAND_SIZE: usize = 3 * 1024 * 1024;
@@ -40,6 +42,8 @@ pub struct RaftConfig {
     pub advertised_address: String,
     /// The cluster it must belong to, if that is known; without it, a new node joins the first cluster that adds it.
     pub cluster: Option<ClusterId>,
+    /// What shows whether another node has the same cluster key. A node with another one is never let in.
+    pub key_check: KeyCheck,
     /// Between two heartbeats of the leader.
     pub heartbeat: Duration,
     /// A follower that has heard of no leader for `election_max`, and then for a random time between this and `election_max`, asks for
@@ -83,6 +87,7 @@ impl RaftConfig {
             data_dir: data_dir.into(),
             advertised_address: advertised_address.into(),
             cluster: None,
+            key_check: KeyCheck::default(),
             heartbeat: Duration::from_millis(200),
             election_min: Duration::from_millis(500),
             election_max: Duration::from_millis(1000),

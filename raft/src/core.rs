@@ -49,6 +49,8 @@ pub(crate) struct Core {
     pub(crate) writer: LogWriter,
     pub(crate) leadership: watch::Receiver<Leadership>,
     pub(crate) standing: watch::Receiver<Standing>,
+    /// What another node has said of this one's standing.
+    pub(crate) verdict: watch::Sender<Standing>,
     pub(crate) applied: watch::Receiver<u64>,
     pub(crate) in_flight: Semaphore,
     pub(crate) disk_full: Arc<AtomicBool>,

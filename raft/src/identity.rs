@@ -9,6 +9,9 @@ use holdfast_types::{ClusterId, ErrorCode, Fault, NodeId};
 use serde::{Deserialize, Serialize};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use crate::config::RaftConfig;
+use crate::key_check::KeyCheck;
+
 const FILE: &str = "identity.json";
 
 /// The version that is written.
@@ -23,6 +26,9 @@ struct IdentityFile {
     /// Whether it has yet to catch up for the first time.
     #[serde(default)]
     joining: bool,
+    /// The key check of the key with which it came to its cluster, in hexadecimal digits.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    key_check: Option<String>,
 }
 
 /// What changes while a node lives.
@@ -50,6 +56,8 @@ pub(crate) struct Identity {
     /// The only cluster that it may join, if that was said.
     expected: Option<ClusterId>,
     belonging: Mutex<Belonging>,
+    /// Of the key that it was started with.
+    key_check: KeyCheck,
     /// Held while the file is written.
     turn: tokio::sync::Mutex<()>,
 }
@@ -58,16 +66,22 @@ impl Identity {
     /// Reads the identity of a data directory, or gives it one.
     ///
     /// # Errors
-    /// `WrongCluster` if the directory belongs to another node or cluster; `Corrupted` if it cannot be told.
-    pub(crate) async fn open(
-        env: &Env,
-        data_dir: &str,
-        node: NodeId,
-        cluster: Option<ClusterId>,
-    ) -> Result<Self, Fault> {
+    /// `WrongCluster` if the directory belongs to another node or cluster, or was made with another key; `Corrupted` if it cannot
+    /// be told.
+    pub(crate) async fn open(env: &Env, config: &RaftConfig) -> Result<Self, Fault> {
+        let RaftConfig {
+            data_dir,
+            node,
+            cluster,
+            key_check,
+            ..
+        } = config;
+        let (node, cluster) = (*node, *cluster);
         let path = format!("{data_dir}/{FILE}");
         let found = read(env, data_dir, &path).await?;
-        if let Some((found_node, belonging)) = found {
+        let mut is_complete = found.is_some();
+        if let Some((found_node, belonging, found_check)) = &found {
+            let found_node = *found_node;
             if found_node != node {
                 return Err(Fault::new(
                     ErrorCode::WrongCluster,
@@ -86,17 +100,26 @@ impl Identity {
                 )
                 .hint("start it with the cluster it belongs to, or give this node an empty data directory"));
             }
+            if let (Some(own), Some(known)) = (key_check.to_hex(), found_check)
+                && own != *known
+                && let Some(cluster) = belonging.cluster
+            {
+                return Err(key_check.changed(data_dir, cluster));
+            }
+            // What an earlier version wrote does not say it.
+            is_complete = belonging.cluster.is_none() || found_check.is_some();
         }
-        let belonging = found.map(|(_, belonging)| belonging).unwrap_or_default();
+        let belonging = found.map(|(_, belonging, _)| belonging).unwrap_or_default();
         let identity = Self {
             env: env.clone(),
             path,
             node,
             expected: cluster,
             belonging: Mutex::new(belonging),
+            key_check: key_check.clone(),
             turn: tokio::sync::Mutex::new(()),
         };
-        if found.is_none() {
+        if !is_complete {
             identity.store(belonging).await?;
         }
         Ok(identity)
@@ -167,6 +190,11 @@ impl Identity {
             .unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// What the other nodes can tell by that it has their key.
+    pub(crate) fn key_check(&self) -> &KeyCheck {
+        &self.key_check
+    }
+
     /// Whether a message is from this node's cluster and for this node. A node without a cluster takes any.
     pub(crate) fn check(&self, cluster: ClusterId, target: u64) -> Result<(), Fault> {
         if let Some(own) = self.cluster().or(self.expected)
@@ -202,6 +230,7 @@ impl Identity {
             node: self.node.0,
             cluster: belonging.cluster.map(|cluster| cluster.to_string()),
             joining: belonging.joining,
+            key_check: belonging.cluster.and_then(|_| self.key_check.to_hex()),
         };
         let text = serde_json::to_vec_pretty(&file)
             .map_err(|error| Fault::new(ErrorCode::Internal, error.to_string()))?;
@@ -219,7 +248,7 @@ impl Identity {
     }
 }
 
-type Found = Option<(NodeId, Belonging)>;
+type Found = Option<(NodeId, Belonging, Option<String>)>;
 
 async fn read(env: &Env, data_dir: &str, path: &str) -> Result<Found, Fault> {
     let disk = Arc::clone(&env.disk);
@@ -263,5 +292,5 @@ async fn read(env: &Env, data_dir: &str, path: &str) -> Result<Found, Fault> {
         cluster,
         joining: file.joining,
     };
-    Ok(Some((NodeId(file.node), belonging)))
+    Ok(Some((NodeId(file.node), belonging, file.key_check)))
 }

@@ -3,11 +3,13 @@
 use holdfast_types::{ErrorCode, Fault, NodeId};
 use openraft::async_runtime::WatchReceiver;
 use openraft::{Raft, ServerState};
+use std::sync::Arc;
 use tokio::sync::watch;
 
 use crate::config::RaftConfig;
 use crate::log_store::LogReader;
 use crate::log_writer::LogWriter;
+use crate::machine::Machine;
 use crate::machine_store::MachineStore;
 use crate::type_config::{Metrics, TypeConfig};
 
@@ -31,7 +33,8 @@ pub enum Standing {
     Running,
     /// It was removed from its cluster, for good.
     Removed,
-    /// Its storage failed, or it was shut down: it serves nothing any more. The process should end.
+    /// Its storage failed, it was shut down, or it was refused by the cluster that it should join: it serves nothing any more. The
+    /// process should end.
     Stopped(Fault),
 }
 
@@ -40,8 +43,9 @@ pub(crate) struct Watched {
     pub(crate) raft: Raft<TypeConfig, MachineStore>,
     pub(crate) writer: LogWriter,
     pub(crate) log: LogReader,
-    /// Whether another node said that this one is no member any more.
-    pub(crate) removed: watch::Receiver<bool>,
+    pub(crate) machine: Arc<dyn Machine>,
+    /// What another node has said of this one's standing.
+    pub(crate) verdict: watch::Receiver<Standing>,
     pub(crate) stop: watch::Receiver<bool>,
 }
 
@@ -83,8 +87,9 @@ impl Watcher {
             let now = metrics.borrow_watched().clone();
             let committed = now.committed_membership_config.membership();
             let is_member = committed.get_node(&now.id).is_some();
-            let told = *self.watched.removed.borrow_and_update();
-            self.publish(&now, told || (was_member && !is_member));
+            let told = self.watched.verdict.borrow_and_update().clone();
+            let left = (was_member && !is_member) || self.watched.machine.is_retired(now.id);
+            self.publish(&now, if left { Standing::Removed } else { told });
             was_member |= is_member;
             if now.running_state.is_err() {
                 return;
@@ -101,14 +106,14 @@ impl Watcher {
             tokio::select! {
                 biased;
                 changed = metrics.changed() => if changed.is_err() { break },
-                Ok(()) = self.watched.removed.changed() => {}
+                Ok(()) = self.watched.verdict.changed() => {}
                 _ = self.watched.stop.changed() => break,
             }
         }
         self.stopped(&metrics.borrow_watched().clone());
     }
 
-    fn publish(&self, metrics: &Metrics, removed: bool) {
+    fn publish(&self, metrics: &Metrics, verdict: Standing) {
         if metrics.running_state.is_err() {
             self.stopped(metrics);
             return;
@@ -122,16 +127,22 @@ impl Watcher {
             }
             changed
         });
-        if removed {
-            self.standing.send_if_modified(|standing| {
-                let changed = *standing == Standing::Running;
-                if changed {
-                    tracing::warn!(node = %self.node, "this node was removed from its cluster");
-                    *standing = Standing::Removed;
-                }
-                changed
-            });
+        if verdict == Standing::Running {
+            return;
         }
+        self.standing.send_if_modified(|standing| {
+            let changed = *standing == Standing::Running;
+            if changed {
+                match &verdict {
+                    Standing::Stopped(fault) => tracing::error!(node = %self.node, "{fault}"),
+                    _ => {
+                        tracing::warn!(node = %self.node, "this node was removed from its cluster")
+                    }
+                }
+                *standing = verdict;
+            }
+            changed
+        });
     }
 
     /// Raft runs no more: nobody leads from here.

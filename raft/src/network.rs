@@ -21,6 +21,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::Request;
 
 use crate::config::SNAPSHOT_CHUNK_SIZE;
+use crate::leadership::Standing;
 use crate::peers::{Call, CallError, Lane, Peers, call_error};
 use crate::snapshot::SnapshotFile;
 use crate::type_config::{TypeConfig, Vote};
@@ -44,7 +45,7 @@ pub(crate) struct Network {
     /// How long one chunk of a snapshot, or installing it, may take.
     pub(crate) chunk_timeout: Duration,
     /// Set when another node says that this one is no member any more.
-    pub(crate) removed: watch::Sender<bool>,
+    pub(crate) verdict: watch::Sender<Standing>,
 }
 
 impl Network {
@@ -128,7 +129,7 @@ impl PeerNetwork {
 
     /// Only asking for a vote is answered with `NotFound`, and only to a node that is known to have been removed.
     fn removed(&self, fault: &Fault) {
-        if !self.network.removed.send_replace(true) {
+        if self.network.verdict.send_replace(Standing::Removed) == Standing::Running {
             tracing::warn!("{fault}");
         }
     }
@@ -228,6 +229,7 @@ impl PeerNetwork {
             version: WIRE_VERSION,
             from: peers.identity().node().0,
             target: self.target,
+            key_check: peers.identity().key_check().value.clone().into(),
             ..v1::SnapshotChunk::default()
         };
         let mut client = peers

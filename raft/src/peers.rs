@@ -150,8 +150,9 @@ impl Peers {
     ) -> Result<A, CallError> {
         let not_sent = CallError::NotSent;
         let cluster = self.cluster().map_err(not_sent)?;
-        let message =
+        let mut message =
             wire::envelope(cluster, self.identity.node().0, target, payload).map_err(not_sent)?;
+        message.key_check = self.identity.key_check().value.clone().into();
         let mut client = self.client(address, lane).map_err(not_sent)?;
         let mut request = Request::new(message);
         request.set_timeout(timeout);

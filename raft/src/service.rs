@@ -17,6 +17,7 @@ use crate::config::{
 };
 use crate::core::Core;
 use crate::identity::Arrival;
+use crate::leadership::Standing;
 use crate::peers::Call;
 use crate::type_config::TypeConfig;
 use crate::wire::{self, ForwardReply, ForwardRequest, SnapshotAnnouncement};
@@ -47,6 +48,26 @@ enum Newcomer {
     Refuses,
 }
 
+/// Where a message comes from, and whom it is for.
+#[derive(Debug, Clone, Copy)]
+struct Sender<'a> {
+    cluster: &'a [u8],
+    from: u64,
+    target: u64,
+    key_check: &'a [u8],
+}
+
+impl<'a> Sender<'a> {
+    fn of(message: &'a v1::RaftMessage) -> Self {
+        Self {
+            cluster: &message.cluster_id,
+            from: message.from,
+            target: message.target,
+            key_check: &message.key_check,
+        }
+    }
+}
+
 impl RaftService {
     pub(crate) fn server(core: Arc<Core>) -> RaftServer {
         RaftTransportServer::new(Self { core })
@@ -55,15 +76,11 @@ impl RaftService {
     }
 
     /// Checks where a message comes from and whom it is for, before its payload is looked at.
-    async fn admit(
-        &self,
-        cluster: &[u8],
-        target: u64,
-        newcomer: Newcomer,
-    ) -> Result<ClusterId, Fault> {
-        let cluster = wire::cluster_of(cluster)?;
+    async fn admit(&self, sender: Sender<'_>, newcomer: Newcomer) -> Result<ClusterId, Fault> {
+        let cluster = wire::cluster_of(sender.cluster)?;
         let identity = &self.core.identity;
-        identity.check(cluster, target)?;
+        identity.check(cluster, sender.target)?;
+        self.check_key(cluster, sender)?;
         match newcomer {
             Newcomer::Arrives(arrival) if identity.cluster().is_none() => {
                 identity.adopt(cluster, arrival).await?;
@@ -80,15 +97,29 @@ impl RaftService {
         Ok(cluster)
     }
 
+    /// Whether the sender has this node's key. If this node has no cluster yet, it is the one that is wrong: it can never be let in, and ends.
+    fn check_key(&self, cluster: ClusterId, sender: Sender<'_>) -> Result<(), Fault> {
+        let identity = &self.core.identity;
+        let own = identity.key_check();
+        if own.agrees(sender.key_check) {
+            return Ok(());
+        }
+        if identity.cluster().is_some() {
+            return Err(own.stranger(identity.node(), sender.from));
+        }
+        let fault = own.refused(identity.node(), cluster, sender.from);
+        let verdict = Standing::Stopped(fault.clone());
+        self.core.verdict.send_replace(verdict);
+        Err(fault)
+    }
+
     async fn open<T: DeserializeOwned>(
         &self,
         message: &v1::RaftMessage,
         newcomer: Newcomer,
     ) -> Result<(ClusterId, T), Fault> {
         let payload = wire::decode(message.version, &message.payload)?;
-        let cluster = self
-            .admit(&message.cluster_id, message.target, newcomer)
-            .await?;
+        let cluster = self.admit(Sender::of(message), newcomer).await?;
         Ok((cluster, payload))
     }
 
@@ -144,9 +175,7 @@ impl RaftService {
             Call::Vote if is_founding => Newcomer::Arrives(Arrival::Founding),
             _ => Newcomer::Answers,
         };
-        let cluster = self
-            .admit(&message.cluster_id, message.target, newcomer)
-            .await?;
+        let cluster = self.admit(Sender::of(&message), newcomer).await?;
         self.refuse_retired(message.from)?;
         if !(is_founding && self.core.identity.cluster().is_none()) {
             self.refuse_newcomer()?;
@@ -187,11 +216,12 @@ impl RaftService {
             ForwardRequest::Hello => Newcomer::Answers,
             _ => Newcomer::Refuses,
         };
-        let cluster = self
-            .admit(&message.cluster_id, message.target, newcomer)
-            .await?;
+        let cluster = self.admit(Sender::of(&message), newcomer).await?;
         let reply = match request {
-            ForwardRequest::Hello => ForwardReply::Done,
+            ForwardRequest::Hello => {
+                self.refuse_retired(message.from)?;
+                ForwardReply::Done
+            }
             ForwardRequest::Propose(commands) => {
                 check_forwarded(&commands)?;
                 ForwardReply::Outcomes(self.core.propose_as_leader(commands).await?)
@@ -218,13 +248,14 @@ impl RaftService {
         let timeout = self.core.config.chunk_timeout;
         let first = next_chunk(&mut chunks, timeout).await?;
         let announcement: SnapshotAnnouncement = wire::decode(first.version, &first.header)?;
-        let cluster = self
-            .admit(
-                &first.cluster_id,
-                first.target,
-                Newcomer::Arrives(Arrival::Joining),
-            )
-            .await?;
+        let sender = Sender {
+            cluster: &first.cluster_id,
+            from: first.from,
+            target: first.target,
+            key_check: &first.key_check,
+        };
+        let arrives = Newcomer::Arrives(Arrival::Joining);
+        let cluster = self.admit(sender, arrives).await?;
         if announcement.length > MAX_SNAPSHOT_SIZE {
             return Err(spoiled(first.from, "is announced as too large"));
         }

@@ -11,12 +11,13 @@ use tokio::sync::{Semaphore, watch};
 use crate::config::RaftConfig;
 use crate::core::Core;
 use crate::identity::Identity;
-use crate::leadership::Watched;
+use crate::leadership::{Standing, Watched};
 use crate::log_engine::storage_fault;
 use crate::log_store::{LogReader, LogStore};
 use crate::log_writer::LogWriter;
 use crate::machine::Machine;
 use crate::machine_store::MachineStore;
+use crate::membership_watch;
 use crate::network::Network;
 use crate::peers::Peers;
 use crate::snapshot::{SnapshotPointer, SnapshotStore};
@@ -29,7 +30,7 @@ pub(crate) async fn start(
     machine: Arc<dyn Machine>,
 ) -> Result<Arc<Core>, Fault> {
     config.engine()?;
-    let identity = Identity::open(&env, &config.data_dir, config.node, config.cluster).await?;
+    let identity = Identity::open(&env, &config).await?;
     let identity = Arc::new(identity);
     let Stores {
         log,
@@ -46,13 +47,13 @@ pub(crate) async fn start(
         applied: applied_sender,
     };
     let peers = Arc::new(Peers::new(&env, Arc::clone(&identity), config.election_min));
-    let (removed_sender, removed) = watch::channel(false);
+    let (verdict, judged) = watch::channel(Standing::Running);
     let network = Network {
         env: env.clone(),
         peers: Arc::clone(&peers),
         append_timeout: config.election_max,
         chunk_timeout: config.chunk_timeout,
-        removed: removed_sender,
+        verdict: verdict.clone(),
     };
     let raft = match start_engine(&config, &env, network, log, store).await {
         Ok(raft) => raft,
@@ -66,7 +67,8 @@ pub(crate) async fn start(
         raft: raft.clone(),
         writer: writer.clone(),
         log: reader,
-        removed,
+        machine: Arc::clone(&machine),
+        verdict: judged,
         stop: stopping.clone(),
     };
     let (leadership, standing) = watched.start(&config);
@@ -83,6 +85,7 @@ pub(crate) async fn start(
         writer,
         leadership,
         standing,
+        verdict,
         applied,
         disk_full,
         stop,
@@ -90,7 +93,9 @@ pub(crate) async fn start(
         receiving: tokio::sync::Mutex::new(()),
     };
     core.let_stand();
-    Ok(Arc::new(core))
+    let core = Arc::new(core);
+    membership_watch::start(Arc::clone(&core));
+    Ok(core)
 }
 
 /// Starts openraft with randomness of this node's own.

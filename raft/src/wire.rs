@@ -109,5 +109,7 @@ pub(crate) fn envelope<T: Serialize>(
         version: WIRE_VERSION,
         from,
         target,
+        // For whoever sends a request to fill in.
+        key_check: Bytes::new(),
     })
 }

@@ -244,6 +244,7 @@ fn message(payload: &'static [u8]) -> v1::RaftMessage {
         version: 1,
         from: 2,
         target: 1,
+        ..v1::RaftMessage::default()
     }
 }
 
@@ -350,6 +351,7 @@ async fn a_snapshot_stream_of_garbage_ends() {
         target: 1,
         data: Bytes::new(),
         last: false,
+        ..v1::SnapshotChunk::default()
     };
     let one = futures::stream::iter([chunk.clone()]);
     let status = client.install_snapshot(one).await.expect_err("garbage");

@@ -122,6 +122,11 @@ impl Cluster {
 
     /// Starts another coordinator process; it waits until it is initialised or added.
     pub fn start_coordinator(&mut self, node: u64, address: &str) {
+        self.start_coordinator_with(node, address, "cluster.key");
+    }
+
+    /// The same with a key file in the cluster's directory.
+    pub fn start_coordinator_with(&mut self, node: u64, address: &str, key_file: &str) {
         let arguments = [
             "start",
             "--role",
@@ -133,7 +138,7 @@ impl Cluster {
             "--data-dir",
             &self.path(&format!("c{node}")),
             "--key-file",
-            &self.path("cluster.key"),
+            &self.path(key_file),
         ];
         let process = Process::start(
             &format!("c{node}"),

@@ -151,11 +151,15 @@ async fn make_room(core: &Core, office: &Office, newcomer: &Announced) -> Result
 /// before, though, it is this node whose key is wrong, and the worker is not sent away for that.
 fn other_key(core: &Core, worker: &WorkerId, is_known: bool) -> Refusal {
     let node = core.config.raft.node;
+    let file = match core.config.cluster_key.origin() {
+        "" => String::new(),
+        path => format!(" (key file {path})"),
+    };
     let fault = Fault::new(
         ErrorCode::WrongCluster,
-        format!("worker {worker} and coordinator {node} have different cluster keys"),
+        format!("worker {worker} and coordinator {node}{file} have different cluster keys"),
     )
-    .hint("give every process of a cluster the same key file (--key-file)");
+    .hint("copy the key file of a coordinator, and start the worker with it (--key-file)");
     if is_known {
         tracing::error!(%worker, %fault, "a worker of this cluster has another key");
         Refusal::NotLeader

@@ -159,7 +159,7 @@ pub struct Stopped {
     pub id: u64,
     pub address: String,
     pub disk: MemoryDisk,
-    tune: fn(&mut RaftConfig),
+    pub tune: fn(&mut RaftConfig),
 }
 
 impl Stopped {
