@@ -21,6 +21,7 @@ pub mod large_objects;
 pub mod layout;
 pub mod pages;
 pub mod pgoutput;
+pub mod preflight;
 pub mod replication;
 pub mod restore;
 pub mod schema;

@@ -12,6 +12,7 @@ mod tls;
 mod transport;
 
 pub use answer::ServerInfo;
+pub(crate) use answer::NEWEST;
 pub use cancel::Canceller;
 pub use copy_out::CopyOut;
 pub(crate) use error::server_fault;
