@@ -7,7 +7,7 @@ use holdfast_collection::faulty::{FaultPlan, FaultyStore, Injection, StoreFault,
 use holdfast_collection::{CollectionUri, StoreProvider, SystemStores};
 use holdfast_coordinator::Coordinator;
 use holdfast_env::Env;
-use holdfast_types::{ErrorCode, Fault};
+use holdfast_types::{ErrorCode, Fault, Millis, Timestamp};
 use object_store::ObjectStore;
 use scene::{Manner, Scene, config, full, play, until};
 use std::sync::Arc;
@@ -74,6 +74,43 @@ fn a_store_that_refuses_is_shown_and_tried_again() {
         .await;
         assert!(waiting.contains("writing the manifest"), "{waiting}");
         plan.0.store(false, Ordering::Relaxed);
+        let done = scene.job_in(job, "succeeded").await;
+        assert!(done.waiting.is_empty());
+    });
+}
+
+#[test]
+fn a_member_that_keeps_failing_is_named_with_its_error() {
+    play(async {
+        let scene = Scene::start(&["region=eu"]).await;
+        scene.set("max_task_attempts", 1_000).await;
+        scene.set("task_backoff_ms", 300).await;
+        let began = scene.env.clock.now();
+        let clumsy = scene.worker("w", "region=eu", Manner::Clumsy(1)).await;
+        let job = scene.submit(full()).await;
+        let waiting = until("the member is named", || async {
+            let job = scene.job(job).await;
+            job.waiting
+                .iter()
+                .find(|why| why.contains("not at home"))
+                .cloned()
+        })
+        .await;
+        let (text, rest) = waiting.split_once(" since ").expect("since when");
+        assert_eq!(text, "member m0 fails");
+        let (since, error) = rest.split_once(": ").expect("the error");
+        let since: Timestamp = since.parse().expect("a time");
+        assert!(since.plus(Millis(1_000)) >= began, "{waiting}");
+        assert!(error.contains("relation"), "{waiting}");
+        // It stays the time of the first failure, and is shown whether or not the task rests.
+        for _ in 0..20 {
+            let seen = scene.job(job).await;
+            assert_eq!(seen.waiting, [waiting.as_str()]);
+            assert_eq!(seen.running_status, waiting);
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        drop(clumsy);
+        let _worker = scene.worker("w2", "region=eu", Manner::Diligent(1)).await;
         let done = scene.job_in(job, "succeeded").await;
         assert!(done.waiting.is_empty());
     });

@@ -134,6 +134,131 @@ async fn a_coordinator_is_replaced_during_a_backup() {
     accounts.assert_restored("copy", &backup.as_of).await;
 }
 
+const ENDS: Duration = Duration::from_secs(30);
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_coordinator_with_another_key_file_is_refused_and_ends() {
+    let shape = Shape {
+        coordinators: 1,
+        zones: 1,
+        workers_per_zone: 1,
+        slots: 1,
+    };
+    let mut cluster = Cluster::start(shape).await;
+    let other = cluster.directory().join("other.key");
+    let made = run(&["init", "--key-file", &other.display().to_string()]);
+    assert_eq!(made.code, 0, "{}", made.stderr);
+    let address = format!("127.0.0.1:{}", free_ports(1)[0]);
+    cluster.start_coordinator_with(4, &address, "other.key");
+    let request = v1::AddMemberRequest {
+        node: 4,
+        address,
+        replace: 0,
+    };
+    let client = cluster.client().clone();
+    let fault = eventually("the newcomer answers", || async {
+        let added = client.add_member(request.clone()).await;
+        let fault = added.expect_err("is never let in");
+        (fault.code == ErrorCode::WrongCluster).then_some(fault)
+    })
+    .await;
+    assert!(fault.message.contains("other.key"), "{fault}");
+    let stranger = &mut cluster.coordinators[1];
+    assert_eq!(stranger.wait(ENDS), 4, "{}", stranger.log_tail());
+    for word in ["other.key", "--key-file", "cannot join cluster"] {
+        assert!(stranger.log().contains(word), "{}", stranger.log_tail());
+    }
+    // A member that comes back with another key does not even start.
+    let first = &mut cluster.coordinators[0];
+    first.terminate(ENDS);
+    let own = cluster.directory().join("cluster.key");
+    std::fs::copy(&other, &own).expect("another key");
+    let first = &mut cluster.coordinators[0];
+    first.restart();
+    assert_eq!(first.wait(ENDS), 4, "{}", first.log_tail());
+    assert!(
+        first.log().contains("is not that cluster's"),
+        "{}",
+        first.log_tail()
+    );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_removed_coordinator_ends_and_says_so() {
+    let mut cluster = Cluster::start(Shape {
+        coordinators: 3,
+        zones: 1,
+        workers_per_zone: 1,
+        slots: 1,
+    })
+    .await;
+    let leader = cluster.leader().await;
+    let gone = (leader + 1) % 3;
+    let client = cluster.client().clone();
+    eventually("it is removed", || async {
+        client.remove_member(gone as u64 + 1).await.ok()
+    })
+    .await;
+    let process = &mut cluster.coordinators[gone];
+    assert_eq!(process.wait(ENDS), 4, "{}", process.log_tail());
+    let said = "was removed from its cluster";
+    assert!(process.log().contains(said), "{}", process.log_tail());
+    process.restart();
+    assert_eq!(process.wait(ENDS), 4, "{}", process.log_tail());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_member_that_cannot_be_reached_is_named() {
+    let mut cluster = Cluster::start(Shape {
+        coordinators: 1,
+        zones: 2,
+        workers_per_zone: 1,
+        slots: 2,
+    })
+    .await;
+    let accounts = Accounts::create(cluster.member_addresses(), "bank", 100, 100).await;
+    let client = cluster.client().clone();
+    client
+        .set_setting("max_task_attempts", 1000)
+        .await
+        .expect("set");
+    client
+        .set_setting("task_backoff_ms", 1000)
+        .await
+        .expect("set");
+    cluster.members[1].kill();
+    let job = cluster.backup(false, false).await;
+    let seen = cluster
+        .until(job, "the member is named", |job| {
+            job.waiting
+                .iter()
+                .any(|why| why.starts_with("member m1 cannot be reached since 20"))
+        })
+        .await;
+    let address = &cluster.member_addresses()[1];
+    assert!(seen.waiting[0].contains(address), "{:?}", seen.waiting);
+    assert_eq!(seen.waiting.len(), 1, "{:?}", seen.waiting);
+    assert_eq!(seen.running_status, seen.waiting[0]);
+    let shown = run(&[
+        "--coordinator",
+        &cluster.coordinator_addresses()[0],
+        "job",
+        "show",
+        &job.to_string(),
+    ]);
+    assert!(
+        shown.stdout.contains("member m1 cannot be reached since"),
+        "{}",
+        shown.stdout
+    );
+    cluster.members[1].restart();
+    let backup = cluster.succeeded(job).await;
+    assert!(backup.waiting.is_empty());
+    let restore = cluster.restore(&backup.as_of, "copy").await;
+    cluster.succeeded(restore).await;
+    accounts.assert_restored("copy", &backup.as_of).await;
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_job_waits_for_a_worker_in_the_locality_and_goes_on_when_one_comes() {
     let shape = Shape {

@@ -1,8 +1,9 @@
 //! A job as people see it: what the ledger says, and what the leader in office knows beyond it.
 
-use holdfast_ledger::{Job, JobProgress, Ledger, MemberProgress, RunningTask, Starved};
+use holdfast_ledger::{Job, JobError, JobProgress, Ledger, MemberProgress, RunningTask, Starved};
 use holdfast_proto::{fault_to_wire, v1};
-use holdfast_types::{JobSpec, JobState, Locality, Millis, Phase, Timestamp};
+use holdfast_types::{Fault, JobSpec, JobState, Locality, MemberName, Millis, Phase, Timestamp};
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use crate::notes::Rate;
@@ -213,6 +214,9 @@ fn waiting_reasons(
         reasons.extend(office.notes.troubles(job.id()));
     }
     reasons.extend(ledger.starved_members(job.id()).iter().map(starved_text));
+    if job.state().may_dispatch() {
+        reasons.extend(failing_members(ledger, job));
+    }
     let running: usize = progress
         .members
         .iter()
@@ -258,6 +262,41 @@ fn waiting_reasons(
         reasons.extend(stuck);
     }
     reasons
+}
+
+/// Members whose tasks keep failing without progress: since when, and with what.
+fn failing_members(ledger: &Ledger, job: &Job) -> Vec<String> {
+    let members = job.spec().members();
+    let mut failing: BTreeMap<Option<u32>, (Timestamp, &JobError)> = BTreeMap::new();
+    for error in job.errors() {
+        let Some(task) = error.task.and_then(|task| ledger.task(task)) else {
+            continue;
+        };
+        // Failures before the last progress are over. Full disks pause a job, which says so.
+        if task.attempts == 0 || error.at < task.moved_at {
+            continue;
+        }
+        let (_, last) = failing.entry(task.member).or_insert((error.at, error));
+        *last = error;
+    }
+    failing
+        .into_iter()
+        .map(|(member, (since, error))| {
+            let member = member.and_then(|index| members.get(index as usize));
+            failing_text(member.map(|member| &member.name), since, &error.fault)
+        })
+        .collect()
+}
+
+fn failing_text(member: Option<&MemberName>, since: Timestamp, fault: &Fault) -> String {
+    match member {
+        // As the source says of a member that does not answer.
+        Some(name) if fault.message.contains("cannot be reached") => {
+            format!("member {name} cannot be reached since {since}: {fault}")
+        }
+        Some(name) => format!("member {name} fails since {since}: {fault}"),
+        None => format!("fails since {since}: {fault}"),
+    }
 }
 
 fn starved_text(starved: &Starved) -> String {

@@ -24,6 +24,9 @@ const STREAM_TIMEOUT: Duration = Duration::from_secs(30);
 /// Bytes that one key may have in a read: above what a member of this version sends, and a bound for one that is broken.
 const MAX_BATCH_LENGTH: usize = 512 * 1024 * 1024;
 
+/// What a fault says of a member that does not answer.
+const UNREACHED: &str = "cannot be reached";
+
 /// A connection to one member.
 #[derive(Debug, Clone)]
 pub(crate) struct Link {
@@ -97,7 +100,10 @@ impl Link {
             if fault.code == ErrorCode::DeadlineExceeded {
                 fault.code = ErrorCode::Unavailable;
             }
-            fault = fault.context(&self.label);
+            fault = match fault.code {
+                ErrorCode::Unavailable => fault.context(format_args!("{} {UNREACHED}", self.label)),
+                _ => fault.context(&self.label),
+            };
         }
         fault
     }
@@ -109,7 +115,11 @@ impl Link {
         };
         Fault::new(
             code,
-            format!("{} did not answer for {} s", self.label, limit.as_secs()),
+            format!(
+                "{} {UNREACHED}: it did not answer for {} s",
+                self.label,
+                limit.as_secs()
+            ),
         )
     }
 
