@@ -101,7 +101,7 @@ impl Chain {
         let read = rows(&client, layout, &condition).await;
         // Compared after the read, which holds a lock from then on.
         let now: u32 = client
-            .query_one("SELECT pg_relation_filenode($1)", &[&oid.0])
+            .query_one("SELECT pg_relation_filenode($1::oid)", &[&oid.0])
             .await
             .expect("a file node")
             .get(0);
@@ -117,7 +117,7 @@ impl Chain {
     /// Pages of a relation, at present.
     pub(crate) async fn pages(&self, client: &Client, oid: Oid) -> u64 {
         let bytes: i64 = client
-            .query_one("SELECT pg_relation_size($1::oid::regclass)", &[&oid.0])
+            .query_one("SELECT pg_relation_size($1::oid)", &[&oid.0])
             .await
             .expect("a size")
             .get(0);

@@ -138,41 +138,58 @@ async fn vacuum(admin: &Client, sql: &str) {
     let _ = admin.batch_execute(sql).await;
 }
 
-/// Finishes the window that begins at `from`: gives where it ends, the layer, and what the server had there. In half of the cases the
-/// holder of the snapshot dies, and a later one takes over what was folded.
+/// Attempts at a finish after which the tables are locked, so that truncations wait.
+const PATIENCE: u32 = 2;
+
+/// Finishes the window that begins at `from`: gives where it ends, the layer, and what the server had there. Most of the window is folded
+/// before the snapshot is taken, so that little can happen between it and the reads. In half of the cases the holder of the snapshot dies, and a later one
+/// takes over what was folded.
 async fn finish(chain: &Chain, from: Lsn, base: &Base, random: &mut StdRng) -> (Lsn, Layer, State) {
-    let mut before: Option<(Fold, Lsn)> = None;
+    let early = Slot::create(
+        chain.server,
+        &chain.database,
+        &format!("early_{}", chain.database),
+        "TEMPORARY",
+    )
+    .await
+    .position;
+    let mut done = (chain.fold(Keep::Last, from..early).await, early);
     let mut is_killed = random.random_bool(0.5);
-    for attempt in 0..20 {
+    for attempt in 0..10 {
         let name = format!("f{attempt}_{}_{}", from.0, chain.database);
         let slot = Slot::create(chain.server, &chain.database, &name, "TEMPORARY").await;
         let client = session(chain.server, &chain.database, Some(&slot.snapshot)).await;
-        let judge = session(chain.server, &chain.database, Some(&slot.snapshot)).await;
+        if attempt >= PATIENCE {
+            let lock = format!("LOCK TABLE {} IN ACCESS SHARE MODE", TABLES.join(", "));
+            client.batch_execute(&lock).await.expect("locks");
+        }
         let at = slot.position;
-        let fold = match before.take() {
-            None => chain.fold(Keep::Last, from..at).await,
-            Some((fold, until)) => {
-                let mut stream = chain.stream(until..at).await;
-                fold.take(&chain.env, &mut stream).await.expect("folded")
-            }
-        };
-        pause(random).await;
+        let (fold, until) = done;
+        let mut stream = chain.stream(until..at).await;
+        let fold = fold.take(&chain.env, &mut stream).await.expect("folded");
+        let folded = fold.finish().expect("folded");
         if std::mem::take(&mut is_killed) {
-            // The holder dies after the fold: what was folded stays, and goes on to the next snapshot.
-            let folded = fold.finish().expect("folded");
-            let fold = Fold::resume(folded, &chain.directory(), MEMORY).expect("resumed");
-            before = Some((fold, at));
+            // The holder dies: what was folded stays, and goes on to the next snapshot.
+            drop(client);
+            done = (
+                Fold::resume(folded, &chain.directory(), MEMORY).expect("resumed"),
+                at,
+            );
             continue;
         }
-        let folded = fold.finish().expect("folded");
-        let want = truth(&judge, &chain.planned).await;
         match chain.finish_in(&client, folded, at, &base.rewritten).await {
-            // What the judge saw is only the truth if nothing took rows away from its snapshot.
-            Ok(layer) if is_whole(chain, &judge).await => return (at, layer, want),
-            Ok(_) => {}
+            Ok(layer) => {
+                // In the same session: another one could wait behind a TRUNCATE that waits for this one.
+                let want = truth(&client, &chain.planned).await;
+                // What it saw is only the truth if nothing took rows away from its snapshot.
+                if is_whole(chain, &client).await {
+                    return (at, layer, want);
+                }
+            }
             Err(fault) if needs_new_snapshot(&fault) => {}
             Err(fault) => panic!("{fault}"),
         }
+        done = (chain.fold(Keep::Last, from..at).await, at);
     }
     panic!("no snapshot lasted");
 }

@@ -1,1 +1,587 @@
-//! rules
+//! One deterministic test for each rule without which a backup would be wrong. Each shows the damage that is done without the rule, and that the
+//! rule prevents it.
+
+use holdfast_postgres::changes::ChangePosition;
+use holdfast_postgres::fixup::{check_file_node, must_be_read_whole};
+use holdfast_postgres::fold::{Folded, Keep, Op, Truncated};
+use holdfast_postgres::layout::{Layout, Lsn, Oid};
+use holdfast_postgres_testing::{Options, Server, connect};
+use holdfast_types::ErrorCode;
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio_postgres::Client;
+
+use crate::backup::{Base, Chain, Layer, needs_new_snapshot, restore, wait_for_transactions};
+use crate::database::{State, assert_same, layouts, rows, session, truth};
+use crate::slot::Slot;
+
+/// A table `m` with out-of-line values that fill pages four rows each, of which the first pages are full.
+const MOVER: &str = "
+CREATE TABLE m (id int PRIMARY KEY, n int, pad text, big text);
+ALTER TABLE m ALTER big SET STORAGE EXTERNAL, ALTER pad SET STORAGE PLAIN;
+INSERT INTO m SELECT i, 0, repeat('x', 1800), repeat(md5(i::text), 100) FROM generate_series(1, 40) i;
+";
+
+async fn mover(name: &str) -> (Chain, Client) {
+    let server = Server::shared();
+    let database = server.create_database(name);
+    server.psql(&database, MOVER);
+    let chain = Chain::hold(server, &database, &["m"]).await;
+    (chain, connect(server, &database).await)
+}
+
+async fn run(client: &Client, sql: &str) {
+    client.batch_execute(sql).await.expect(sql);
+}
+
+/// A snapshot at an exact position, for a test that needs one of each name.
+async fn exact(chain: &Chain, name: &str) -> Slot {
+    let name = format!("{name}_{}", chain.database);
+    Slot::create(chain.server, &chain.database, &name, "TEMPORARY").await
+}
+
+async fn folded(chain: &Chain, end: Lsn) -> Folded {
+    let fold = chain.fold(Keep::Last, chain.start..end).await;
+    fold.finish().expect("folded")
+}
+
+async fn truth_at(chain: &Chain, slot: &Slot) -> State {
+    let client = session(chain.server, &chain.database, Some(&slot.snapshot)).await;
+    truth(&client, &chain.planned).await
+}
+
+/// What there would be without the fix-up: rows with values that nobody knows.
+fn unresolved(folded: &Folded) -> usize {
+    let mut rows = folded.rows();
+    let mut count = 0;
+    while rows
+        .next_unresolved(&BTreeSet::new(), None)
+        .expect("readable")
+        .is_some()
+    {
+        count += 1;
+    }
+    count
+}
+
+async fn finish(chain: &Chain, base: &Base, slot: &Slot) -> Layer {
+    let folded = folded(chain, slot.position).await;
+    chain
+        .finish(folded, slot, &base.rewritten)
+        .await
+        .expect("finished")
+}
+
+/// A row moves by an update from a page that was not read yet to one that was: it stands in no page range, and the update does not log its big value. Only
+/// reading it again by key brings it back.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_row_that_moves_into_a_page_that_was_read_is_read_again() {
+    let (chain, client) = mover("moves").await;
+    let oid = chain.layout("m").oid;
+    run(&client, "DELETE FROM m WHERE id IN (1, 2)").await;
+    run(&client, "VACUUM m").await;
+    let mut base = Base::default();
+    chain.read_pages(&mut base, oid, 0, Some(1)).await;
+    run(&client, "UPDATE m SET n = 1 WHERE id = 40").await;
+    let page: String = client
+        .query_one("SELECT ctid::text FROM m WHERE id = 40", &[])
+        .await
+        .expect("a row")
+        .get(0);
+    assert!(
+        page.starts_with("(0,"),
+        "the test must move the row to the first page: {page}"
+    );
+    chain.read_pages(&mut base, oid, 1, None).await;
+    let slot = exact(&chain, "f").await;
+    assert_eq!(unresolved(&folded(&chain, slot.position).await), 1);
+    let layer = finish(&chain, &base, &slot).await;
+    let want = truth_at(&chain, &slot).await;
+    assert_same("moved", &restore(&base, &layer), &want, &chain.planned);
+}
+
+/// Keys are swapped with big values unchanged. A fold that takes unchanged values from the base row with the same key takes the other row's.
+#[tokio::test(flavor = "multi_thread")]
+async fn rows_that_swap_keys_keep_their_own_values() {
+    let (chain, client) = mover("swap").await;
+    let oid = chain.layout("m").oid;
+    let mut base = Base::default();
+    chain.read_pages(&mut base, oid, 0, Some(2)).await;
+    let swap = "BEGIN; UPDATE m SET id = 100 WHERE id = 1; UPDATE m SET id = 1 WHERE id = 40; \
+                UPDATE m SET id = 40 WHERE id = 100; COMMIT";
+    run(&client, swap).await;
+    chain.read_pages(&mut base, oid, 2, None).await;
+    let slot = exact(&chain, "f").await;
+    assert_eq!(unresolved(&folded(&chain, slot.position).await), 2);
+    let layer = finish(&chain, &base, &slot).await;
+    let want = truth_at(&chain, &slot).await;
+    assert_same("swapped", &restore(&base, &layer), &want, &chain.planned);
+}
+
+/// A rewrite between two ranges (CLUSTER here, as it does not depend on what can be vacuumed) puts rows into other pages. Ranges that looked at the file
+/// node find out; ranges that did not would miss rows and have others twice.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_rewrite_between_two_ranges_is_noticed_and_the_relation_read_whole() {
+    let (chain, client) = mover("rewrite").await;
+    let layout = Arc::clone(chain.layout("m"));
+    let reader = session(chain.server, &chain.database, None).await;
+    let first = rows(&reader, &layout, "WHERE ctid < '(5,0)'").await;
+    drop(reader);
+    let mut base = Base::default();
+    chain.read_pages(&mut base, layout.oid, 0, Some(5)).await;
+    run(&client, "CREATE INDEX backwards ON m (id DESC)").await;
+    run(&client, "CLUSTER m USING backwards").await;
+    let reader = session(chain.server, &chain.database, None).await;
+    let blind = rows(&reader, &layout, "WHERE ctid >= '(5,0)'").await;
+    let again = blind.iter().filter(|row| first.contains(row)).count();
+    assert_eq!(
+        (first.len(), again),
+        (20, 20),
+        "without the check, rows 21 to 40 are in no range"
+    );
+    drop(reader);
+    chain.read_pages(&mut base, layout.oid, 5, None).await;
+    assert!(base.rewritten.contains(&layout.oid));
+    let slot = exact(&chain, "f").await;
+    let layer = finish(&chain, &base, &slot).await;
+    assert!(layer.whole.contains_key(&layout.oid));
+    let want = truth_at(&chain, &slot).await;
+    assert_same("rewritten", &restore(&base, &layer), &want, &chain.planned);
+}
+
+/// A rewrite that changes every row leaves nothing in the change stream.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_rewrite_that_changes_rows_is_read_whole() {
+    for (name, ddl) in [
+        ("ddl_same", "ALTER TABLE m ALTER n TYPE int USING n + 7"),
+        ("ddl_type", "ALTER TABLE m ALTER n TYPE bigint"),
+        ("ddl_add", "ALTER TABLE m ADD c int DEFAULT 5"),
+        ("ddl_drop", "ALTER TABLE m DROP n"),
+        (
+            "ddl_key",
+            "ALTER TABLE m DROP CONSTRAINT m_pkey, ADD PRIMARY KEY (id, pad)",
+        ),
+    ] {
+        let (chain, client) = mover(name).await;
+        let oid = chain.layout("m").oid;
+        let mut base = Base::default();
+        chain.read_pages(&mut base, oid, 0, None).await;
+        run(&client, ddl).await;
+        run(&client, "UPDATE m SET pad = 'after' WHERE id = 3").await;
+        let slot = exact(&chain, "f").await;
+        let layer = finish(&chain, &base, &slot).await;
+        assert_eq!(layer.whole[&oid].len(), 40, "{ddl}");
+        let reader = session(chain.server, &chain.database, Some(&slot.snapshot)).await;
+        let now = layouts(&reader, &["m"]).await;
+        assert_same(
+            ddl,
+            &restore(&base, &layer),
+            &truth(&reader, &now).await,
+            &now,
+        );
+    }
+}
+
+/// A TRUNCATE explains a new file node: what comes after it is all in the change stream.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_truncation_drops_the_base_and_needs_no_second_reading() {
+    let (chain, client) = mover("truncate").await;
+    let oid = chain.layout("m").oid;
+    let mut base = Base::default();
+    chain.read_pages(&mut base, oid, 0, Some(3)).await;
+    run(&client, "TRUNCATE m").await;
+    run(
+        &client,
+        "INSERT INTO m VALUES (3, 3, 'new', repeat('n', 9000)), (50, 5, 'new', NULL)",
+    )
+    .await;
+    run(&client, "UPDATE m SET n = 4 WHERE id = 3").await;
+    chain.read_pages(&mut base, oid, 3, None).await;
+    let slot = exact(&chain, "f").await;
+    let layer = finish(&chain, &base, &slot).await;
+    assert!(
+        layer.whole.is_empty(),
+        "the truncation explains the file node"
+    );
+    assert!(layer.folded.truncated().contains_key(&oid));
+    let want = truth_at(&chain, &slot).await;
+    assert_same("truncated", &restore(&base, &layer), &want, &chain.planned);
+}
+
+/// `TRUNCATE; INSERT; ALTER … USING` in one transaction: the truncation does not explain what the rewrite did to the inserted rows.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_rewrite_behind_a_truncation_is_read_whole() {
+    for (name, sql) in [
+        (
+            "behind_one",
+            "BEGIN; TRUNCATE m; INSERT INTO m VALUES (1, 1, 'x', 'y'); \
+             ALTER TABLE m ALTER n TYPE int USING n + 7; COMMIT",
+        ),
+        (
+            "behind_two",
+            "TRUNCATE m; INSERT INTO m VALUES (1, 1, 'x', 'y'); ALTER TABLE m ALTER n TYPE int USING n + 7",
+        ),
+    ] {
+        let (chain, client) = mover(name).await;
+        let mut base = Base::default();
+        chain
+            .read_pages(&mut base, chain.layout("m").oid, 0, None)
+            .await;
+        // Statement by statement: several in one message would be one transaction.
+        for statement in sql.split(';') {
+            run(&client, statement).await;
+        }
+        let slot = exact(&chain, "f").await;
+        let layer = finish(&chain, &base, &slot).await;
+        assert_eq!(layer.whole.len(), 1, "{sql}");
+        let want = truth_at(&chain, &slot).await;
+        assert_same(sql, &restore(&base, &layer), &want, &chain.planned);
+    }
+}
+
+/// A TRUNCATE after F takes away the rows that F sees. Without the comparison of file nodes after the reads, the finish would find nothing where rows
+/// were, and a table that is read whole would be empty.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_truncation_after_the_snapshot_asks_for_a_newer_one() {
+    let (chain, client) = mover("after_f").await;
+    let layout = Arc::clone(chain.layout("m"));
+    let mut base = Base::default();
+    chain.read_pages(&mut base, layout.oid, 0, None).await;
+    run(&client, "UPDATE m SET n = 1 WHERE id = 3").await;
+    let slot = exact(&chain, "f").await;
+    let reader = session(chain.server, &chain.database, Some(&slot.snapshot)).await;
+    run(&client, "TRUNCATE m; INSERT INTO m VALUES (7, 7, 'p', 'b')").await;
+    assert!(
+        rows(&reader, &layout, "").await.is_empty(),
+        "F no longer sees its rows"
+    );
+    let error = check_file_node(&reader, &layout)
+        .await
+        .expect_err("noticed");
+    assert_eq!(error.code, ErrorCode::HistoryGone);
+    let folded = folded(&chain, slot.position).await;
+    let error = chain
+        .finish(folded, &slot, &base.rewritten)
+        .await
+        .err()
+        .expect("noticed");
+    assert!(needs_new_snapshot(&error), "{error}");
+    let slot = exact(&chain, "f2").await;
+    let layer = finish(&chain, &base, &slot).await;
+    let want = truth_at(&chain, &slot).await;
+    assert_same("a new F", &restore(&base, &layer), &want, &chain.planned);
+}
+
+/// With a deferrable key two rows have the same key for a while, and a fold by key takes one for the other: such relations are not keyed.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_deferrable_key_cannot_be_folded() {
+    let server = Server::shared();
+    let database = server.create_database("deferrable");
+    // The publication takes it, as its index is the replica identity only if it is not deferrable: FULL stands in for an identity.
+    server.psql(
+        &database,
+        "CREATE TABLE d (id int, v text, PRIMARY KEY (id) DEFERRABLE INITIALLY DEFERRED); \
+         ALTER TABLE d REPLICA IDENTITY FULL; INSERT INTO d VALUES (1, 'one'), (2, 'two')",
+    );
+    let chain = Chain::hold(server, &database, &["d"]).await;
+    let mut base = Base::default();
+    chain
+        .read_pages(&mut base, chain.layout("d").oid, 0, None)
+        .await;
+    let client = connect(server, &database).await;
+    run(
+        &client,
+        "BEGIN; UPDATE d SET id = 2 WHERE v = 'one'; UPDATE d SET id = 1 WHERE v = 'two'; COMMIT",
+    )
+    .await;
+    let slot = exact(&chain, "f").await;
+    let layer = finish(&chain, &base, &slot).await;
+    let (got, want) = (restore(&base, &layer), truth_at(&chain, &slot).await);
+    let oid = chain.layout("d").oid;
+    assert_eq!(want[&oid].len(), 2);
+    assert_eq!(
+        got[&oid].len(),
+        1,
+        "a row is lost without the rule: {got:?}"
+    );
+}
+
+/// The change stream leaves stored generated columns out. Layouts do so, too, and a load computes them again.
+#[tokio::test(flavor = "multi_thread")]
+async fn generated_columns_are_in_neither_pages_nor_changes() {
+    let server = Server::shared();
+    let database = server.create_database("generated");
+    server.psql(
+        &database,
+        "CREATE TABLE g (id int PRIMARY KEY, n int, twice int GENERATED ALWAYS AS (n * 2) STORED, v text); \
+         INSERT INTO g (id, n, v) SELECT i, i, 'v' FROM generate_series(1, 9) i",
+    );
+    let chain = Chain::hold(server, &database, &["g"]).await;
+    let layout = Arc::clone(chain.layout("g"));
+    assert_eq!((layout.columns.len(), layout.generated.len()), (3, 1));
+    let mut base = Base::default();
+    chain.read_pages(&mut base, layout.oid, 0, None).await;
+    let client = connect(server, &database).await;
+    run(
+        &client,
+        "UPDATE g SET n = 50 WHERE id = 5; INSERT INTO g (id, n) VALUES (10, 1)",
+    )
+    .await;
+    let slot = exact(&chain, "f").await;
+    let layer = finish(&chain, &base, &slot).await;
+    assert!(
+        layer.whole.is_empty(),
+        "the columns of the stream are those of the layout"
+    );
+    let want = truth_at(&chain, &slot).await;
+    assert_same("generated", &restore(&base, &layer), &want, &chain.planned);
+}
+
+/// Replica identity changes in the middle: deletions name another key from there on.
+#[tokio::test(flavor = "multi_thread")]
+async fn another_replica_identity_is_noticed() {
+    let (chain, client) = mover("identity").await;
+    let oid = chain.layout("m").oid;
+    let mut base = Base::default();
+    chain.read_pages(&mut base, oid, 0, None).await;
+    run(
+        &client,
+        "ALTER TABLE m ALTER n SET NOT NULL; UPDATE m SET n = id",
+    )
+    .await;
+    run(
+        &client,
+        "CREATE UNIQUE INDEX other ON m (n); ALTER TABLE m REPLICA IDENTITY USING INDEX other",
+    )
+    .await;
+    run(
+        &client,
+        "UPDATE m SET id = 99 WHERE id = 9; DELETE FROM m WHERE id = 8",
+    )
+    .await;
+    run(
+        &client,
+        "ALTER TABLE m REPLICA IDENTITY DEFAULT; UPDATE m SET pad = 'p' WHERE id = 7",
+    )
+    .await;
+    let slot = exact(&chain, "f").await;
+    let folded = folded(&chain, slot.position).await;
+    assert!(
+        folded.reshaped().contains_key(&oid),
+        "the update of 9 does not say that it was 9"
+    );
+    let layer = chain
+        .finish(folded, &slot, &base.rewritten)
+        .await
+        .expect("finished");
+    let want = truth_at(&chain, &slot).await;
+    assert_same("identity", &restore(&base, &layer), &want, &chain.planned);
+}
+
+/// The start of the window is inclusive, its end exclusive: windows that meet at a commit's own position neither lose nor double it.
+#[tokio::test(flavor = "multi_thread")]
+async fn windows_that_meet_tile_the_history() {
+    let (chain, client) = mover("tile").await;
+    for n in 1..=3 {
+        run(&client, &format!("UPDATE m SET n = {n} WHERE id = {n}")).await;
+    }
+    let end = exact(&chain, "f").await.position;
+    let commits = |window| async {
+        let mut stream = chain.stream(window).await;
+        let mut commits = Vec::new();
+        while let Some(event) = stream.next().await.expect("events") {
+            if let holdfast_postgres::changes::Event::Commit(transaction) = event {
+                commits.push(transaction.commit);
+            }
+        }
+        commits
+    };
+    let all = commits(chain.start..end).await;
+    assert_eq!(all.len(), 3);
+    assert_eq!(commits(chain.start..all[1]).await, all[..1]);
+    assert_eq!(commits(all[1]..all[2]).await, all[1..2]);
+    assert_eq!(commits(all[1]..end).await, all[1..]);
+    // The slot says the same once it was moved there: what is confirmed is what lies before.
+    let advance = format!(
+        "SELECT pg_replication_slot_advance('hold_{}', '{}')",
+        chain.database, all[2]
+    );
+    run(&client, &advance).await;
+    assert_eq!(commits(chain.start..end).await, all[2..]);
+}
+
+/// A commit record lies before the slot's position, and its transaction is still not visible, because it waits for a standby: the first pages would
+/// be read without it, and the change stream begins behind it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_commit_that_hangs_before_the_slot_is_waited_for() {
+    let server: &'static Server = Box::leak(Box::new(Server::start(Options::default())));
+    let database = server.create_database("hang");
+    server.psql(&database, MOVER);
+    server.psql(&database, "CREATE PUBLICATION hold FOR TABLE m");
+    server.psql(
+        "postgres",
+        "ALTER SYSTEM SET synchronous_standby_names = 'nobody'; SELECT pg_reload_conf()",
+    );
+    let local = || async {
+        let client = connect(server, &database).await;
+        run(&client, "SET synchronous_commit = local").await;
+        client
+    };
+    let (first, second, hanging) = (
+        local().await,
+        local().await,
+        connect(server, &database).await,
+    );
+    let watcher = local().await;
+    let begin = "BEGIN; SELECT pg_current_xact_id()";
+    run(&first, begin).await;
+    let name = format!("hold_{database}");
+    let slot = tokio::spawn(async move { Slot::create(server, "hang_1", &name, "").await });
+    let waits = "SELECT count(*) FROM pg_locks WHERE locktype = 'transactionid' AND NOT granted";
+    until(&watcher, waits).await;
+    // The slot waits for `first`. `second` makes it wait once more, and what begins then is not waited for at all.
+    run(&second, begin).await;
+    run(&first, "COMMIT").await;
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    until(&watcher, waits).await;
+    let update = tokio::spawn(async move {
+        hanging
+            .batch_execute("UPDATE m SET n = 77 WHERE id = 5")
+            .await
+    });
+    until(
+        &watcher,
+        "SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'SyncRep'",
+    )
+    .await;
+    run(&second, "COMMIT").await;
+    let slot = slot.await.expect("a slot");
+
+    let planned = layouts(&watcher, &["m"]).await;
+    let layout = planned.values().next().expect("m");
+    let updated = |row: &(_, holdfast_postgres::tuple::Tuple)| {
+        let n = row.1.fields().nth(1);
+        n == Some(holdfast_postgres::tuple::Field::Value(&77i32.to_be_bytes()))
+    };
+    let reader = session(server, &database, None).await;
+    assert!(
+        !rows(&reader, layout, "").await.iter().any(updated),
+        "it is not visible yet"
+    );
+    let exact = session(server, &database, Some(&slot.snapshot)).await;
+    assert!(
+        rows(&exact, layout, "").await.iter().any(updated),
+        "by the slot's own snapshot it was committed before the slot: no window has it"
+    );
+    let released = tokio::spawn(async move {
+        wait_for_transactions(&watcher).await;
+        watcher
+    });
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    assert!(!released.is_finished(), "the rule waits for it");
+    server.psql(
+        "postgres",
+        "ALTER SYSTEM RESET synchronous_standby_names; SELECT pg_reload_conf()",
+    );
+    released.await.expect("waited");
+    update.await.expect("no panic").expect("updated");
+    let reader = session(server, &database, None).await;
+    assert!(
+        rows(&reader, layout, "").await.iter().any(updated),
+        "and then it is visible"
+    );
+}
+
+async fn until(client: &Client, count: &str) {
+    for _ in 0..500 {
+        let found: i64 = client.query_one(count, &[]).await.expect("a count").get(0);
+        if found > 0 {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    panic!("this never came: {count}");
+}
+
+/// What explains a new file node, and what does not.
+#[tokio::test]
+async fn only_the_last_truncation_explains_a_file_node() {
+    let (chain, _client) = mover("explain").await;
+    let planned = chain.layout("m");
+    let moved = Layout {
+        file_node: holdfast_postgres::layout::FileNode(planned.file_node.0 + 1),
+        ..Layout::clone(planned)
+    };
+    let truncated = |xid, is_followed| Truncated {
+        position: ChangePosition::start_of(Lsn(5)),
+        xid,
+        is_followed,
+    };
+    assert!(!must_be_read_whole(planned, planned, 1, None));
+    assert!(must_be_read_whole(planned, &moved, 1, None));
+    assert!(!must_be_read_whole(
+        planned,
+        &moved,
+        9,
+        Some(&truncated(9, false))
+    ));
+    assert!(must_be_read_whole(
+        planned,
+        &moved,
+        8,
+        Some(&truncated(9, false))
+    ));
+    assert!(must_be_read_whole(
+        planned,
+        &moved,
+        9,
+        Some(&truncated(9, true))
+    ));
+    let other = Layout {
+        key: vec![1],
+        ..Layout::clone(planned)
+    };
+    assert!(must_be_read_whole(
+        planned,
+        &other,
+        9,
+        Some(&truncated(9, false))
+    ));
+}
+
+/// A window that is read twice folds to the same.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_window_that_is_read_twice_folds_to_the_same() {
+    let (chain, client) = mover("twice").await;
+    run(
+        &client,
+        "UPDATE m SET n = n + 1; DELETE FROM m WHERE id = 1; TRUNCATE m",
+    )
+    .await;
+    run(&client, "INSERT INTO m VALUES (1, 1, 'p', 'b')").await;
+    run(&client, "UPDATE m SET id = 2").await;
+    let end = exact(&chain, "f").await.position;
+    let contents = |folded: &Folded| {
+        let mut rows = folded.rows();
+        let mut contents = Vec::new();
+        while let Some(entry) = rows.next_entry().expect("readable") {
+            contents.push(entry);
+        }
+        (contents, folded.truncated().clone())
+    };
+    let once = contents(&folded(&chain, end).await);
+    let mut twice = chain.fold(Keep::Last, chain.start..end).await;
+    let mut stream = chain.stream(chain.start..end).await;
+    twice = twice.take(&chain.env, &mut stream).await.expect("folded");
+    assert_eq!(contents(&twice.finish().expect("folded")), once);
+    let (rows, truncated) = once;
+    assert_eq!(
+        truncated.keys().copied().collect::<Vec<Oid>>(),
+        [chain.layout("m").oid]
+    );
+    let puts = rows
+        .iter()
+        .filter(|entry| matches!(entry.op, Op::Put { .. }));
+    assert_eq!((puts.count(), rows.len()), (1, 2));
+}

@@ -30,7 +30,7 @@ CREATE FUNCTION big(seed int) RETURNS text LANGUAGE sql AS
 INSERT INTO fm SELECT i, 0, 't' || i, big(i), 'ok', jsonb_build_object('i', i) FROM generate_series(1, 900) i;
 INSERT INTO fu SELECT md5(i::text)::uuid, 'b' || i % 3, 0, big(i), ARRAY[i, NULL] FROM generate_series(1, 300) i;
 INSERT INTO ft SELECT i, 0, big(i) FROM generate_series(1, 80) i;
-INSERT INTO fg SELECT 'k' || i, i, big(i), i / 7.0 FROM generate_series(1, 300) i;
+INSERT INTO fg (id, n, big, f) SELECT 'k' || i, i, big(i), i / 7.0 FROM generate_series(1, 300) i;
 ";
 
 /// Keys of `fm` are drawn from twice the rows that it begins with.
@@ -69,6 +69,9 @@ impl Workload {
                         let gid = format!("{database}-{number}-{step}");
                         transaction(&client, &mut random, &gid).await;
                         transactions.fetch_add(1, Ordering::Relaxed);
+                        // Four writers at full speed leave nothing of two cores to the backup.
+                        let pause = Duration::from_micros(random.random_range(0..4000));
+                        tokio::time::sleep(pause).await;
                     }
                 })
             })
@@ -115,7 +118,10 @@ async fn transaction(client: &Client, random: &mut StdRng, gid: &str) {
         return;
     }
     let is_single = kind < 50;
-    if is_single {
+    if kind == 10 && random.random_bool(0.1) {
+        // Alone, it explains the table's new file node.
+        sql.push_str("TRUNCATE ft");
+    } else if is_single {
         sql.push_str(&statement(random));
     } else {
         sql.push_str("BEGIN;");
@@ -182,7 +188,7 @@ fn statement(random: &mut StdRng) -> String {
         20 => format!(
             "INSERT INTO ft SELECT {k} % 200, {n}, big({n}) ON CONFLICT (id) DO UPDATE SET n = {n}"
         ),
-        _ if n.is_multiple_of(5) => format!(
+        _ if n.is_multiple_of(20) => format!(
             "TRUNCATE ft; INSERT INTO ft SELECT i, {n}, big(i) FROM generate_series(1, {k} % 30) i"
         ),
         _ => format!("UPDATE ft SET n = n + 1 WHERE id = {k} % 200"),
