@@ -3,9 +3,10 @@
 use bytes::Bytes;
 use futures::{StreamExt, TryStreamExt};
 use holdfast_format::{
-    Envelope, Layer, Manifest, ManifestEntry, PartRef, PartSummary, SpanFileReader, SpanFileSummary,
+    Envelope, Layer, Manifest, ManifestEntry, PartRef, PartSummary, SpanFileReader,
+    SpanFileSummary, TupleFileReader, TupleFileSummary,
 };
-use holdfast_types::{ByteCount, Digest, ErrorCode, Fault, LayerPath, ObjectRef};
+use holdfast_types::{ByteCount, Digest, ErrorCode, Fault, LayerPath, ObjectKind, ObjectRef};
 use object_store::path::Path;
 
 use crate::claim::Claim;
@@ -69,17 +70,58 @@ impl CollectionStore {
         chunks: Vec<Bytes>,
         summary: &SpanFileSummary,
     ) -> Result<ObjectRef, Fault> {
-        let at = layout::data(path).join(name.to_string());
+        let object = summary.object_ref(name.to_string());
+        self.put_object(path, ObjectKind::Rows, chunks, object)
+            .await
+    }
+
+    /// [`CollectionStore::put_data`] of a tuple file, whose name is [`DataName::tuples`].
+    ///
+    /// # Errors
+    /// As [`CollectionStore::put_data`].
+    pub async fn put_tuples(
+        &self,
+        path: &LayerPath,
+        name: DataName,
+        chunks: Vec<Bytes>,
+        summary: &TupleFileSummary,
+    ) -> Result<ObjectRef, Fault> {
+        let object = summary.object_ref(name.to_string());
+        self.put_object(path, ObjectKind::Tuples, chunks, object)
+            .await
+    }
+
+    async fn put_object(
+        &self,
+        path: &LayerPath,
+        kind: ObjectKind,
+        chunks: Vec<Bytes>,
+        object: ObjectRef,
+    ) -> Result<ObjectRef, Fault> {
+        if object.kind() != kind {
+            return Err(Fault::new(
+                ErrorCode::Internal,
+                format!(
+                    "object {} is not of the kind that its name says",
+                    object.name
+                ),
+            ));
+        }
+        let at = layout::data(path).join(object.name.as_str());
         let sealed = self.envelope().seal(at.as_ref(), chunks)?;
+        let known = Stored {
+            length: object.length,
+            digest: object.digest,
+        };
         let stored = match self.envelope() {
             // The writer digested these very bytes.
-            Envelope::Clear => self.put_known(&at, sealed, stored_of(summary)).await?,
+            Envelope::Clear => self.put_known(&at, sealed, known).await?,
             _ => self.put_once(&at, sealed).await?,
         };
         Ok(ObjectRef {
             length: stored.length,
             digest: stored.digest,
-            ..summary.object_ref(name.to_string())
+            ..object
         })
     }
 
@@ -241,12 +283,19 @@ impl CollectionStore {
         SpanFileReader::open(bytes)
             .map_err(|fault| fault.context(format!("{path}/data/{}", object.name)))
     }
-}
 
-fn stored_of(summary: &SpanFileSummary) -> Stored {
-    Stored {
-        length: summary.length,
-        digest: summary.digest,
+    /// Reads a whole tuple file into memory, with its full digest checked.
+    ///
+    /// # Errors
+    /// As [`CollectionStore::get_verified`].
+    pub async fn read_tuples(
+        &self,
+        path: &LayerPath,
+        object: &ObjectRef,
+    ) -> Result<TupleFileReader<Bytes>, Fault> {
+        let bytes = self.get_verified(path, object).await?;
+        TupleFileReader::open(bytes)
+            .map_err(|fault| fault.context(format!("{path}/data/{}", object.name)))
     }
 }
 

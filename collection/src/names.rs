@@ -1,10 +1,10 @@
 //! Names of objects and directories: built here, and read back here.
 
-use holdfast_types::{Epoch, ErrorCode, Fault, JobId, TaskId};
+use holdfast_types::{Epoch, ErrorCode, Fault, JobId, ObjectKind, TaskId};
 use std::fmt;
 use std::str::FromStr;
 
-/// The name of a data object under a layer's `data/`: `<job>-<task>-<epoch>-<sequence>.hfs`.
+/// The name of a data object under a layer's `data/`: `<job>-<task>-<epoch>-<sequence>`, and the suffix of its kind: `.hfs` or `.hft`.
 ///
 /// No two leases ever share a name, so that a zombie's late write cannot meet its successor's.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -15,12 +15,14 @@ pub struct DataName {
     pub task: u32,
     /// The lease under which it was written.
     pub epoch: Epoch,
-    /// Objects of one lease count from 0.
+    /// Objects of one lease count from 0, whatever their kinds.
     pub sequence: u32,
+    /// What the object holds.
+    pub kind: ObjectKind,
 }
 
 impl DataName {
-    /// The name of a lease's nth object.
+    /// The name of a lease's nth object, a span file.
     #[must_use]
     pub fn new(task: TaskId, epoch: Epoch, sequence: u32) -> Self {
         Self {
@@ -28,6 +30,16 @@ impl DataName {
             task: task.index,
             epoch,
             sequence,
+            kind: ObjectKind::Rows,
+        }
+    }
+
+    /// The name of a lease's nth object, a tuple file.
+    #[must_use]
+    pub fn tuples(task: TaskId, epoch: Epoch, sequence: u32) -> Self {
+        Self {
+            kind: ObjectKind::Tuples,
+            ..Self::new(task, epoch, sequence)
         }
     }
 }
@@ -39,8 +51,9 @@ impl fmt::Display for DataName {
             task,
             epoch,
             sequence,
+            kind,
         } = self;
-        write!(f, "{job}-{task}-{epoch}-{sequence}.hfs")
+        write!(f, "{job}-{task}-{epoch}-{sequence}{}", kind.suffix())
     }
 }
 
@@ -73,12 +86,17 @@ impl FromStr for DataName {
     /// Reads the one spelling of a name; anything else, leading zeros included, is an error.
     fn from_str(text: &str) -> Result<Self, Fault> {
         let parse = || {
-            let mut numbers = text.strip_suffix(".hfs")?.split('-');
+            let kinds = [ObjectKind::Rows, ObjectKind::Tuples].into_iter();
+            let mut forms =
+                kinds.filter_map(|kind| Some((kind, text.strip_suffix(kind.suffix())?)));
+            let (kind, numbers) = forms.next()?;
+            let mut numbers = numbers.split('-');
             let name = Self {
                 job: numbers.next()?.parse().ok()?,
                 task: numbers.next()?.parse().ok()?,
                 epoch: numbers.next()?.parse().ok()?,
                 sequence: numbers.next()?.parse().ok()?,
+                kind,
             };
             (name.to_string() == text).then_some(name)
         };
@@ -156,6 +174,9 @@ mod tests {
         let name = DataName::new(task, Epoch(3), 42);
         assert_eq!(name.to_string(), "1763924880500001-17-3-42.hfs");
         assert_eq!(name.to_string().parse::<DataName>().expect("legal"), name);
+        let name = DataName::tuples(task, Epoch(3), 43);
+        assert_eq!(name.to_string(), "1763924880500001-17-3-43.hft");
+        assert_eq!(name.to_string().parse::<DataName>().expect("legal"), name);
         let part = PartName {
             job: JobId(5),
             part: 0,
@@ -169,6 +190,8 @@ mod tests {
             "",
             "1-2-3.hfs",
             "1-2-3-4",
+            "1-2-3-4.hfp",
+            "1-2-3-4.hft.hfs",
             "01-2-3-4.hfs",
             "1-2-3-4-5.hfs",
             "1-2-+3-4.hfs",

@@ -1,7 +1,7 @@
 //! Comparing stored objects with what a manifest says of them.
 
-use holdfast_format::{ManifestEntry, SpanFileReader};
-use holdfast_types::{ByteCount, ErrorCode, Fault, LayerPath};
+use holdfast_format::{ManifestEntry, SpanFileReader, TupleFileReader};
+use holdfast_types::{ByteCount, ErrorCode, Fault, LayerPath, ObjectKind};
 use std::ops::ControlFlow;
 
 use crate::layers::data_key;
@@ -138,10 +138,18 @@ impl CollectionStore {
                     Err(fault) if fault.code == ErrorCode::NotFound => return Err(missing()),
                     other => other?,
                 };
-                let check = move || SpanFileReader::check(&bytes);
+                let kind = object.kind();
+                let check = move || match kind {
+                    ObjectKind::Rows => {
+                        SpanFileReader::check(&bytes).map(|found| (found.rows, found.logical))
+                    }
+                    ObjectKind::Tuples => {
+                        TupleFileReader::check(&bytes).map(|found| (found.rows, found.logical))
+                    }
+                };
                 let checked = self.env().blocking(check).await;
-                let summary = checked.map_err(|fault| fault.context(&at))?;
-                if summary.rows == object.rows && summary.logical == object.logical {
+                let found = checked.map_err(|fault| fault.context(&at))?;
+                if found == (object.rows, object.logical) {
                     Ok(())
                 } else {
                     Err(damaged(&at, "it does not hold what its manifest says"))

@@ -15,11 +15,11 @@ use holdfast_collection::{
 use holdfast_env::Env;
 use holdfast_format::{
     LayerTotals, Manifest, ManifestEntry, PartWriter, SpanFileOptions, SpanFileSummary,
-    SpanFileWriter,
+    SpanFileWriter, TupleFileOptions, TupleFileWriter,
 };
 use holdfast_types::{
-    ClusterId, Epoch, ErrorCode, Fault, Hlc, JobId, KeyRange, LayerPath, RelationId, SourceKind,
-    Target, TaskId, Timestamp, full_subdir,
+    ClusterId, Epoch, ErrorCode, Fault, Hlc, JobId, KeyRange, LayerPath, ObjectKind, ObjectRef,
+    RelationId, RowCount, SourceKind, Target, TaskId, Timestamp, full_subdir,
 };
 use object_store::ObjectStore;
 use std::path::{Path, PathBuf};
@@ -373,4 +373,58 @@ async fn a_full_store_says_so_at_once() {
     let fault = claimed.expect_err("no room");
     assert_eq!(fault.code, ErrorCode::StorageFull);
     assert!(fault.is_retryable() && fault.hint.is_some(), "{fault}");
+}
+
+#[tokio::test]
+async fn a_tuple_file_is_kept_and_verified_like_any_object() {
+    let place = Place::new().await;
+    let task = TaskId {
+        job: CLAIM.job,
+        index: 0,
+    };
+    let row = [&[0, 1, 0, 0, 0, 4][..], b"text"].concat();
+    let mut writer = TupleFileWriter::new(1, TupleFileOptions::default()).expect("a level");
+    assert_eq!(writer.push(&row).expect("a row"), row.len());
+    let (bytes, summary) = writer.finish().expect("closes");
+    let put = async |name| {
+        let chunks = vec![bytes.clone()];
+        place
+            .store
+            .put_tuples(&path(), name, chunks, &summary)
+            .await
+    };
+    let object = put(DataName::tuples(task, Epoch(1), 0))
+        .await
+        .expect("written");
+    assert_eq!(object.kind(), ObjectKind::Tuples);
+    // Another name would say that it is a span file.
+    put(DataName::new(task, Epoch(1), 0))
+        .await
+        .expect_err("misnamed");
+    let reader = place
+        .store
+        .read_tuples(&path(), &object)
+        .await
+        .expect("sound");
+    let rows = reader.read().next().expect("a block").expect("sound");
+    assert_eq!(rows.bytes(), &row[..]);
+    let entry = |rows| ManifestEntry {
+        member: 0,
+        relation: RelationId(1),
+        range: KeyRange::all(),
+        object: ObjectRef {
+            rows: RowCount(rows),
+            ..object.clone()
+        },
+    };
+    for (rows, is_sound) in [(1, true), (2, false)] {
+        let mut report = VerifyReport::default();
+        let entries = [entry(rows)];
+        let _ = place
+            .store
+            .verify_objects(&path(), &entries, Depth::Rows, &mut report)
+            .await
+            .expect("looked at");
+        assert_eq!(report.is_sound(), is_sound, "{report:?}");
+    }
 }
