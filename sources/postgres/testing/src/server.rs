@@ -38,6 +38,48 @@ impl Server {
     /// With the server's log, if it does not start.
     #[must_use]
     pub fn start(options: Options) -> Self {
+        let server = Self::place(options);
+        server.initialise();
+        server.launch();
+        server
+    }
+
+    /// A hot standby of a server of Debian's version, which follows it as long as both live.
+    ///
+    /// # Panics
+    /// With the tool's or the server's log, if it cannot be made.
+    #[must_use]
+    pub fn standby_of(primary: &Self) -> Self {
+        let standby = Self::place(primary.options.clone());
+        let mut command = standby
+            .user
+            .command(&standby.binaries.join("pg_basebackup"));
+        command.args([
+            "--write-recovery-conf",
+            "--checkpoint=fast",
+            "--no-sync",
+            "--wal-method=stream",
+        ]);
+        command
+            .arg("--dbname")
+            .arg(primary.dsn("postgres"))
+            .arg("-D")
+            .arg(standby.data());
+        let output = command.output().expect("pg_basebackup starts");
+        let error = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "pg_basebackup failed: {error}");
+        let file = standby.data().join("postgresql.auto.conf");
+        let directory = standby.directory.to_str().expect("a plain path");
+        // The last setting of a name counts.
+        let mut configuration = fs::read_to_string(&file).expect("configuration");
+        configuration.push_str(&standby.options.configuration(standby.port, directory));
+        fs::write(&file, configuration).expect("configuration");
+        standby.launch();
+        standby
+    }
+
+    /// A directory with its guard, and a port; nothing runs.
+    fn place(options: Options) -> Self {
         let binaries = options.version.binaries();
         let user = User::find();
         let directory = tempfile::Builder::new()
@@ -48,7 +90,7 @@ impl Server {
             .keep();
         user.own(&directory);
         let guard = Guard::new(user, &directory);
-        let server = Self {
+        Self {
             port: free_port(),
             options,
             binaries,
@@ -57,10 +99,7 @@ impl Server {
             postmaster: Mutex::new(None),
             databases: Mutex::new(0),
             _guard: guard,
-        };
-        server.initialise();
-        server.launch();
-        server
+        }
     }
 
     /// The server of this test binary with the default options, started by whoever asks first.

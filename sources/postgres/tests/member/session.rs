@@ -1,0 +1,227 @@
+use holdfast_postgres::dsn::Dsn;
+use holdfast_postgres::pages::{Opened, PageRange, copy_statement, open_range};
+use holdfast_postgres::replication::ReplicationSession;
+use holdfast_postgres::session::{Purpose, Session};
+use holdfast_postgres_testing::{Options, Server, Version};
+use holdfast_types::ErrorCode;
+
+use crate::{control, copied, data, dsn, dsn_as, env, eventually, layout};
+
+/// Traps 16 and 36: settings of the role and the database do not reach our sessions.
+#[tokio::test]
+async fn settings_of_roles_and_databases_are_overruled() {
+    let server = Server::shared();
+    let database = server.create_database("settings");
+    server.psql(
+        &database,
+        &format!(
+            "CREATE ROLE odd LOGIN;
+             ALTER ROLE odd SET statement_timeout = '1s';
+             ALTER ROLE odd SET datestyle = 'German';
+             ALTER ROLE odd SET bytea_output = 'escape';
+             ALTER ROLE odd SET search_path = 'nonsense';
+             ALTER ROLE odd SET standard_conforming_strings = off;
+             ALTER ROLE odd SET default_transaction_read_only = on;
+             ALTER DATABASE {database} SET extra_float_digits = -15;
+             ALTER DATABASE {database} SET idle_in_transaction_session_timeout = '1s'"
+        ),
+    );
+    let session = Session::connect(&env(), &dsn_as(server, "odd", &database), Purpose::Control)
+        .await
+        .expect("a session");
+    let row = session
+        .query_one(
+            "SELECT '2026-11-23'::date::text, '\\x00ff'::bytea::text, (0.1::float8 + 0.2::float8)::text,
+                    current_setting('statement_timeout'), current_setting('transaction_read_only'), pg_sleep(1.2)::text",
+            &[],
+        )
+        .await
+        .expect("it is not cut off");
+    let texts: Vec<&str> = (0..5).map(|index| row.get(index)).collect();
+    assert_eq!(
+        texts,
+        ["2026-11-23", "\\x00ff", "0.30000000000000004", "0", "off"]
+    );
+}
+
+/// Every version takes the same settings.
+#[tokio::test]
+async fn every_version_is_spoken_to() {
+    for version in [Version::V14, Version::V16, Version::V17, Version::V18] {
+        let server = Server::start(Options::of(version));
+        let session = control(&server, "postgres").await;
+        assert_eq!(session.info().major(), version.major());
+        data(&server, "postgres").await;
+        let relations = holdfast_postgres::catalog::read(&session)
+            .await
+            .expect("catalogs");
+        assert!(relations.is_empty());
+        let state = holdfast_postgres::hold::state(&session, "none")
+            .await
+            .expect("slots");
+        assert!(state.is_none());
+        let (env, dsn) = (env(), dsn(&server, "postgres"));
+        let held = holdfast_postgres::exact::HeldSnapshot::exact(&env, &dsn, crate::PATIENCE);
+        assert!(held.await.expect("an exact snapshot").is_exact());
+    }
+}
+
+/// Trap 29: bytes of text are never converted, and names that are not ASCII are found all the same.
+#[tokio::test]
+async fn text_stays_in_the_encoding_of_the_database() {
+    let server = Server::shared();
+    server.psql(
+        "postgres",
+        "CREATE DATABASE latin TEMPLATE template0 ENCODING 'LATIN1' LOCALE 'C';
+         CREATE DATABASE bytes TEMPLATE template0 ENCODING 'SQL_ASCII' LOCALE 'C'",
+    );
+    server.psql("latin", "CREATE TABLE \"tä\\b\" (\"ö\" text PRIMARY KEY); INSERT INTO \"tä\\b\" VALUES (U&'\\00e9')");
+    let table = layout(server, "latin", "tä\\b").await;
+    let session = data(server, "latin").await;
+    let copy = copied(
+        &session,
+        &copy_statement(&table, Some(PageRange::ALL), session.spelling()),
+    )
+    .await;
+    assert!(
+        copy.windows(5).any(|window| window == [0, 0, 0, 1, 0xE9]),
+        "one byte, as it is stored"
+    );
+    let Opened::Reading(_) = open_range(session, &table, PageRange::ALL)
+        .await
+        .expect("opens")
+    else {
+        panic!("the table is as planned");
+    };
+
+    server.psql(
+        "bytes",
+        "CREATE TABLE t (v text PRIMARY KEY); INSERT INTO t VALUES (E'\\xff\\xfe')",
+    );
+    let table = layout(server, "bytes", "t").await;
+    let session = data(server, "bytes").await;
+    let copy = copied(&session, &copy_statement(&table, None, session.spelling())).await;
+    assert!(
+        copy.windows(2).any(|window| window == [0xFF, 0xFE]),
+        "no valid UTF-8, and kept"
+    );
+}
+
+/// A session that is dropped does not leave its statement running.
+#[tokio::test]
+async fn a_dropped_session_stops_its_statement() {
+    let server = Server::shared();
+    let database = server.create_database("dropped");
+    let sleeping = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND state = 'active'
+                      AND (query LIKE '%pg_sleep(1000)%' OR query LIKE 'COPY%') AND pid <> pg_backend_pid()";
+    let session = control(server, &database).await;
+    tokio::select! {
+        _ = session.query("SELECT pg_sleep(1000)", &[]) => panic!("it sleeps"),
+        () = async {
+            while server.psql(&database, sleeping) != "1" {
+                tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+            }
+        } => {}
+    }
+    assert!(session.is_spoilt());
+    drop(session);
+    tokio::task::spawn_blocking({
+        let database = database.clone();
+        move || eventually(server, &database, sleeping, "0")
+    })
+    .await
+    .expect("it stops");
+
+    let session = control(server, &database).await;
+    let copy = session
+        .copy_out("COPY (SELECT g, pg_sleep(0.001) FROM generate_series(1, 100000000) g) TO STDOUT")
+        .await
+        .expect("it starts");
+    drop(copy);
+    tokio::task::spawn_blocking(move || eventually(server, &database, sleeping, "0"))
+        .await
+        .expect("it stops");
+}
+
+/// SCRAM, MD5 and cleartext, for SQL and for the replication protocol; secrets stay out of errors.
+#[tokio::test]
+async fn passwords_log_in_and_are_not_told() {
+    let hba = "local all all trust
+               host all postgres 127.0.0.1/32 trust
+               host all scram 127.0.0.1/32 scram-sha-256
+               host all md5 127.0.0.1/32 md5
+               host all plain 127.0.0.1/32 password";
+    let server = Server::start(Options::default().hba(hba));
+    server.psql(
+        "postgres",
+        "CREATE ROLE scram LOGIN REPLICATION PASSWORD 'it''s s3cret';
+         CREATE ROLE plain LOGIN REPLICATION PASSWORD 'it''s s3cret';
+         SET password_encryption = 'md5'; CREATE ROLE md5 LOGIN REPLICATION PASSWORD 'it''s s3cret'",
+    );
+    let port = server.port();
+    for role in ["scram", "md5", "plain"] {
+        let connect = |password: &str| -> Dsn {
+            format!("postgres://{role}:{password}@127.0.0.1:{port}/postgres")
+                .parse()
+                .expect("a connection string")
+        };
+        let right = connect("it%27s%20s3cret");
+        Session::connect(&env(), &right, Purpose::Control)
+            .await
+            .expect("logs in");
+        let mut slots = ReplicationSession::connect(&env(), &right)
+            .await
+            .expect("logs in");
+        assert!(slots.identify().await.expect("answers").system_id > 0);
+
+        let wrong = connect("wr0ng");
+        let sql = Session::connect(&env(), &wrong, Purpose::Control)
+            .await
+            .expect_err("refused");
+        let replication = ReplicationSession::connect(&env(), &wrong)
+            .await
+            .expect_err("refused");
+        for fault in [sql, replication] {
+            assert_eq!(fault.code, ErrorCode::FailedPrecondition, "{fault}");
+            assert!(!format!("{fault:?}").contains("wr0ng"), "{fault:?}");
+        }
+        let none: Dsn = server
+            .dsn_as(role, "postgres")
+            .parse()
+            .expect("a connection string");
+        Session::connect(&env(), &none, Purpose::Control)
+            .await
+            .expect_err("a password is asked for");
+        ReplicationSession::connect(&env(), &none)
+            .await
+            .expect_err("a password is asked for");
+    }
+}
+
+#[tokio::test]
+async fn a_local_socket_and_errors_of_the_way_there() {
+    let server = Server::shared();
+    let directory = server.directory().display();
+    let local: Dsn = format!("host={directory} port={} user=postgres", server.port())
+        .parse()
+        .expect("a connection string");
+    Session::connect(&env(), &local, Purpose::Data)
+        .await
+        .expect("a session");
+    ReplicationSession::connect(&env(), &local)
+        .await
+        .expect("a session");
+
+    let missing = dsn(server, "nowhere");
+    let fault = Session::connect(&env(), &missing, Purpose::Control)
+        .await
+        .expect_err("no database");
+    assert_eq!(fault.code, ErrorCode::NotFound, "{fault}");
+    let closed: Dsn = "postgres://postgres@127.0.0.1:1/x"
+        .parse()
+        .expect("a connection string");
+    let fault = Session::connect(&env(), &closed, Purpose::Control)
+        .await
+        .expect_err("nobody");
+    assert_eq!(fault.code, ErrorCode::Unavailable, "{fault}");
+}
