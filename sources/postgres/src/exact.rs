@@ -65,7 +65,9 @@ impl HeldSnapshot {
     pub async fn plain(env: &Env, dsn: &Dsn) -> Result<Self, Fault> {
         let first = Session::connect(env, dsn, Purpose::Control).await?;
         let second = Session::connect(env, dsn, Purpose::Control).await?;
-        first.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY").await?;
+        first
+            .execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
+            .await?;
         let mut held = Self {
             lsn: Lsn::ZERO,
             exact: false,
@@ -79,7 +81,9 @@ impl HeldSnapshot {
     }
 
     async fn add(&mut self, session: Session) -> Result<(), Fault> {
-        let row = session.query_one("SELECT pg_catalog.pg_export_snapshot()", &[]).await?;
+        let row = session
+            .query_one("SELECT pg_catalog.pg_export_snapshot()", &[])
+            .await?;
         self.holders.push(Holder {
             snapshot: row.get(0),
             session,
@@ -105,7 +109,9 @@ impl HeldSnapshot {
     /// `Unavailable` if no holder is left.
     pub fn id(&self) -> Result<&str, Fault> {
         let holder = self.holders.first();
-        holder.map(|holder| holder.snapshot.as_str()).ok_or_else(lost)
+        holder
+            .map(|holder| holder.snapshot.as_str())
+            .ok_or_else(lost)
     }
 
     /// Sees which holders still hold, drops the others and puts new ones in their place. Call it every now and then.
@@ -134,12 +140,18 @@ impl HeldSnapshot {
     /// # Errors
     /// `Unavailable` if no holder is left.
     pub fn session(&self) -> Result<&Session, Fault> {
-        self.holders.last().map(|holder| &holder.session).ok_or_else(lost)
+        self.holders
+            .last()
+            .map(|holder| &holder.session)
+            .ok_or_else(lost)
     }
 }
 
 fn lost() -> Fault {
-    Fault::new(ErrorCode::Unavailable, "the snapshot is gone: every session that held it ended")
+    Fault::new(
+        ErrorCode::Unavailable,
+        "the snapshot is gone: every session that held it ended",
+    )
 }
 
 /// Begins a transaction in `session` that sees exactly what an exported snapshot does.
@@ -153,8 +165,8 @@ pub async fn import(session: &Session, snapshot: &str) -> Result<(), Fault> {
     );
     match session.execute(&sql).await {
         Ok(()) => Ok(()),
-        // "invalid snapshot identifier": its exporter ended.
-        Err(fault) if fault.message.contains("snapshot") && !fault.is_retryable() => {
+        // "invalid snapshot identifier" (22023): its exporter ended. The other is of another database.
+        Err(fault) if fault.message.contains("22023") || fault.message.contains("snapshot") => {
             session.execute("ROLLBACK").await?;
             Err(Fault::new(
                 ErrorCode::Unavailable,
@@ -183,7 +195,10 @@ pub async fn log_end(session: &Session) -> Result<Lsn, Fault> {
 /// A position as the server wrote it.
 pub(crate) fn parse_lsn(text: Option<&str>) -> Result<Lsn, Fault> {
     text.and_then(|text| text.parse().ok()).ok_or_else(|| {
-        Fault::new(ErrorCode::Internal, "the server gave no position in its log")
+        Fault::new(
+            ErrorCode::Internal,
+            "the server gave no position in its log",
+        )
     })
 }
 

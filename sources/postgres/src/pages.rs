@@ -60,7 +60,10 @@ pub fn plan(heap_bytes: u64, total_bytes: u64, page_bytes: u64) -> Vec<PageRange
     let step = (PART_BYTES / page_weight).max(1);
     let mut ranges = Vec::new();
     let mut start = 0;
-    while let Some(end) = u32::try_from(start + step).ok().filter(|end| u64::from(*end) < pages) {
+    while let Some(end) = u32::try_from(start + step)
+        .ok()
+        .filter(|end| u64::from(*end) < pages)
+    {
         ranges.push(PageRange {
             start: u32::try_from(start).unwrap_or(u32::MAX),
             end: Some(end),
@@ -139,7 +142,11 @@ impl PartRead {
 ///
 /// # Errors
 /// What the server says; `Unavailable` if the relation stays locked.
-pub async fn open_range(session: Session, layout: &Layout, range: PageRange) -> Result<Opened, Fault> {
+pub async fn open_range(
+    session: Session,
+    layout: &Layout,
+    range: PageRange,
+) -> Result<Opened, Fault> {
     let begin = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY";
     session.execute(begin).await?;
     open(session, layout, Some(range), true).await
@@ -157,7 +164,11 @@ pub async fn open_whole(session: Session, layout: &Layout) -> Result<Opened, Fau
 ///
 /// # Errors
 /// As [`open_range`].
-pub async fn open_range_within(session: Session, layout: &Layout, range: PageRange) -> Result<Opened, Fault> {
+pub async fn open_range_within(
+    session: Session,
+    layout: &Layout,
+    range: PageRange,
+) -> Result<Opened, Fault> {
     open(session, layout, Some(range), false).await
 }
 
@@ -192,11 +203,15 @@ async fn open(
 /// Takes the lock; `false` if there is no such relation.
 async fn lock(session: &Session, table: &str) -> Result<bool, Fault> {
     // A missing relation must not end a transaction that is the caller's.
-    let sql = format!("SAVEPOINT holdfast; LOCK TABLE ONLY {table} IN ACCESS SHARE MODE; RELEASE SAVEPOINT holdfast");
+    let sql = format!(
+        "SAVEPOINT holdfast; LOCK TABLE ONLY {table} IN ACCESS SHARE MODE; RELEASE SAVEPOINT holdfast"
+    );
     match session.execute(&sql).await {
         Ok(()) => Ok(true),
         Err(fault) if fault.code == holdfast_types::ErrorCode::NotFound => {
-            session.execute("ROLLBACK TO SAVEPOINT holdfast; RELEASE SAVEPOINT holdfast").await?;
+            session
+                .execute("ROLLBACK TO SAVEPOINT holdfast; RELEASE SAVEPOINT holdfast")
+                .await?;
             Ok(false)
         }
         Err(fault) => Err(fault),
@@ -222,11 +237,12 @@ async fn compare(session: &Session, layout: &Layout) -> Result<Option<Change>, F
     if seen != planned || now != planned {
         return Ok(Some(Change::Rewritten));
     }
+    // As bytes: a parameter that is text would be read in the session's encoding.
     let names = session
         .query_one(
-            "SELECT c.relname::text = $2 AND n.nspname::text = $3
+            "SELECT c.relname::text = pg_catalog.convert_from($2, 'UTF8') AND n.nspname::text = pg_catalog.convert_from($3, 'UTF8')
              FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace WHERE c.oid = $1",
-            &[&layout.oid.0, &layout.name, &layout.schema],
+            &[&layout.oid.0, &layout.name.as_bytes(), &layout.schema.as_bytes()],
         )
         .await?;
     if !names.get::<_, bool>(0) {

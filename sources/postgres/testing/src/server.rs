@@ -338,6 +338,7 @@ impl Server {
                 "-d",
             ])
             .arg(self.dsn(database))
+            .env("PGCLIENTENCODING", "UTF8")
             .env("PGOPTIONS", "-c client_min_messages=warning")
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())

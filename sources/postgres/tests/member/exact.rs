@@ -185,8 +185,7 @@ async fn what_moved_since_the_snapshot_is_named() {
 #[tokio::test]
 async fn a_writer_that_does_not_end_ends_the_wait() {
     // A server of its own: the open transaction would hold up the other tests.
-    let server =
-        Server::start(Options::default());
+    let server = Server::start(Options::default());
     server.psql("postgres", "CREATE TABLE t (a int)");
     let writer = connect(&server, "postgres").await;
     writer
@@ -204,6 +203,7 @@ async fn a_writer_that_does_not_end_ends_the_wait() {
         "postgres",
         "SELECT count(*) FROM pg_replication_slots",
         "0",
-    );
+    )
+    .await;
     writer.batch_execute("COMMIT").await.expect("commits");
 }

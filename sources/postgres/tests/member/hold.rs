@@ -269,7 +269,8 @@ async fn who_holds_a_hold_up_is_named() {
         "postgres",
         "SELECT count(*) FROM pg_replication_slots",
         "0",
-    );
+    )
+    .await;
 
     // Once it ends, the same hold is placed. A prepared transaction is waited for and named like any other (trap 11).
     writer
@@ -286,62 +287,110 @@ async fn who_holds_a_hold_up_is_named() {
         .expect("a hold");
 }
 
-/// ‡ A commit that hangs between its log record and its visibility (here: it waits for a standby that does not exist) is before the
-/// slot's consistent point, and yet a read that began now would not see it, and the slot would not give it: it would be lost. So the
-/// hold is not ready until it is visible.
+/// Waits until the maker of a slot waits for the end of this transaction.
+async fn slot_waits_for(server: &Server, xid: &str) {
+    let waiting = format!(
+        "SELECT count(*) FROM pg_locks l JOIN pg_stat_activity a ON a.pid = l.pid
+         WHERE a.backend_type = 'walsender' AND NOT l.granted AND l.transactionid::text = '{xid}'"
+    );
+    crate::eventually(server, "postgres", &waiting, "1").await;
+}
+
+/// A connection with an open transaction that has written, and the transaction's number.
+async fn writing(server: &Server) -> (tokio_postgres::Client, String) {
+    let client = connect(server, "postgres").await;
+    let begin = "BEGIN; INSERT INTO o VALUES (1)";
+    client.batch_execute(begin).await.expect("writes");
+    let xid = "SELECT pg_current_xact_id()::text";
+    let xid = client.query_one(xid, &[]).await.expect("a row").get(0);
+    (client, xid)
+}
+
+/// ‡ A commit that hangs between its log record and its visibility (here: it waits for a standby that does not exist). Its record lies
+/// before the slot's consistent point, so that the slot will not give it; and a read that began now would not see it. Without the
+/// rule it would be lost. So the hold is not ready until it is visible.
+///
+/// To get its record in front of the consistent point, it must be written between the second and the third look that the slot's maker takes at the
+/// running transactions; two others hold the maker up at each.
 #[tokio::test]
 async fn a_commit_between_its_record_and_its_visibility_is_waited_for() {
     let server = Server::start(Options::default());
-    server.psql("postgres", "CREATE TABLE t (id int PRIMARY KEY); ALTER SYSTEM SET synchronous_standby_names = 'nobody'; SELECT pg_reload_conf()");
-    let writer = connect(&server, "postgres").await;
-    writer
-        .batch_execute("SET synchronous_commit = on; BEGIN; INSERT INTO t VALUES (1)")
-        .await
-        .expect("writes");
-    let committing = tokio::spawn(async move { writer.batch_execute("COMMIT").await });
-    crate::eventually(
-        &server,
+    server.psql(
         "postgres",
-        "SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'SyncRep'",
-        "1",
+        "CREATE TABLE t (id int PRIMARY KEY); CREATE TABLE o (a int); ALTER ROLE postgres SET synchronous_commit = 'local';
+         ALTER SYSTEM SET synchronous_standby_names = 'nobody'; SELECT pg_reload_conf()",
     );
-
-    let (tell, mut told) = tokio::sync::mpsc::channel(100);
+    let (tell, mut told) = tokio::sync::mpsc::channel(1000);
     let show = move |waiting: &Waiting| drop(tell.try_send(waiting.clone()));
     let (dsn, names) = (dsn(&server, "postgres"), names("hung"));
     let layouts = layouts(&server, "postgres").await;
+    let (first, first_xid) = writing(&server).await;
     let placing = tokio::spawn({
         let (dsn, names) = (dsn.clone(), names.clone());
         async move { place(&env(), &dsn, &names, &layouts, PATIENCE, &show).await }
     });
-    // Making the slot may wait for the transaction itself; then it is not between the two any more when the slot exists.
-    let waiting = tokio::time::timeout(PATIENCE, told.recv())
+    slot_waits_for(&server, &first_xid).await;
+    let (second, second_xid) = writing(&server).await;
+    first.batch_execute("COMMIT").await.expect("commits");
+    slot_waits_for(&server, &second_xid).await;
+
+    let hung = connect(&server, "postgres").await;
+    hung.batch_execute("SET synchronous_commit = on; BEGIN; INSERT INTO t VALUES (1)")
         .await
-        .expect("in time")
-        .expect("it waits");
-    assert!(!placing.is_finished());
-    // What a first read would see now, without the rule:
+        .expect("writes");
+    let pid: i32 = hung
+        .query_one("SELECT pg_backend_pid()", &[])
+        .await
+        .expect("a row")
+        .get(0);
+    let committing = tokio::spawn(async move { hung.batch_execute("COMMIT").await });
+    let syncing = "SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'SyncRep'";
+    crate::eventually(&server, "postgres", syncing, "1").await;
+    second.batch_execute("COMMIT").await.expect("commits");
+
+    let named = async {
+        while let Some(waiting) = told.recv().await {
+            if let Waiting::ForVisibility(list) = waiting {
+                return list;
+            }
+        }
+        panic!("the hold was ready, and the commit is not visible");
+    };
+    let blockers = tokio::time::timeout(PATIENCE, named)
+        .await
+        .expect("in time");
     assert_eq!(
-        server.psql("postgres", "SELECT count(*) FROM t"),
-        "0",
-        "not visible"
+        blockers
+            .iter()
+            .map(|blocker| blocker.pid)
+            .collect::<Vec<_>>(),
+        [Some(pid)]
     );
-    println!("{waiting:?}");
+    // What would be lost: the slot exists and does not give the row, and a snapshot does not show it.
+    let given = format!(
+        "SELECT count(*) FROM pg_logical_slot_peek_binary_changes('{}', NULL, NULL, 'proto_version', '1', 'publication_names', '{}')
+         WHERE get_byte(data, 0) = ascii('I')",
+        names.slot, names.publication
+    );
+    let shown = "SELECT count(*) FROM t";
+    let both = |server: &Server| {
+        (
+            server.psql("postgres", shown),
+            server.psql("postgres", &given),
+        )
+    };
+    assert_eq!(both(&server), ("0".to_owned(), "0".to_owned()));
+    assert!(!placing.is_finished());
+
     server.psql(
         "postgres",
         "ALTER SYSTEM RESET synchronous_standby_names; SELECT pg_reload_conf()",
     );
     committing.await.expect("no panic").expect("commits");
-    let placed = placing.await.expect("no panic").expect("a hold");
-    // The row is in every snapshot from now on, and not in the slot: exactly once.
-    assert_eq!(server.psql("postgres", "SELECT count(*) FROM t"), "1");
-    let given = server.psql(
-        "postgres",
-        &format!(
-            "SELECT count(*) FROM pg_logical_slot_peek_binary_changes('{}', NULL, NULL, 'proto_version', '1', 'publication_names', '{}')
-             WHERE get_byte(data, 0) = ascii('I')",
-            placed.names.slot, placed.names.publication
-        ),
+    placing.await.expect("no panic").expect("a hold");
+    assert_eq!(
+        both(&server),
+        ("1".to_owned(), "0".to_owned()),
+        "exactly once"
     );
-    println!("given by the slot: {given}");
 }

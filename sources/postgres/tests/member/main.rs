@@ -71,14 +71,13 @@ async fn copied(session: &Session, sql: &str) -> Vec<u8> {
     chunks.concat()
 }
 
-/// Waits until a query on the server gives `wanted`.
-#[track_caller]
-fn eventually(server: &Server, database: &str, sql: &str, wanted: &str) {
+/// Waits until a query on the server gives `wanted`, and lets tasks run meanwhile.
+async fn eventually(server: &Server, database: &str, sql: &str, wanted: &str) {
     for _ in 0..400 {
         if server.psql(database, sql) == wanted {
             return;
         }
-        std::thread::sleep(Duration::from_millis(50));
+        tokio::time::sleep(Duration::from_millis(50)).await;
     }
     panic!("`{sql}` stays at {}", server.psql(database, sql));
 }

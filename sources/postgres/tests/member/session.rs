@@ -125,12 +125,7 @@ async fn a_dropped_session_stops_its_statement() {
     }
     assert!(session.is_spoilt());
     drop(session);
-    tokio::task::spawn_blocking({
-        let database = database.clone();
-        move || eventually(server, &database, sleeping, "0")
-    })
-    .await
-    .expect("it stops");
+    eventually(server, &database, sleeping, "0").await;
 
     let session = control(server, &database).await;
     let copy = session
@@ -138,9 +133,7 @@ async fn a_dropped_session_stops_its_statement() {
         .await
         .expect("it starts");
     drop(copy);
-    tokio::task::spawn_blocking(move || eventually(server, &database, sleeping, "0"))
-        .await
-        .expect("it stops");
+    eventually(server, &database, sleeping, "0").await;
 }
 
 /// SCRAM, MD5 and cleartext, for SQL and for the replication protocol; secrets stay out of errors.
