@@ -97,7 +97,7 @@ fn a_member_that_keeps_failing_is_named_with_its_error() {
         })
         .await;
         let (text, rest) = waiting.split_once(" since ").expect("since when");
-        assert_eq!(text, "member m0 fails");
+        assert_eq!(text, "member m1 fails");
         let (since, error) = rest.split_once(": ").expect("the error");
         let since: Timestamp = since.parse().expect("a time");
         assert!(since.plus(Millis(1_000)) >= began, "{waiting}");

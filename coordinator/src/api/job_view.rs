@@ -2,7 +2,9 @@
 
 use holdfast_ledger::{Job, JobError, JobProgress, Ledger, MemberProgress, RunningTask, Starved};
 use holdfast_proto::{fault_to_wire, v1};
-use holdfast_types::{Fault, JobSpec, JobState, Locality, MemberName, Millis, Phase, Timestamp};
+use holdfast_types::{
+    Fault, JobSpec, JobState, Locality, MemberName, Millis, Phase, TaskId, Timestamp,
+};
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -264,10 +266,17 @@ fn waiting_reasons(
     reasons
 }
 
+/// A task that fails and has made no progress since.
+struct Failing<'a> {
+    member: Option<u32>,
+    since: Timestamp,
+    failures: u32,
+    last: &'a JobError,
+}
+
 /// Members whose tasks keep failing without progress: since when, and with what.
 fn failing_members(ledger: &Ledger, job: &Job) -> Vec<String> {
-    let members = job.spec().members();
-    let mut failing: BTreeMap<Option<u32>, (Timestamp, &JobError)> = BTreeMap::new();
+    let mut tasks: BTreeMap<TaskId, Failing<'_>> = BTreeMap::new();
     for error in job.errors() {
         let Some(task) = error.task.and_then(|task| ledger.task(task)) else {
             continue;
@@ -276,14 +285,35 @@ fn failing_members(ledger: &Ledger, job: &Job) -> Vec<String> {
         if task.attempts == 0 || error.at < task.moved_at {
             continue;
         }
-        let (_, last) = failing.entry(task.member).or_insert((error.at, error));
-        *last = error;
+        let failing = tasks.entry(task.id).or_insert(Failing {
+            member: task.member,
+            since: error.at,
+            failures: 0,
+            last: error,
+        });
+        failing.failures += 1;
+        failing.last = error;
     }
-    failing
+    let mut members: BTreeMap<Option<u32>, (Timestamp, &JobError)> = BTreeMap::new();
+    for (task, failing) in tasks {
+        let since = match ledger.task(task) {
+            // A job keeps its newest errors only: the first ones of a long time are gone.
+            Some(task) if failing.failures < task.attempts => task.moved_at,
+            _ => failing.since,
+        };
+        let last = failing.last;
+        let member = members.entry(failing.member).or_insert((since, last));
+        member.0 = member.0.min(since);
+        if last.at > member.1.at {
+            member.1 = last;
+        }
+    }
+    let records = job.spec().members();
+    members
         .into_iter()
         .map(|(member, (since, error))| {
-            let member = member.and_then(|index| members.get(index as usize));
-            failing_text(member.map(|member| &member.name), since, &error.fault)
+            let record = member.and_then(|index| records.get(index as usize));
+            failing_text(record.map(|record| &record.name), since, &error.fault)
         })
         .collect()
 }
