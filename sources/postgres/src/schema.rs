@@ -6,6 +6,7 @@ mod entry;
 mod plan;
 mod process;
 mod statement;
+mod subset;
 mod tools;
 
 pub use archive::Archive;

@@ -50,6 +50,10 @@ impl Site {
                     // No constraint can be made of an index of a partitioned table; it has no rows of its own, so this is quick.
                     constraints.push(split.whole.clone());
                 }
+                // A primary key made of an index makes an inherited NOT NULL the table's own (since 18).
+                Some(split) if of(step).is_some_and(|facts| facts.is_heir) => {
+                    builds.push((size, split.whole.clone()));
+                }
                 Some(split) => {
                     builds.push((size, step.step.clone()));
                     constraints.push(split.attach.clone());

@@ -1,7 +1,7 @@
 //! Loads rows by `COPY … (FORMAT binary)`, each part exactly once.
 
 use super::marks::Marks;
-use crate::answer::run;
+use crate::answer::{ask, run};
 use crate::copy::CopyWriter;
 use crate::identifier::{Spelling, literal, qualified, quote};
 use crate::layout::Column;
@@ -11,6 +11,7 @@ use crate::tuple::Tuple;
 use bytes::Bytes;
 use futures::{SinkExt, Stream, TryStreamExt};
 use holdfast_types::{ErrorCode, Fault};
+use std::collections::BTreeMap;
 
 /// Bytes handed to the connection at once: large enough that their frame costs nothing, small enough to be nothing.
 const FLUSH_AT: usize = 64 * 1024;
@@ -82,10 +83,10 @@ async fn copy(
 ) -> Result<u64, Fault> {
     let table = qualified(&target.schema, &target.table);
     if target.columns.iter().any(|column| column.as_text) {
-        run(session, context, &halfway_statement(target)).await?;
+        run(session, context, &halfway_statement(target, &table)).await?;
         let halfway = format!("pg_temp.{}", quote(HALFWAY));
         let count = copy_into(session, &halfway, target, rows, context).await?;
-        let sql = onward_statement(target, &table);
+        let sql = onward_statement(session, target, &table, context).await?;
         // Casts from text name the value that does not fit.
         run(session, context, &sql).await.map_err(without_values)?;
         return Ok(count);
@@ -162,47 +163,61 @@ fn names(columns: &[Column]) -> String {
     names.join(", ")
 }
 
-/// A temporary table in which columns in text form are texts.
-fn halfway_statement(target: &LoadTarget) -> String {
+/// A temporary table like the target, in which columns in text form are texts.
+fn halfway_statement(target: &LoadTarget, table: &str) -> String {
     let columns: Vec<String> = target
-        .columns
-        .iter()
-        .map(|column| {
-            let name = if column.as_text {
-                "text"
-            } else {
-                &column.type_name
-            };
-            format!("{} {name}", quote(&column.name))
-        })
-        .collect();
-    format!(
-        "CREATE TEMPORARY TABLE {} ({}) ON COMMIT DROP",
-        quote(HALFWAY),
-        columns.join(", ")
-    )
-}
-
-/// Moves the rows on, casting texts through their types' input functions.
-fn onward_statement(target: &LoadTarget, table: &str) -> String {
-    let values: Vec<String> = target
         .columns
         .iter()
         .map(|column| {
             let name = quote(&column.name);
             if column.as_text {
-                format!("{name}::{}", column.type_name)
+                format!("{name}::text AS {name}")
             } else {
                 name
             }
         })
         .collect();
     format!(
+        "CREATE TEMPORARY TABLE {} ON COMMIT DROP AS SELECT {} FROM ONLY {table} WITH NO DATA",
+        quote(HALFWAY),
+        columns.join(", ")
+    )
+}
+
+/// Moves the rows on, casting texts through the input functions of the target's types.
+async fn onward_statement(
+    session: &Session,
+    target: &LoadTarget,
+    table: &str,
+    context: &str,
+) -> Result<String, Fault> {
+    let sql = format!(
+        "SELECT attname, pg_catalog.format_type(atttypid, atttypmod) FROM pg_catalog.pg_attribute \
+         WHERE attrelid = {}::pg_catalog.regclass AND attnum > 0 AND NOT attisdropped",
+        literal(table)
+    );
+    let rows = ask(session, context, &sql).await?;
+    let types: BTreeMap<String, String> = rows
+        .into_iter()
+        .map(|row| (row.text(0), row.text(1)))
+        .collect();
+    let values: Vec<String> = target
+        .columns
+        .iter()
+        .map(|column| {
+            let name = quote(&column.name);
+            match types.get(&column.name) {
+                Some(own) if column.as_text => format!("{name}::{own}"),
+                _ => name,
+            }
+        })
+        .collect();
+    Ok(format!(
         "INSERT INTO {table} ({}) OVERRIDING SYSTEM VALUE SELECT {} FROM pg_temp.{}",
         names(&target.columns),
         values.join(", "),
         quote(HALFWAY)
-    )
+    ))
 }
 
 /// A cast from text to a reference names what it does not find.

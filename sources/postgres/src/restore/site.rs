@@ -31,6 +31,8 @@ pub(super) struct Site {
 pub(super) struct TableFacts {
     pub(super) bytes: u64,
     pub(super) is_partitioned: bool,
+    /// Whether it inherits columns, other than as a partition.
+    pub(super) is_heir: bool,
 }
 
 impl Site {
@@ -143,7 +145,8 @@ pub(super) async fn table_facts(
     let names: Vec<String> = tables.iter().map(|name| literal(name)).collect();
     for batch in names.chunks(ASK_BATCH) {
         let sql = format!(
-            "SELECT t.name, pg_catalog.pg_table_size(c.oid), c.relkind IN ('p', 'I') \
+            "SELECT t.name, pg_catalog.pg_table_size(c.oid), c.relkind IN ('p', 'I'), \
+             NOT c.relispartition AND EXISTS (SELECT FROM pg_catalog.pg_inherits AS i WHERE i.inhrelid = c.oid) \
              FROM pg_catalog.unnest(ARRAY[{}]::text[]) AS t(name) \
              JOIN pg_catalog.pg_class AS c ON c.oid = pg_catalog.to_regclass(t.name)",
             batch.join(", ")
@@ -152,6 +155,7 @@ pub(super) async fn table_facts(
             let known = TableFacts {
                 bytes: row.number(1)?,
                 is_partitioned: row.flag(2),
+                is_heir: row.flag(3),
             };
             facts.insert(row.text(0), known);
         }

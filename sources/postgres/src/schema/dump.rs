@@ -3,6 +3,7 @@
 use super::process::Program;
 use super::tools::DumpTool;
 use crate::dsn::{Binding, Dsn, Host};
+use crate::restore::HIDDEN;
 use holdfast_types::{ErrorCode, Fault};
 
 /// Most bytes of an archive: a schema of a million objects is below.
@@ -39,6 +40,10 @@ pub async fn dump(tool: &DumpTool, dsn: &Dsn, options: &DumpOptions) -> Result<V
     }
     if let Some(milliseconds) = options.lock_timeout {
         program = program.arg(format!("--lock-wait-timeout={milliseconds}"));
+    }
+    if options.schemas.is_empty() {
+        // What a restore has under way in the database is not part of it.
+        program = program.arg(format!("--exclude-schema={HIDDEN}*"));
     }
     for schema in &options.schemas {
         // Quoted, it is a name and no pattern.

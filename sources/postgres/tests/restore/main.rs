@@ -1,4 +1,9 @@
 //! Restores of real databases: every object kind, killed at every step, single tables, into newer servers.
 
+mod encodings;
+mod globals;
+mod newer;
+mod preflight;
 mod support;
+mod tables;
 mod whole;

@@ -3,12 +3,14 @@
 use bytes::Bytes;
 use futures::{Stream, StreamExt, TryStreamExt, stream};
 use holdfast_env::Env;
+use holdfast_postgres::catalog;
 use holdfast_postgres::copy::CopyRows;
 use holdfast_postgres::dsn::Dsn;
+use holdfast_postgres::fingerprint::fingerprint;
 use holdfast_postgres::globals::DatabaseFacts;
 use holdfast_postgres::identifier::{qualified, quote};
 use holdfast_postgres::large_objects::{self, LargeObject, LargeObjectChunk};
-use holdfast_postgres::layout::{Column, Oid};
+use holdfast_postgres::layout::{Layout, Oid};
 use holdfast_postgres::restore::{
     DatabaseRestore, IndexLanes, LoadTarget, Marks, MaterializedView, Progress, RestoreName,
     Target, load,
@@ -18,7 +20,7 @@ use holdfast_postgres::sequences::{self, SequenceValue, SetTo};
 use holdfast_postgres::session::{Purpose, Session};
 use holdfast_postgres::tuple::Tuple;
 use holdfast_postgres_testing::Server;
-use holdfast_types::{Fault, JobId};
+use holdfast_types::{Fault, JobId, RowSum};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -46,6 +48,13 @@ pub(crate) async fn session(server: &Server, database: &str) -> Session {
         .expect("connects")
 }
 
+/// A session whose texts are never converted.
+pub(crate) async fn data_session(server: &Server, database: &str) -> Session {
+    Session::connect(&Env::system(), &dsn(server, database), Purpose::Data)
+        .await
+        .expect("connects")
+}
+
 /// Makes a database of the fixture, and the roles that it needs.
 pub(crate) fn make_everything(server: &Server) -> String {
     for role in ["hf_owner", "hf_reader", "\"hf Odd\"\"Role\""] {
@@ -66,6 +75,7 @@ pub(crate) fn make_everything(server: &Server) -> String {
 }
 
 pub(crate) struct Table {
+    pub layout: Layout,
     pub target: LoadTarget,
     pub oid: Oid,
     pub rows: Vec<Tuple>,
@@ -120,68 +130,30 @@ impl Backup {
             facts,
         }
     }
-
-    pub(crate) fn table(&self, schema: &str, name: &str) -> &Table {
-        self.tables
-            .iter()
-            .find(|table| table.target.schema == schema && table.target.table == name)
-            .expect("such a table")
-    }
 }
 
-/// All heaps with their rows.
+/// All relations with rows of their own, and the rows.
 async fn tables(session: &Session, encoding: &str) -> Vec<Table> {
-    let rows = session
-        .query(
-            "SELECT c.oid, n.nspname::text, c.relname::text FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace
-             WHERE c.relkind = 'r' AND c.oid >= 16384 AND n.nspname !~ '^(pg_|information_schema)' ORDER BY c.oid",
-            &[],
-        )
-        .await
-        .expect("tables");
     let mut list = Vec::new();
-    for row in rows {
-        let (oid, schema, table): (u32, String, String) = (row.get(0), row.get(1), row.get(2));
-        let columns = columns(session, oid).await;
+    for facts in catalog::read(session).await.expect("the catalog") {
+        let layout = facts.layout;
+        if !layout.handling.has_rows() {
+            continue;
+        }
         let target = LoadTarget {
-            schema,
-            table,
-            columns,
+            schema: layout.schema.clone(),
+            table: layout.name.clone(),
+            columns: layout.columns.clone(),
             encoding: encoding.to_owned(),
         };
         list.push(Table {
             rows: read(session, &target).await,
-            oid: Oid(oid),
+            oid: layout.oid,
             target,
+            layout,
         });
     }
     list
-}
-
-async fn columns(session: &Session, oid: u32) -> Vec<Column> {
-    let rows = session
-        .query(
-            "SELECT a.attnum, a.attname::text, a.atttypid, a.atttypmod, format_type(a.atttypid, a.atttypmod),
-                    a.attnotnull, t.typsend = 0 OR t.typname ~ '^_?reg' OR t.typname = 'aclitem' OR t.typelem >= 16384
-                    OR (t.typtype = 'c')
-             FROM pg_attribute AS a JOIN pg_type AS t ON t.oid = a.atttypid
-             WHERE a.attrelid = $1 AND a.attnum > 0 AND NOT a.attisdropped AND a.attgenerated = '' ORDER BY a.attnum",
-            &[&oid],
-        )
-        .await
-        .expect("columns");
-    rows.iter()
-        .map(|row| Column {
-            attnum: row.get(0),
-            name: row.get(1),
-            type_oid: Oid(row.get(2)),
-            typmod: row.get(3),
-            type_name: row.get(4),
-            collation: None,
-            not_null: row.get(5),
-            as_text: row.get(6),
-        })
-        .collect()
 }
 
 pub(crate) async fn read(session: &Session, target: &LoadTarget) -> Vec<Tuple> {
@@ -204,7 +176,7 @@ pub(crate) async fn read(session: &Session, target: &LoadTarget) -> Vec<Tuple> {
         "COPY (SELECT {} FROM ONLY {table}) TO STDOUT (FORMAT binary)",
         columns.join(", ")
     );
-    let stream = session.client().copy_out(&sql).await.expect("copy");
+    let stream = session.copy_out(&sql).await.expect("copy");
     let mut rows = CopyRows::new(stream, target.columns.len());
     let mut list = Vec::new();
     while let Some(row) = rows.next().await.expect("row") {
@@ -343,11 +315,13 @@ pub(crate) async fn run_or_die(backup: &Backup, restore: &DatabaseRestore, watch
 }
 
 /// The schema as pg_dump prints it, without the random line that keeps psql from obeying names.
-pub(crate) fn schema_text(server: &Server, database: &str, create: bool) -> String {
-    let tools = match server.psql("postgres", "SHOW server_version_num").trim() < "160000" {
-        true => server.binaries().to_path_buf(),
-        false => holdfast_postgres_testing::client_tools_18(),
-    };
+pub(crate) fn schema_text(
+    server: &Server,
+    database: &str,
+    tools: Option<&std::path::Path>,
+    create: bool,
+) -> String {
+    let tools = tools.unwrap_or(server.binaries());
     let mut command = std::process::Command::new(tools.join("pg_dump"));
     command
         .args(["--schema-only", "--dbname"])
@@ -387,6 +361,21 @@ pub(crate) fn contents(server: &Server, database: &str) -> String {
          SELECT relname, relispopulated FROM pg_class WHERE relkind = 'm' ORDER BY 1",
     );
     text
+}
+
+/// Sums of all tables, by the layouts of the source, from any database.
+pub(crate) async fn sums(
+    server: &Server,
+    database: &str,
+    backup: &Backup,
+) -> Vec<(String, RowSum)> {
+    let session = data_session(server, database).await;
+    let mut list = Vec::new();
+    for Table { layout, .. } in &backup.tables {
+        let sum = fingerprint(&session, layout, &layout.schema, &layout.name, None).await;
+        list.push((layout.display_name(), sum.expect("summed")));
+    }
+    list
 }
 
 /// Names of databases that a restore hides.

@@ -1,9 +1,10 @@
 //! Whole databases.
 
 use crate::support::{
-    Backup, Watch, contents, hidden_databases, make_everything, restore_of, run, run_or_die,
-    schema_text,
+    Backup, Watch, contents, data_session, hidden_databases, make_everything, restore_of, run,
+    run_or_die, schema_text, sums,
 };
+use holdfast_postgres::fingerprint::fingerprint;
 use holdfast_postgres_testing::Server;
 
 #[track_caller]
@@ -31,10 +32,14 @@ async fn every_kind_of_object_comes_back_under_another_name_while_the_original_l
     run(&backup, &restore, &watch).await.expect("restored");
     assert_eq!(watch.warnings(), Vec::<String>::new());
     assert_same(
-        &schema_text(server, &database, true),
-        &schema_text(server, &name, true).replace(&name, &database),
+        &schema_text(server, &database, None, true),
+        &schema_text(server, &name, None, true).replace(&name, &database),
     );
     assert_same(&contents(server, &database), &contents(server, &name));
+    assert_eq!(
+        sums(server, &database, &backup).await,
+        sums(server, &name, &backup).await
+    );
     restore.publish(true, true).await.expect("said once more");
     restore.discard().await.expect("nothing to throw away");
     assert_eq!(
@@ -71,9 +76,46 @@ async fn a_restore_killed_at_any_step_goes_on_or_leaves_nothing() {
     }
     assert!(kills > 12, "only {kills} kills");
     assert_same(
-        &schema_text(server, &database, false),
-        &schema_text(server, &name, false),
+        &schema_text(server, &database, None, false),
+        &schema_text(server, &name, None, false),
     );
     assert_same(&contents(server, &database), &contents(server, &name));
     assert!(!hidden_databases(server).contains("_102_"));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_fingerprint_sees_one_changed_value_and_adds_up_over_pages() {
+    let server = Server::shared();
+    let database = server.create_database("sums");
+    server.psql(
+        &database,
+        "CREATE TABLE t (a integer PRIMARY KEY, b text); INSERT INTO t SELECT n, repeat('x', 100) FROM generate_series(1, 2000) AS n",
+    );
+    let backup = Backup::take(server, &database).await;
+    let layout = &backup.tables.first().expect("one table").layout;
+    let session = data_session(server, &database).await;
+    let of = async |pages| {
+        fingerprint(&session, layout, "public", "t", pages)
+            .await
+            .expect("summed")
+    };
+    let whole = of(None).await;
+    assert_eq!(whole.rows.0, 2000);
+    let mut parts = of(Some(0..10)).await;
+    assert!(parts.rows.0 > 0 && parts.rows.0 < 2000);
+    parts.merge(&of(Some(10..u32::MAX)).await);
+    assert_eq!(whole, parts);
+    server.psql(
+        &database,
+        "UPDATE t SET a = -a WHERE a = 7; UPDATE t SET a = -a WHERE a = -7",
+    );
+    assert_eq!(whole, of(None).await);
+    server.psql(&database, "UPDATE t SET b = 'y' WHERE a = 7");
+    assert_ne!(whole.digest, of(None).await.digest);
+    let control = crate::support::session(server, &database).await;
+    assert!(
+        fingerprint(&control, layout, "public", "t", None)
+            .await
+            .is_ok()
+    );
 }

@@ -1,0 +1,197 @@
+//! What a restore of a database would do with each object, and what stands against it, before the first byte moves.
+
+mod entries;
+mod target;
+
+pub use target::TargetFacts;
+
+use crate::globals::{DatabaseFacts, Globals};
+use crate::schema::{Archive, PlanOptions};
+use serde::{Deserialize, Serialize};
+
+/// The longest name that PostgreSQL keeps whole, in bytes.
+const LONGEST_NAME: usize = 63;
+
+/// What becomes of an object.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Verdict {
+    /// It is restored as it was.
+    Restored,
+    /// It is restored, with a difference.
+    Changed {
+        /// The difference.
+        how: String,
+    },
+    /// It is left out, as wished.
+    LeftOut {
+        /// Why.
+        why: String,
+    },
+    /// It cannot be restored: the restore is refused.
+    Refused {
+        /// Why.
+        why: String,
+        /// What to do about it.
+        hint: String,
+    },
+}
+
+/// An object and what becomes of it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Finding {
+    /// What it is and its name.
+    pub object: String,
+    /// What becomes of it.
+    pub verdict: Verdict,
+}
+
+/// What becomes of every object.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Report {
+    /// The database first, then all objects in the order in which they are made.
+    pub findings: Vec<Finding>,
+}
+
+impl Report {
+    /// Whether nothing stands against the restore.
+    #[must_use]
+    pub fn is_possible(&self) -> bool {
+        self.refusals().next().is_none()
+    }
+
+    /// What stands against it.
+    pub fn refusals(&self) -> impl Iterator<Item = &Finding> {
+        self.findings
+            .iter()
+            .filter(|finding| matches!(finding.verdict, Verdict::Refused { .. }))
+    }
+
+    pub(super) fn add(&mut self, object: impl Into<String>, verdict: Verdict) {
+        self.findings.push(Finding {
+            object: object.into(),
+            verdict,
+        });
+    }
+}
+
+/// What is wished for.
+#[derive(Debug, Clone, Copy)]
+pub struct Wish<'a> {
+    /// The database that was backed up.
+    pub facts: &'a DatabaseFacts,
+    /// Its schema.
+    pub archive: &'a Archive,
+    /// Roles and tablespaces that are restored with it.
+    pub globals: Option<&'a Globals>,
+    /// The name that it gets.
+    pub name: &'a str,
+    /// What of it is restored.
+    pub options: &'a PlanOptions,
+}
+
+impl Wish<'_> {
+    /// Says what becomes of every object on a server.
+    #[must_use]
+    pub fn check(&self, target: &TargetFacts) -> Report {
+        let mut report = Report::default();
+        self.check_database(target, &mut report);
+        for entry in &self.archive.entries {
+            if let Some(verdict) = entries::verdict(self, entry, target) {
+                report.add(entry.display_name(), verdict);
+            }
+        }
+        report
+    }
+
+    fn check_database(&self, target: &TargetFacts, report: &mut Report) {
+        let object = format!("database {}", self.name.escape_debug());
+        let before = report.findings.len();
+        let mut refuse = |why: String, hint: &str| report.add(object.as_str(), refused(why, hint));
+        if target.databases.contains(self.name) {
+            refuse(
+                "there is a database of that name".to_owned(),
+                "restore it under another name, or drop or rename the one that is there",
+            );
+        }
+        if self.name.is_empty() || self.name.len() > LONGEST_NAME {
+            refuse(
+                format!("its name has not 1 to {LONGEST_NAME} bytes"),
+                "choose another name",
+            );
+        }
+        if target.major < self.facts.server_major {
+            refuse(
+                format!(
+                    "the server is PostgreSQL {}, the backup is of {}",
+                    target.major, self.facts.server_major
+                ),
+                "restore into the same or a newer major version",
+            );
+        }
+        if target.in_recovery {
+            refuse(
+                "the server is a standby".to_owned(),
+                "restore into the primary",
+            );
+        }
+        if !target.may_create_databases {
+            refuse(
+                "the role may not create databases".to_owned(),
+                "ALTER ROLE … CREATEDB",
+            );
+        }
+        let locale = &self.facts.locale;
+        if locale.provider == 'i' && !target.has_icu {
+            refuse(
+                "the server was built without ICU".to_owned(),
+                "restore into a server with ICU",
+            );
+        }
+        if locale.provider == 'c' && !target.knows_locale(&locale.collate) {
+            refuse(
+                format!("the server has no locale {}", locale.collate.escape_debug()),
+                "install the locale on the server and restart it, or restore into a server that has it",
+            );
+        }
+        if self.options.owners && !self.role_exists(&self.facts.owner, target) {
+            refuse(
+                format!(
+                    "its owner {} does not exist",
+                    self.facts.owner.escape_debug()
+                ),
+                "create the role, restore the globals too, or restore without owners",
+            );
+        }
+        if report.findings.len() > before {
+            return;
+        }
+        let spaces = ["pg_default", self.facts.tablespace.as_str()];
+        let verdict = if !spaces.iter().all(|name| target.tablespaces.contains(*name)) {
+            Verdict::Changed {
+                how: format!(
+                    "its tablespace {} does not exist; the default one is used",
+                    self.facts.tablespace.escape_debug()
+                ),
+            }
+        } else {
+            Verdict::Restored
+        };
+        report.add(object, verdict);
+    }
+
+    /// Whether a role is there, or will be made before.
+    fn role_exists(&self, role: &str, target: &TargetFacts) -> bool {
+        target.roles.contains(role)
+            || self
+                .globals
+                .is_some_and(|globals| globals.roles.iter().any(|other| other.name == role))
+    }
+}
+
+fn refused(why: impl Into<String>, hint: impl Into<String>) -> Verdict {
+    Verdict::Refused {
+        why: why.into(),
+        hint: hint.into(),
+    }
+}
