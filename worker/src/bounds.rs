@@ -87,6 +87,13 @@ pub(crate) const PART_MOST: u64 = 256 << 20;
 /// Logical bytes of rows in one `load` call of a restore, well below the largest message.
 pub(crate) const LOAD_BATCH: u64 = 2 << 20;
 
+/// `load` calls of one stream that wait for their answers at once. Each holds a copy of its rows in the form of the wire; the rows
+/// themselves are let go when it is made.
+pub(crate) const LOADS_IN_FLIGHT: usize = 3;
+
+/// Logical bytes of a part of a restore that are in memory at once.
+pub(crate) const LOAD_PIECE: u64 = LOAD_BATCH * LOADS_IN_FLIGHT as u64;
+
 /// The most objects in one span of a verification.
 pub(crate) const VERIFY_SPAN: u64 = 512;
 

@@ -1,13 +1,16 @@
 //! The second stage of a restore: writes rows to the member.
 
-use holdfast_source::{RowBatch, Source};
+use futures::stream::{self, StreamExt, TryStreamExt};
+use holdfast_source::{Row, RowBatch, Source};
 use holdfast_types::{Fault, JobId, TableName};
+use std::iter::Peekable;
 use std::sync::Arc;
+use std::vec::IntoIter;
 
 use super::stage::Stage;
 use super::ticket::Ticket;
 use crate::agent::Gate;
-use crate::bounds::LOAD_BATCH;
+use crate::bounds::{LOAD_BATCH, LOADS_IN_FLIGHT};
 
 /// Writes the rows of one table.
 pub(crate) struct Loader {
@@ -35,18 +38,29 @@ impl Stage for Loader {
 
     async fn run(&mut self, rows: RowBatch) -> Result<(), Fault> {
         let mut rows = rows.into_iter().peekable();
-        while rows.peek().is_some() {
-            let mut batch = Vec::new();
-            let mut bytes = 0;
-            while let Some(row) = rows
-                .next_if(|row| batch.is_empty() || bytes + row.logical_len() as u64 <= LOAD_BATCH)
-            {
-                bytes += row.logical_len() as u64;
-                batch.push(row);
-            }
-            self.gate.check()?;
-            self.source.load(self.job, &self.table, batch).await?;
-        }
-        Ok(())
+        let batches = std::iter::from_fn(|| next_batch(&mut rows));
+        let this = &*self;
+        // Several at once, so that a source that syncs its disk for each finds the next ones waiting and syncs once for all.
+        stream::iter(batches)
+            .map(|batch| async move {
+                this.gate.check()?;
+                this.source.load(this.job, &this.table, batch).await
+            })
+            .buffer_unordered(LOADS_IN_FLIGHT)
+            .try_collect()
+            .await
     }
+}
+
+/// Rows for one call; `None` at the end.
+fn next_batch(rows: &mut Peekable<IntoIter<Row>>) -> Option<RowBatch> {
+    let mut batch = Vec::new();
+    let mut bytes = 0;
+    while let Some(row) =
+        rows.next_if(|row| batch.is_empty() || bytes + row.logical_len() as u64 <= LOAD_BATCH)
+    {
+        bytes += row.logical_len() as u64;
+        batch.push(row);
+    }
+    (!batch.is_empty()).then_some(batch)
 }

@@ -216,13 +216,12 @@ fn decode(
 }
 
 impl Stage for MergeReader {
-    /// Logical bytes after which the part is closed.
+    /// Logical bytes after which the part, or the piece of one, is closed.
     type Input = u64;
     type Output = Part;
     const NAME: &'static str = "reader";
 
     async fn run(&mut self, limit: u64) -> Result<Part, Fault> {
-        self.activity.committed(0);
         let mut builder = PartBuilder::new(limit);
         let mut read = 0;
         if let Some(row) = self.held.take() {

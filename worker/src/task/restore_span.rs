@@ -11,7 +11,7 @@ use super::loader::Loader;
 use super::merge_reader::{MergeReader, MergeRequest};
 use super::restore_plan::{restore_member, target_name};
 use super::ticket::{Ticket, part_limit};
-use crate::bounds::{MANIFEST_DEADLINE, SOURCE_SCAN_DEADLINE};
+use crate::bounds::{LOAD_PIECE, MANIFEST_DEADLINE, SOURCE_SCAN_DEADLINE};
 
 /// What a span is restored from, and into.
 struct Found {
@@ -36,26 +36,32 @@ pub(super) async fn run(ticket: &Ticket, spec: &RestoreSpec, span: &SpanWork) ->
     let reporter = ticket.reporter();
     let mut frontier = Frontier::of(span);
     loop {
-        let part = ticket
-            .read(&reading, SOURCE_SCAN_DEADLINE, reader.ask(limit))
-            .await?;
-        let progress = Progress {
-            read: ByteCount(part.read),
-            written: ByteCount(part.logical),
-            rows: RowCount(part.rows.len() as u64),
-            ..Progress::default()
-        };
-        if !part.rows.is_empty() {
-            let writing = loader.ask(part.rows);
-            ticket
-                .write(&loading, SOURCE_SCAN_DEADLINE, writing)
+        let mut progress = Progress::default();
+        // A part goes to the member piece by piece: only a piece of it is ever in memory.
+        let (to, last) = loop {
+            let room = limit.saturating_sub(progress.written.0).min(LOAD_PIECE);
+            let piece = ticket
+                .read(&reading, SOURCE_SCAN_DEADLINE, reader.ask(room))
                 .await?;
-        }
-        note(ticket, part.read, progress.written);
-        let to = (!part.last).then(|| ticket.seal(&part.to));
+            note(ticket, piece.read, ByteCount(piece.logical));
+            progress.read += ByteCount(piece.read);
+            progress.written += ByteCount(piece.logical);
+            progress.rows += RowCount(piece.rows.len() as u64);
+            if !piece.rows.is_empty() {
+                let writing = loader.ask(piece.rows);
+                ticket
+                    .write(&loading, SOURCE_SCAN_DEADLINE, writing)
+                    .await?;
+            }
+            if piece.last || progress.written.0 >= limit {
+                break (piece.to, piece.last);
+            }
+        };
+        let to = (!last).then(|| ticket.seal(&to));
         let checkpoint = frontier.checkpoint(to, progress);
         ticket.report(&reporter, checkpoint).await?;
-        if part.last {
+        ticket.activity.committed(0);
+        if last {
             return Ok(());
         }
     }
