@@ -459,3 +459,38 @@ fn typical_columns_shrink() {
         Some(first)
     );
 }
+
+/// The longest row that PostgreSQL can send, behind a block that is nearly full, and one byte more.
+#[test]
+#[ignore = "takes 4 GiB of memory: run it with `cargo test --release -p holdfast-format -- --ignored`"]
+fn the_longest_row_and_one_that_is_longer() {
+    const LONGEST: usize = 1 << 30;
+    let mut row = vec![b'x'; LONGEST];
+    row[..2].copy_from_slice(&1i16.to_be_bytes());
+    row[2..6].copy_from_slice(&(LONGEST as i32 - 6).to_be_bytes());
+    let before = copy_row(&vec![Some(noise(7 << 20))]);
+    for level in [Some(1), None] {
+        let options = TupleFileOptions {
+            level,
+            ..Default::default()
+        };
+        let mut writer = TupleFileWriter::new(1, options).expect("a level");
+        assert_eq!(writer.push(&before).expect("a row"), before.len());
+        // What is cut off is waited for.
+        assert_eq!(writer.push(&row[..LONGEST - 1]).expect("not whole"), 0);
+        assert_eq!(writer.push(&row).expect("a row"), LONGEST);
+        let (file, _) = writer.finish().expect("closes");
+        let reader = TupleFileReader::open(file).expect("sound");
+        assert_eq!(reader.index().blocks().len(), 1);
+        let rows = reader.read().next().expect("a block").expect("sound");
+        let parts = rows.bytes().split_at(before.len());
+        assert!(parts == (&before[..], &row[..]));
+    }
+    row[2..6].copy_from_slice(&(LONGEST as i32 - 5).to_be_bytes());
+    row.push(0);
+    let mut writer = TupleFileWriter::new(1, TupleFileOptions::default()).expect("a level");
+    for cut in [6, LONGEST, LONGEST + 1] {
+        let fault = writer.push(&row[..cut]).expect_err("too long");
+        assert_eq!(fault.code, ErrorCode::InvalidArgument);
+    }
+}
