@@ -6,7 +6,6 @@ mod writer;
 
 pub use reader::{CopyReader, MAX_ROW};
 pub use rows::CopyRows;
-pub(crate) use rows::server_fault;
 pub use writer::CopyWriter;
 
 /// What a binary copy begins with.

@@ -7,15 +7,15 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::error::Error;
 use std::fmt::Write as _;
 use std::sync::Arc;
+use tokio_postgres::Statement;
 use tokio_postgres::types::{FromSql, IsNull, ToSql, Type, to_sql_checked};
-use tokio_postgres::{Client, Statement};
 
 use crate::changes::ChangePosition;
-use crate::copy::server_fault;
 use crate::fold::{Entry, Folded, FoldedRows, Op, Sorter, Truncated, Version};
-use crate::identifier::quote;
+use crate::identifier::{Spelling, literal};
 use crate::key::Key;
 use crate::layout::{Layout, Lsn, Oid};
+use crate::session::{STATEMENT_DEADLINE, Session, fault};
 use crate::tuple::{Field, Tuple};
 
 /// Keys that one statement reads.
@@ -43,17 +43,67 @@ pub fn must_be_read_whole(
         || (planned.file_node != at_f.file_node && !is_explained)
 }
 
-/// Reads every changed row that is not whole again, under the snapshot F that `client`'s transaction has, and gives the fold with them in
-/// their place. Relations in `replaced` are read whole elsewhere: their rows leave the fold.
-///
-/// `fixes` is an empty sorter for the rows, [`crate::fold::Keep::Last`]. `f` is the position of F.
+/// A relation as the snapshot F shows it.
+#[derive(Debug, Clone)]
+pub struct AtF {
+    /// Its form, names and file.
+    pub layout: Arc<Layout>,
+    /// The transaction that last changed its row in `pg_class`: see [`file_node_xids`].
+    pub file_node_xid: u32,
+}
+
+/// The planned relations whose page ranges and changes do not count: those that must be read whole under F, and those that are gone. `changed` are
+/// the relations of which a range was not what it was planned as.
+#[must_use]
+pub fn replaced(
+    planned: &BTreeMap<Oid, Arc<Layout>>,
+    at_f: &BTreeMap<Oid, AtF>,
+    folded: &Folded,
+    changed: &BTreeSet<Oid>,
+) -> BTreeSet<Oid> {
+    let is_replaced = |(oid, planned): &(&Oid, &Arc<Layout>)| {
+        let truncated = folded.truncated().get(oid);
+        at_f.get(oid).is_none_or(|now| {
+            must_be_read_whole(planned, &now.layout, now.file_node_xid, truncated)
+                || folded.reshaped().contains_key(oid)
+                // Without its page ranges, only a truncation leaves nothing to be missed.
+                || (changed.contains(oid) && truncated.is_none())
+        })
+    };
+    planned
+        .iter()
+        .filter(is_replaced)
+        .map(|(oid, _)| *oid)
+        .collect()
+}
+
+/// For each relation the transaction that last changed its row in `pg_class`, as the session's snapshot shows it.
 ///
 /// # Errors
-/// [`ErrorCode::HistoryGone`] if a relation was truncated or rewritten after F, so that F no longer sees its rows: take a new F. The fold is lost then;
-/// callers keep its changes. Otherwise what the server says.
+/// What the server says.
+pub async fn file_node_xids(session: &Session) -> Result<BTreeMap<Oid, u32>, Fault> {
+    // `xid` has no cast to a number.
+    let query = "SELECT oid, xmin::pg_catalog.text::pg_catalog.int8 FROM pg_catalog.pg_class WHERE relkind = 'r'";
+    let rows = session.query(query, &[]).await?;
+    let xid = |row: &tokio_postgres::Row| {
+        let xid = u32::try_from(row.get::<_, i64>(1)).unwrap_or_default();
+        (Oid(row.get(0)), xid)
+    };
+    Ok(rows.iter().map(xid).collect())
+}
+
+/// Reads every changed row that is not whole again, in a session for data whose transaction has the snapshot F. Relations in `replaced` are read whole
+/// elsewhere, or gone: their rows leave the fold.
+///
+/// `layouts` are those at F, for names may have moved since the plan. `fixes` is an empty sorter for the rows,
+/// [`crate::fold::Keep::Last`]. `f` is the position of F.
+///
+/// # Errors
+/// [`ErrorCode::HistoryGone`] if a relation was truncated, rewritten, renamed or dropped after F, so that F no longer sees its rows: take a newer F. The fold
+/// is lost then, and its window must be read again. Otherwise what the server says.
 pub async fn fix_up(
     env: &Env,
-    client: &Client,
+    session: &Session,
     layouts: &BTreeMap<Oid, Arc<Layout>>,
     folded: Folded,
     replaced: &BTreeSet<Oid>,
@@ -61,7 +111,8 @@ pub async fn fix_up(
     f: Lsn,
 ) -> Result<Folded, Fault> {
     let mut unresolved = folded.rows();
-    let mut read = BTreeSet::new();
+    let mut prepared: Option<Prepared> = None;
+    let mut read: BTreeMap<Oid, &Layout> = BTreeMap::new();
     loop {
         let (rows, batch) = next_batch(env, unresolved, replaced.clone()).await?;
         unresolved = rows;
@@ -74,44 +125,59 @@ pub async fn fix_up(
                 format!("relation {relation} was not planned"),
             )
         })?;
-        let keys = batch.into_iter().map(|entry| entry.version.key).collect();
-        if read.insert(relation) {
-            check_file_node(client, layout).await?;
+        let keys: Vec<_> = batch.into_iter().map(|entry| entry.version.key).collect();
+        if read.insert(relation, layout).is_none() {
+            check_file_node(session, layout).await?;
         }
-        fixes = reread(env, client, layout, keys, fixes, f).await?;
+        let statement = match prepared.take() {
+            Some(ready) if ready.is_for(relation, keys.len()) => ready,
+            _ => prepare(session, layout, keys.len()).await?,
+        };
+        fixes = reread(env, session, layout, &statement, keys, fixes, f)
+            .await
+            .map_err(|fault| fault.context(layout.display_name()))?;
+        prepared = Some(statement);
     }
-    for relation in read {
-        if let Some(layout) = layouts.get(&relation) {
-            // Since the first read this transaction holds a lock that no truncation gets past: what is right now was right then.
-            check_file_node(client, layout).await?;
-        }
+    for layout in read.into_values() {
+        // Since the first read this transaction holds a lock that no truncation gets past: what is right now was right then.
+        check_file_node(session, layout).await?;
     }
     let replaced = replaced.clone();
     env.blocking(move || folded.overlay(fixes, &replaced)).await
 }
 
-/// Errs if the relation's file is no longer the one that this transaction's snapshot sees: `TRUNCATE` and most `ALTER TABLE` take rows
-/// away from older snapshots too.
+/// Errs if the relation's file is no longer the one that this transaction's snapshot sees (`TRUNCATE` and most `ALTER TABLE` take rows away from
+/// older snapshots too), or if its name now means another relation.
 ///
 /// # Errors
-/// [`ErrorCode::HistoryGone`] if it is not; otherwise what the server says.
-pub async fn check_file_node(client: &Client, layout: &Layout) -> Result<(), Fault> {
-    let query = format!(
-        "SELECT relfilenode = pg_catalog.pg_relation_filenode(oid) FROM pg_catalog.pg_class WHERE oid = {}",
-        layout.oid
-    );
-    let answer = client
-        .query_opt(&query, &[])
-        .await
-        .map_err(|error| server_fault(&error, &layout.display_name()))?;
-    let is_same = answer.and_then(|row| row.try_get::<_, Option<bool>>(0).ok().flatten());
+/// [`ErrorCode::HistoryGone`] if it is so; otherwise what the server says.
+pub async fn check_file_node(session: &Session, layout: &Layout) -> Result<(), Fault> {
+    let name = session.spelling().qualified(&layout.schema, &layout.name);
+    let query = match session.spelling() {
+        // A text that names a relation is resolved as it is now, and not as the snapshot shows it.
+        Spelling::Direct => format!(
+            "SELECT relfilenode = pg_catalog.pg_relation_filenode(oid) AND oid = pg_catalog.to_regclass({}) \
+             FROM pg_catalog.pg_class WHERE oid = {}",
+            literal(&name),
+            layout.oid
+        ),
+        // The reader of such texts does not know escapes; a statement that fails to find the name ends the finish as well.
+        Spelling::Escaped => format!(
+            "SELECT relfilenode = pg_catalog.pg_relation_filenode(oid) \
+               AND coalesce((SELECT tableoid = {0} FROM ONLY {name} LIMIT 1), true) \
+             FROM pg_catalog.pg_class WHERE oid = {0}",
+            layout.oid
+        ),
+    };
+    let answer = session.query(&query, &[]).await?;
+    let is_same = answer.first().and_then(|row| row.get::<_, Option<bool>>(0));
     if is_same == Some(true) {
         return Ok(());
     }
     Err(Fault::new(
         ErrorCode::HistoryGone,
         format!(
-            "{} was truncated, rewritten or dropped after the snapshot that it was to be read under",
+            "{} was truncated, rewritten, renamed or dropped after the snapshot that it was to be read under",
             layout.display_name()
         ),
     )
@@ -138,26 +204,36 @@ async fn next_batch(
     .await
 }
 
+/// The statement that reads a number of keys of a relation.
+struct Prepared {
+    relation: Oid,
+    keys: usize,
+    statement: Statement,
+}
+
+impl Prepared {
+    fn is_for(&self, relation: Oid, keys: usize) -> bool {
+        self.relation == relation && self.keys == keys
+    }
+}
+
 /// Reads the rows with these keys, each of which must be there.
 async fn reread(
     env: &Env,
-    client: &Client,
+    session: &Session,
     layout: &Layout,
+    prepared: &Prepared,
     keys: Vec<Key>,
     mut fixes: Sorter,
     f: Lsn,
 ) -> Result<Sorter, Fault> {
-    let failed = |error: &tokio_postgres::Error| server_fault(error, &layout.display_name());
-    let statement = prepare(client, layout, keys.len()).await?;
-    let parts = keys.iter().flat_map(Key::parts).map(Part);
-    let rows = client
-        .query_raw(&statement, parts.collect::<Vec<_>>())
-        .await;
-    let rows = rows.map_err(|error| failed(&error))?;
+    let parts: Vec<_> = keys.iter().flat_map(Key::parts).map(Part).collect();
+    let query = session.client().query_raw(&prepared.statement, parts);
+    let rows = session.within(STATEMENT_DEADLINE, query).await?;
+    let rows = rows.map_err(|error| fault(&error));
     pin_mut!(rows);
     let mut wanted: BTreeSet<_> = keys.iter().collect();
     let (mut batch, mut bytes) = (Vec::new(), 0);
-    let mut rows = rows.map_err(|error| failed(&error)).fuse();
     loop {
         let row = rows.next().await.transpose()?;
         let is_over = row.is_none();
@@ -187,14 +263,11 @@ async fn reread(
     if wanted.is_empty() {
         return Ok(fixes);
     }
-    check_file_node(client, layout).await?;
+    let missing = wanted.len();
+    check_file_node(session, layout).await?;
     Err(Fault::new(
         ErrorCode::Internal,
-        format!(
-            "{}: {} rows that were changed before the snapshot are not in it",
-            layout.display_name(),
-            wanted.len()
-        ),
+        format!("{missing} rows that were changed before the snapshot are not in it"),
     ))
 }
 
@@ -215,24 +288,31 @@ fn store(fixes: &mut Sorter, relation: Oid, rows: Vec<(Key, Tuple)>, f: Lsn) -> 
     Ok(())
 }
 
-async fn prepare(client: &Client, layout: &Layout, keys: usize) -> Result<Statement, Fault> {
-    let operators = key_operators(client, layout).await?;
-    let failed = |error: &tokio_postgres::Error| server_fault(error, &layout.display_name());
-    client
-        .prepare(&statement(layout, &operators, keys))
-        .await
-        .map_err(|error| failed(&error))
+async fn prepare(session: &Session, layout: &Layout, keys: usize) -> Result<Prepared, Fault> {
+    let operators = key_operators(session, layout).await?;
+    let sql = statement(layout, &operators, keys, session.spelling());
+    let statement = session.client().prepare(&sql);
+    let statement = session.within(STATEMENT_DEADLINE, statement).await;
+    Ok(Prepared {
+        relation: layout.oid,
+        keys,
+        statement: statement.map_err(|fault| fault.context(layout.display_name()))?,
+    })
 }
 
 /// `SELECT … FROM (VALUES ($1::type, …), …) JOIN ONLY table ON …`, with the operators of the key's own index: the search path is empty, and
 /// a type may have another idea of `=`.
-fn statement(layout: &Layout, operators: &[String], keys: usize) -> String {
+fn statement(layout: &Layout, operators: &[String], keys: usize, spelling: Spelling) -> String {
     let mut sql = String::from("SELECT ");
     for (index, column) in layout.columns.iter().enumerate() {
         let comma = if index == 0 { "" } else { ", " };
-        let cast = if column.as_text { "::text" } else { "" };
+        let cast = if column.as_text {
+            "::pg_catalog.text"
+        } else {
+            ""
+        };
         // Writing to a `String` cannot fail.
-        let _ = write!(sql, "{comma}t.{}{cast}", quote(&column.name));
+        let _ = write!(sql, "{comma}t.{}{cast}", spelling.identifier(&column.name));
     }
     sql.push_str(" FROM (VALUES ");
     let mut parameter = 0;
@@ -250,25 +330,22 @@ fn statement(layout: &Layout, operators: &[String], keys: usize) -> String {
         .map(|index| format!("k{index}"))
         .collect();
     sql.push_str(&names.join(", "));
-    let _ = write!(
-        sql,
-        ") JOIN ONLY {}.{} AS t ON ",
-        quote(&layout.schema),
-        quote(&layout.name)
-    );
+    let table = spelling.qualified(&layout.schema, &layout.name);
+    let _ = write!(sql, ") JOIN ONLY {table} AS t ON ");
     for (index, (column, operator)) in layout.key_columns().zip(operators).enumerate() {
         let and = if index == 0 { "" } else { " AND " };
-        let _ = write!(sql, "{and}t.{} {operator} k.k{index}", quote(&column.name));
+        let name = spelling.identifier(&column.name);
+        let _ = write!(sql, "{and}t.{name} {operator} k.k{index}");
     }
     sql
 }
 
 /// The equality operators of the primary key's index, in key order: `OPERATOR(pg_catalog.=)`.
-async fn key_operators(client: &Client, layout: &Layout) -> Result<Vec<String>, Fault> {
+async fn key_operators(session: &Session, layout: &Layout) -> Result<Vec<String>, Fault> {
     let query = format!(
         "SELECT pg_catalog.quote_ident(n.nspname) || '.' || o.oprname \
          FROM pg_catalog.pg_index i \
-         CROSS JOIN LATERAL unnest(i.indclass::pg_catalog.oid[]) WITH ORDINALITY AS c(class, nth) \
+         CROSS JOIN LATERAL pg_catalog.unnest(i.indclass::pg_catalog.oid[]) WITH ORDINALITY AS c(class, nth) \
          JOIN pg_catalog.pg_opclass oc ON oc.oid = c.class \
          JOIN pg_catalog.pg_amop ao ON ao.amopfamily = oc.opcfamily AND ao.amopstrategy = 3 \
           AND ao.amoplefttype = oc.opcintype AND ao.amoprighttype = oc.opcintype \
@@ -277,33 +354,24 @@ async fn key_operators(client: &Client, layout: &Layout) -> Result<Vec<String>, 
          WHERE i.indrelid = {} AND i.indisprimary ORDER BY c.nth",
         layout.oid
     );
-    let rows = client
-        .query(&query, &[])
-        .await
-        .map_err(|error| server_fault(&error, &layout.display_name()))?;
-    let operators: Vec<String> = rows
-        .iter()
-        .filter_map(|row| row.try_get::<_, String>(0).ok())
-        .map(|name| format!("OPERATOR({name})"))
-        .collect();
+    let rows = session.query(&query, &[]).await?;
+    let operator = |row: &tokio_postgres::Row| format!("OPERATOR({})", row.get::<_, String>(0));
+    let operators: Vec<String> = rows.iter().map(operator).collect();
     if operators.len() == layout.key.len() {
-        Ok(operators)
-    } else {
-        Err(Fault::new(
-            ErrorCode::HistoryGone,
-            format!("the primary key of {} was changed", layout.display_name()),
-        )
-        .hint("the finish is repeated under a newer snapshot"))
+        return Ok(operators);
     }
+    Err(Fault::new(
+        ErrorCode::HistoryGone,
+        format!("the primary key of {} was changed", layout.display_name()),
+    )
+    .hint("the finish is repeated under a newer snapshot"))
 }
 
 /// A row of an answer in the form that it is kept in.
 fn values(row: &tokio_postgres::Row, layout: &Layout) -> Result<Tuple, Fault> {
     let mut fields = Vec::with_capacity(layout.columns.len());
     for index in 0..layout.columns.len() {
-        let value: Option<Raw<'_>> = row
-            .try_get(index)
-            .map_err(|error| server_fault(&error, &layout.display_name()))?;
+        let value: Option<Raw<'_>> = row.try_get(index).map_err(|error| fault(&error))?;
         fields.push(value.map_or(Field::Null, |raw| Field::Value(raw.0)));
     }
     Tuple::build(fields.into_iter())

@@ -161,6 +161,14 @@ impl Fold {
         }
     }
 
+    /// Takes an entry of a layer that was written before. Layers may come in any order. Blocking: it may write a run.
+    ///
+    /// # Errors
+    /// A full or failing disk.
+    pub fn put(&mut self, entry: Entry) -> Result<(), Fault> {
+        self.sorter.push(entry.version, entry.op)
+    }
+
     /// What was taken in so far.
     #[must_use]
     pub fn progress(&self) -> FoldProgress {
@@ -219,3 +227,6 @@ fn wrong_kind() -> Fault {
         "a fold was ended in a way that it was not begun for",
     )
 }
+
+#[cfg(test)]
+mod tests;

@@ -11,8 +11,8 @@ mod pinned;
 mod tls;
 mod transport;
 
-pub use answer::ServerInfo;
 pub(crate) use answer::NEWEST;
+pub use answer::ServerInfo;
 pub use cancel::Canceller;
 pub use copy_out::CopyOut;
 pub(crate) use error::server_fault;
@@ -181,16 +181,24 @@ impl Session {
     /// # Errors
     /// What the server says.
     pub async fn copy_out(&self, sql: &str) -> Result<CopyOut, Fault> {
+        // The planner may wait for a lock, and for nothing else.
+        self.copy_out_within(STATEMENT_DEADLINE, sql).await
+    }
+
+    /// As [`Session::copy_out`], for a statement that works for long before its first row: until then the server says nothing at all.
+    ///
+    /// # Errors
+    /// What the server says, or `DeadlineExceeded` if it says nothing.
+    pub async fn copy_out_within(&self, deadline: Duration, sql: &str) -> Result<CopyOut, Fault> {
         let running = Running::new(&self.running);
         let stream = self.client.copy_out(sql);
-        // The planner may wait for a lock, and for nothing else.
-        let stream = match tokio::time::timeout(STATEMENT_DEADLINE, stream).await {
+        let stream = match tokio::time::timeout(deadline, stream).await {
             Ok(Ok(stream)) => stream,
             Ok(Err(error)) => {
                 running.ended();
                 return Err(fault(&error));
             }
-            Err(_) => return Err(self.overdue(STATEMENT_DEADLINE).await),
+            Err(_) => return Err(self.overdue(deadline).await),
         };
         Ok(CopyOut::new(stream, running, self.canceller()))
     }

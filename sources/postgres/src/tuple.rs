@@ -205,7 +205,7 @@ pub(crate) mod tests {
             if let Ok(tuple) = Tuple::parse(bytes.clone().into(), columns) {
                 prop_assert_eq!(tuple.fields().count(), columns);
                 let built = Tuple::build(tuple.fields().collect::<Vec<_>>().into_iter());
-                prop_assert_eq!(built.expect("short").bytes().as_ref(), bytes.as_slice());
+                prop_assert_eq!(built.expect("short").bytes().to_vec(), bytes);
             }
         }
     }

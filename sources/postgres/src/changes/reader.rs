@@ -5,13 +5,14 @@ use holdfast_types::{ErrorCode, Fault};
 use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio_postgres::{Client, SimpleQueryMessage};
 
 use super::{Event, Translator};
-use crate::copy::{CopyRows, server_fault};
-use crate::identifier::{literal, quote};
+use crate::copy::CopyRows;
+use crate::exact::parse_lsn;
+use crate::identifier::{identifier_list, literal};
 use crate::layout::{Layout, Lsn};
 use crate::pgoutput::decode;
+use crate::session::Session;
 use crate::tuple::Field;
 
 /// Bytes of write-ahead log that one reading takes. Each reading decodes again from the slot's restart position, and the server keeps its whole result
@@ -23,6 +24,9 @@ pub const FLUSH_DEADLINE: Duration = Duration::from_secs(60);
 
 /// The pause between two looks at the flushed position.
 const FLUSH_POLL: Duration = Duration::from_millis(20);
+
+/// How long the server may decode before it sends the first change. It decodes all of a chunk, and from the slot's restart position on, which may be as much again.
+const DECODE_DEADLINE: Duration = Duration::from_secs(3600);
 
 /// Columns of the statement: position, transaction id, message.
 const COLUMNS: usize = 3;
@@ -54,17 +58,13 @@ pub fn chunks(window: &Range<Lsn>) -> Vec<Range<Lsn>> {
 /// The statement that reads a window.
 #[must_use]
 pub fn peek_statement(request: &WindowRequest) -> String {
-    let publications: Vec<_> = request
-        .publications
-        .iter()
-        .map(|name| quote(name))
-        .collect();
+    let publications = identifier_list(request.publications.iter().map(String::as_str));
     format!(
         "COPY (SELECT lsn, xid, data FROM pg_catalog.pg_logical_slot_peek_binary_changes({}, {}, NULL, \
          'proto_version', '1', 'publication_names', {}, 'binary', 'true')) TO STDOUT (FORMAT binary)",
         literal(&request.slot),
         literal(&request.window.end.to_string()),
-        literal(&publications.join(",")),
+        literal(&publications),
     )
 }
 
@@ -73,10 +73,10 @@ pub fn peek_statement(request: &WindowRequest) -> String {
 ///
 /// # Errors
 /// What the server says; [`ErrorCode::DeadlineExceeded`] after [`FLUSH_DEADLINE`].
-pub async fn wait_until_flushed(env: &Env, client: &Client, position: Lsn) -> Result<(), Fault> {
+pub async fn wait_until_flushed(env: &Env, session: &Session, position: Lsn) -> Result<(), Fault> {
     let started = env.clock.monotonic();
     loop {
-        let flushed = flushed(client).await?;
+        let flushed = flushed(session).await?;
         if flushed >= position {
             return Ok(());
         }
@@ -90,20 +90,15 @@ pub async fn wait_until_flushed(env: &Env, client: &Client, position: Lsn) -> Re
     }
 }
 
-async fn flushed(client: &Client) -> Result<Lsn, Fault> {
-    let rows = client
-        .simple_query(
-            "SELECT CASE WHEN pg_catalog.pg_is_in_recovery() THEN pg_catalog.pg_last_wal_replay_lsn() \
-             ELSE pg_catalog.pg_current_wal_flush_lsn() END",
+async fn flushed(session: &Session) -> Result<Lsn, Fault> {
+    let row = session
+        .query_one(
+            "SELECT (CASE WHEN pg_catalog.pg_is_in_recovery() THEN pg_catalog.pg_last_wal_replay_lsn() \
+             ELSE pg_catalog.pg_current_wal_flush_lsn() END)::pg_catalog.text",
+            &[],
         )
-        .await
-        .map_err(|error| server_fault(&error, "the flushed position"))?;
-    rows.iter()
-        .find_map(|message| match message {
-            SimpleQueryMessage::Row(row) => row.get(0).and_then(|text| text.parse().ok()),
-            _ => None,
-        })
-        .ok_or_else(|| Fault::new(ErrorCode::Internal, "the server told no flushed position"))
+        .await?;
+    parse_lsn(row.get(0))
 }
 
 /// The events of a window, as they arrive. Memory: one message.
@@ -114,19 +109,19 @@ pub struct ChangeStream {
 }
 
 impl ChangeStream {
-    /// Begins to read a window. The slot is not moved. The end of the window must be flushed ([`wait_until_flushed`]).
+    /// Begins to read a window, in a session for data that must outlive the stream. The slot is not moved. The end of the window must be flushed ([`wait_until_flushed`]).
     ///
     /// # Errors
     /// What the server says.
     pub async fn open(
-        client: &Client,
+        session: &Session,
         request: &WindowRequest,
         layouts: impl IntoIterator<Item = Arc<Layout>>,
     ) -> Result<Self, Fault> {
-        let stream = client
-            .copy_out(&peek_statement(request))
+        let stream = session
+            .copy_out_within(DECODE_DEADLINE, &peek_statement(request))
             .await
-            .map_err(|error| server_fault(&error, "reading the change stream"))?;
+            .map_err(|fault| fault.context("reading the change stream"))?;
         Ok(Self {
             rows: CopyRows::new(stream, COLUMNS),
             translator: Translator::new(request.window.clone(), layouts),

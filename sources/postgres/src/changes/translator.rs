@@ -225,7 +225,8 @@ fn fits(layout: &Layout, relation: &Relation) -> bool {
             .all(|(index, (planned, column))| {
                 planned.type_oid == column.type_oid
                     && planned.typmod == column.typmod
-                    && planned.name.as_bytes() == column.name
+                    // Names that are not ASCII come in the encoding of the database.
+                && (planned.name.as_bytes() == column.name || !planned.name.is_ascii())
                     && is_key(index) == column.is_key
             })
 }

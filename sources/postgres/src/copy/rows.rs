@@ -2,16 +2,15 @@
 
 use bytes::Bytes;
 use futures::{Stream, StreamExt};
-use holdfast_types::{ErrorCode, Fault};
+use holdfast_types::Fault;
 use std::pin::Pin;
-use tokio_postgres::error::SqlState;
 
 use super::CopyReader;
 use crate::tuple::Tuple;
 
 /// The rows of a running binary copy, one after the other. Memory: one row, and one message of the connection.
 pub struct CopyRows {
-    source: Pin<Box<dyn Stream<Item = Result<Bytes, tokio_postgres::Error>> + Send>>,
+    source: Pin<Box<dyn Stream<Item = Result<Bytes, Fault>> + Send>>,
     reader: CopyReader,
     is_over: bool,
 }
@@ -25,10 +24,10 @@ impl std::fmt::Debug for CopyRows {
 }
 
 impl CopyRows {
-    /// Over the stream that `copy_out` gives; rows have so many columns.
+    /// Over the chunks that the server sends ([`crate::session::CopyOut`]); rows have so many columns.
     #[must_use]
     pub fn new(
-        source: impl Stream<Item = Result<Bytes, tokio_postgres::Error>> + Send + 'static,
+        source: impl Stream<Item = Result<Bytes, Fault>> + Send + 'static,
         columns: usize,
     ) -> Self {
         Self {
@@ -41,7 +40,7 @@ impl CopyRows {
     /// The next row, or `None` once the copy has ended as it should. Cancel-safe.
     ///
     /// # Errors
-    /// What the server says, as a fault; [`ErrorCode::Unavailable`] if the connection was cut.
+    /// What the server says; [`holdfast_types::ErrorCode::Unavailable`] if the copy was cut.
     pub async fn next(&mut self) -> Result<Option<Tuple>, Fault> {
         loop {
             if let Some(row) = self.reader.next_row()? {
@@ -53,41 +52,11 @@ impl CopyRows {
             }
             match self.source.next().await {
                 Some(Ok(bytes)) => self.reader.feed(&bytes),
-                Some(Err(error)) => return Err(server_fault(&error, "the copy")),
+                Some(Err(fault)) => return Err(fault),
                 None => self.is_over = true,
             }
         }
     }
-}
-
-/// What the server said, as a fault. Its message is passed on without its detail, which may hold row values.
-pub(crate) fn server_fault(error: &tokio_postgres::Error, what: &str) -> Fault {
-    let Some(database) = error.as_db_error() else {
-        let code = if error.is_closed() || std::error::Error::source(error).is_some() {
-            ErrorCode::Unavailable
-        } else {
-            ErrorCode::Internal
-        };
-        return Fault::new(code, format!("{what}: the connection to the server failed"));
-    };
-    let state = database.code();
-    let class = state.code().get(..2).unwrap_or_default();
-    let code = match state {
-        &SqlState::QUERY_CANCELED
-        | &SqlState::ADMIN_SHUTDOWN
-        | &SqlState::CRASH_SHUTDOWN
-        | &SqlState::CANNOT_CONNECT_NOW
-        | &SqlState::LOCK_NOT_AVAILABLE => ErrorCode::Unavailable,
-        &SqlState::INSUFFICIENT_PRIVILEGE => ErrorCode::FailedPrecondition,
-        &SqlState::UNDEFINED_TABLE | &SqlState::UNDEFINED_OBJECT => ErrorCode::NotFound,
-        _ if matches!(class, "08" | "40" | "57") => ErrorCode::Unavailable,
-        _ if matches!(class, "53" | "58") => ErrorCode::ResourceExhausted,
-        _ => ErrorCode::FailedPrecondition,
-    };
-    Fault::new(
-        code,
-        format!("{what}: {} ({})", database.message(), state.code()),
-    )
 }
 
 #[cfg(test)]
@@ -95,6 +64,7 @@ mod tests {
     use super::*;
     use crate::copy::CopyWriter;
     use crate::tuple::tests::tuple;
+    use holdfast_types::ErrorCode;
 
     #[tokio::test]
     async fn a_stream_is_read_to_its_trailer_and_not_less() {

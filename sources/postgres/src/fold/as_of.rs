@@ -69,6 +69,11 @@ impl History {
         FoldedRows::new(Arc::clone(&self.run))
     }
 
+    /// All truncations, in order of relation and position.
+    pub fn truncations(&self) -> impl Iterator<Item = (Oid, ChangePosition)> {
+        self.truncations.all()
+    }
+
     /// Relations whose changes came in another form than planned: their history ends there.
     #[must_use]
     pub fn reshaped(&self) -> &BTreeMap<Oid, ChangePosition> {

@@ -106,6 +106,12 @@ impl Sorter {
         }
     }
 
+    /// Bytes that are held in memory.
+    #[cfg(test)]
+    pub(super) fn pending_bytes(&self) -> usize {
+        self.pending_bytes
+    }
+
     /// Takes a run that was sorted before.
     pub(super) fn adopt(&mut self, run: Arc<Run>) -> Result<(), Fault> {
         self.add(0, run)

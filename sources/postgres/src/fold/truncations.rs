@@ -124,6 +124,16 @@ impl Truncations {
             })
     }
 
+    pub(super) fn all(&self) -> impl Iterator<Item = (Oid, ChangePosition)> {
+        let each = |(relation, known): (&Oid, &BTreeMap<ChangePosition, _>)| {
+            known
+                .keys()
+                .map(|position| (*relation, *position))
+                .collect::<Vec<_>>()
+        };
+        self.by_relation.iter().flat_map(each)
+    }
+
     /// Relations that were ever truncated.
     pub(super) fn relations(&self) -> impl Iterator<Item = Oid> {
         self.by_relation.keys().copied()

@@ -2,10 +2,13 @@
 
 use holdfast_env::Env;
 use holdfast_postgres::changes::{ChangeStream, WindowRequest, wait_until_flushed};
-use holdfast_postgres::fixup::{fix_up, must_be_read_whole};
+use holdfast_postgres::copy::CopyReader;
+use holdfast_postgres::fixup::{AtF, file_node_xids, fix_up, replaced};
 use holdfast_postgres::fold::{Fold, Folded, Keep, Op, Sorter};
 use holdfast_postgres::key::Key;
 use holdfast_postgres::layout::{Layout, Lsn, Oid};
+use holdfast_postgres::pages::{Opened, PageRange, open_range};
+use holdfast_postgres::session::Session;
 use holdfast_postgres::tuple::Tuple;
 use holdfast_postgres_testing::{Server, connect};
 use holdfast_types::{ErrorCode, Fault};
@@ -18,7 +21,7 @@ use crate::database::{self, Layouts, State, rows};
 use crate::slot::Slot;
 
 /// So little memory that folds of a few thousand changes write runs of runs.
-pub(crate) const MEMORY: usize = 64 << 10;
+pub(crate) const MEMORY: usize = 256 << 10;
 
 /// A database under backup.
 pub(crate) struct Chain {
@@ -29,6 +32,12 @@ pub(crate) struct Chain {
     pub(crate) start: Lsn,
     directory: tempfile::TempDir,
     directories: std::sync::atomic::AtomicU32,
+}
+
+/// A change stream and its session.
+pub(crate) struct Changes {
+    pub(crate) stream: ChangeStream,
+    _session: Session,
 }
 
 /// Rows of page ranges, each right in its own snapshot.
@@ -86,48 +95,43 @@ impl Chain {
     }
 
     /// Reads one page range into the base, in a transaction of its own.
-    pub(crate) async fn read_pages(&self, base: &mut Base, oid: Oid, from: u64, to: Option<u64>) {
+    pub(crate) async fn read_pages(&self, base: &mut Base, oid: Oid, start: u32, end: Option<u32>) {
         let layout = &self.planned[&oid];
-        let client = database::session(self.server, &self.database, None).await;
-        let nodes = client
-            .query_one(
-                "SELECT relfilenode, pg_relation_filenode(oid) FROM pg_class WHERE oid = $1",
-                &[&oid.0],
-            )
-            .await
-            .expect("file nodes");
-        let end = to.map_or(String::new(), |to| format!("AND ctid < '({to},0)'"));
-        let condition = format!("WHERE ctid >= '({from},0)' {end}");
-        let read = rows(&client, layout, &condition).await;
-        // Compared after the read, which holds a lock from then on.
-        let now: u32 = client
-            .query_one("SELECT pg_relation_filenode($1::oid)", &[&oid.0])
-            .await
-            .expect("a file node")
-            .get(0);
-        let seen: [u32; 3] = [nodes.get(0), nodes.get(1), now];
-        if seen.iter().all(|node| *node == layout.file_node.0) {
-            base.rows
-                .extend(read.into_iter().map(|(key, row)| (oid, key, row)));
-        } else {
-            base.rewritten.insert(oid);
+        let session = database::plain(self.server, &self.database).await;
+        let range = PageRange { start, end };
+        let mut part = match open_range(session, layout, range).await.expect("opened") {
+            Opened::Reading(part) => part,
+            Opened::Changed(..) => {
+                base.rewritten.insert(oid);
+                return;
+            }
+        };
+        let mut reader = CopyReader::new(layout.columns.len());
+        while let Some(chunk) = part.next().await {
+            reader.feed(&chunk.expect("a chunk"));
+            while let Some(row) = reader.next_row().expect("rows") {
+                let key = Key::of(&row, &layout.key).expect("a key");
+                base.rows.push((oid, key, row));
+            }
         }
+        reader.finish().expect("a trailer");
+        part.finish().await.expect("the end");
     }
 
     /// Pages of a relation, at present.
-    pub(crate) async fn pages(&self, client: &Client, oid: Oid) -> u64 {
+    pub(crate) async fn pages(&self, client: &Client, oid: Oid) -> u32 {
         let bytes: i64 = client
             .query_one("SELECT pg_relation_size($1::oid)", &[&oid.0])
             .await
             .expect("a size")
             .get(0);
-        u64::try_from(bytes).expect("not negative") / 8192
+        u32::try_from(bytes / 8192).expect("small")
     }
 
     /// Opens the change stream of a window.
-    pub(crate) async fn stream(&self, window: Range<Lsn>) -> ChangeStream {
-        let client = connect(self.server, &self.database).await;
-        wait_until_flushed(&self.env, &client, window.end)
+    pub(crate) async fn stream(&self, window: Range<Lsn>) -> Changes {
+        let session = database::plain(self.server, &self.database).await;
+        wait_until_flushed(&self.env, &session, window.end)
             .await
             .expect("flushed");
         let request = WindowRequest {
@@ -136,12 +140,13 @@ impl Chain {
             window,
         };
         let layouts = self.planned.values().map(Arc::clone);
-        let stream = ChangeStream::open(&client, &request, layouts)
+        let stream = ChangeStream::open(&session, &request, layouts)
             .await
             .expect("a stream");
-        // The connection lives as long as its client.
-        std::mem::forget(client);
-        stream
+        Changes {
+            stream,
+            _session: session,
+        }
     }
 
     /// Folds a window.
@@ -149,7 +154,9 @@ impl Chain {
         let disk = Arc::clone(&self.env.disk);
         let fold = Fold::new(keep, disk, &self.directory(), MEMORY);
         let mut stream = self.stream(window).await;
-        fold.take(&self.env, &mut stream).await.expect("folded")
+        fold.take(&self.env, &mut stream.stream)
+            .await
+            .expect("folded")
     }
 
     /// Finishes a folded window under a slot's snapshot.
@@ -159,64 +166,39 @@ impl Chain {
         slot: &Slot,
         rewritten: &BTreeSet<Oid>,
     ) -> Result<Layer, Fault> {
-        let client = database::session(self.server, &self.database, Some(&slot.snapshot)).await;
-        self.finish_in(&client, folded, slot.position, rewritten)
+        let session = database::session(self.server, &self.database, Some(&slot.snapshot)).await;
+        self.finish_in(&session, folded, slot.position, rewritten)
             .await
     }
 
     /// As [`Self::finish`], in a session that has the snapshot.
     pub(crate) async fn finish_in(
         &self,
-        client: &Client,
+        session: &Session,
         folded: Folded,
         at: Lsn,
         rewritten: &BTreeSet<Oid>,
     ) -> Result<Layer, Fault> {
-        let names: Vec<_> = self
-            .planned
-            .values()
-            .map(|layout| layout.name.as_str())
-            .collect();
-        let now = database::layouts(client, &names).await;
-        let mut replaced: BTreeSet<Oid> = folded.reshaped().keys().copied().collect();
-        for (oid, planned) in &self.planned {
-            let xid: String = client
-                .query_one("SELECT xmin::text FROM pg_class WHERE oid = $1", &[&oid.0])
-                .await
-                .expect("a class")
-                .get(0);
-            let truncated = folded.truncated().get(oid);
-            let at_f = now.get(oid).expect("not dropped");
-            let xid = xid.parse().expect("a number");
-            // A range that met another file than planned is explained by what explains the file at F, or not at all.
-            let is_lost = rewritten.contains(oid) && truncated.is_none();
-            if is_lost || must_be_read_whole(planned, at_f, xid, truncated) {
-                replaced.insert(*oid);
-            }
-        }
+        let names: Vec<_> = self.planned.values().map(|it| it.name.as_str()).collect();
+        let layouts = database::layouts(session.client(), &names).await;
+        let xids = file_node_xids(session).await.expect("transactions");
+        let at_f = |(oid, layout): (&Oid, &Arc<Layout>)| {
+            let now = AtF {
+                layout: Arc::clone(layout),
+                file_node_xid: xids[oid],
+            };
+            (*oid, now)
+        };
+        let at_f: BTreeMap<_, _> = layouts.iter().map(at_f).collect();
+        let replaced = replaced(&self.planned, &at_f, &folded, rewritten);
         let mut whole = State::new();
         for oid in &replaced {
-            whole.insert(
-                *oid,
-                rows(client, &now[oid], "").await.into_iter().collect(),
-            );
+            let rows = rows(session, &layouts[oid], "").await;
+            whole.insert(*oid, rows.into_iter().collect());
         }
-        let fixes = Sorter::new(
-            Keep::Last,
-            Arc::clone(&self.env.disk),
-            &self.directory(),
-            MEMORY,
-        );
-        let folded = fix_up(
-            &self.env,
-            client,
-            &self.planned,
-            folded,
-            &replaced,
-            fixes,
-            at,
-        )
-        .await?;
+        let disk = Arc::clone(&self.env.disk);
+        let fixes = Sorter::new(Keep::Last, disk, &self.directory(), MEMORY);
+        let folded = fix_up(&self.env, session, &layouts, folded, &replaced, fixes, at).await?;
         Ok(Layer { folded, whole })
     }
 }

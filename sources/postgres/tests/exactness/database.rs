@@ -1,10 +1,14 @@
 //! What the tests need of a database: layouts, snapshots, rows.
 
+use holdfast_env::Env;
 use holdfast_postgres::copy::CopyRows;
+use holdfast_postgres::exact::import;
 use holdfast_postgres::key::Key;
 use holdfast_postgres::layout::{Column, FileNode, Handling, Layout, Oid};
+use holdfast_postgres::pages::select_list;
+use holdfast_postgres::session::{Purpose, Session};
 use holdfast_postgres::tuple::Tuple;
-use holdfast_postgres_testing::{Server, connect};
+use holdfast_postgres_testing::Server;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use tokio_postgres::Client;
@@ -81,31 +85,39 @@ pub(crate) async fn layouts(client: &Client, names: &[&str]) -> Layouts {
     layouts
 }
 
-/// A session with an exported snapshot.
-pub(crate) async fn session(server: &Server, database: &str, snapshot: Option<&str>) -> Client {
-    let client = connect(server, database).await;
-    let import = snapshot.map_or(String::new(), |name| {
-        format!("SET TRANSACTION SNAPSHOT '{name}';")
-    });
-    let begin = format!("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; {import}");
-    client.batch_execute(&begin).await.expect("a transaction");
-    client
+/// A session for rows, in a transaction with an exported snapshot or one of its own.
+pub(crate) async fn session(server: &Server, database: &str, snapshot: Option<&str>) -> Session {
+    let session = plain(server, database).await;
+    match snapshot {
+        Some(snapshot) => import(&session, snapshot).await.expect("imported"),
+        None => {
+            let begin = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY";
+            session.execute(begin).await.expect("a transaction");
+        }
+    }
+    session
+}
+
+/// A session for rows, outside of a transaction.
+pub(crate) async fn plain(server: &Server, database: &str) -> Session {
+    let dsn = server.dsn(database).parse().expect("a DSN");
+    let session = Session::connect(&Env::system(), &dsn, Purpose::Data).await;
+    session.expect("connected")
 }
 
 /// Rows of a relation, with a condition.
-pub(crate) async fn rows(client: &Client, layout: &Layout, condition: &str) -> Vec<(Key, Tuple)> {
-    let columns: Vec<_> = layout
-        .columns
-        .iter()
-        .map(|it| format!("\"{}\"", it.name))
-        .collect();
+pub(crate) async fn rows(session: &Session, layout: &Layout, condition: &str) -> Vec<(Key, Tuple)> {
+    let columns = select_list(layout, session.spelling());
     let statement = format!(
-        "COPY (SELECT {} FROM ONLY \"{}\" {condition}) TO STDOUT (FORMAT binary)",
-        columns.join(", "),
+        "COPY (SELECT {columns} FROM ONLY public.\"{}\" {condition}) TO STDOUT (FORMAT binary)",
         layout.name
     );
-    let stream = client.copy_out(&statement).await.expect("copy");
-    let mut copy = CopyRows::new(stream, layout.columns.len());
+    let stream = session.copy_out(&statement).await.expect("copy");
+    read(CopyRows::new(stream, layout.columns.len()), layout).await
+}
+
+/// All rows of a copy.
+pub(crate) async fn read(mut copy: CopyRows, layout: &Layout) -> Vec<(Key, Tuple)> {
     let mut rows = Vec::new();
     while let Some(row) = copy.next().await.expect("rows") {
         rows.push((Key::of(&row, &layout.key).expect("a key"), row));
@@ -114,10 +126,10 @@ pub(crate) async fn rows(client: &Client, layout: &Layout, condition: &str) -> V
 }
 
 /// Everything that a session's snapshot sees.
-pub(crate) async fn truth(client: &Client, layouts: &Layouts) -> State {
+pub(crate) async fn truth(session: &Session, layouts: &Layouts) -> State {
     let mut state = State::new();
     for layout in layouts.values() {
-        let rows = rows(client, layout, "").await.into_iter().collect();
+        let rows = rows(session, layout, "").await.into_iter().collect();
         state.insert(layout.oid, rows);
     }
     state

@@ -173,7 +173,7 @@ async fn a_rewrite_that_changes_rows_is_read_whole() {
         let layer = finish(&chain, &base, &slot).await;
         assert_eq!(layer.whole[&oid].len(), 40, "{ddl}");
         let reader = session(chain.server, &chain.database, Some(&slot.snapshot)).await;
-        let now = layouts(&reader, &["m"]).await;
+        let now = layouts(reader.client(), &["m"]).await;
         assert_same(
             ddl,
             &restore(&base, &layer),
@@ -390,7 +390,7 @@ async fn windows_that_meet_tile_the_history() {
     let commits = |window| async {
         let mut stream = chain.stream(window).await;
         let mut commits = Vec::new();
-        while let Some(event) = stream.next().await.expect("events") {
+        while let Some(event) = stream.stream.next().await.expect("events") {
             if let holdfast_postgres::changes::Event::Commit(transaction) = event {
                 commits.push(transaction.commit);
             }
@@ -573,7 +573,10 @@ async fn a_window_that_is_read_twice_folds_to_the_same() {
     let once = contents(&folded(&chain, end).await);
     let mut twice = chain.fold(Keep::Last, chain.start..end).await;
     let mut stream = chain.stream(chain.start..end).await;
-    twice = twice.take(&chain.env, &mut stream).await.expect("folded");
+    twice = twice
+        .take(&chain.env, &mut stream.stream)
+        .await
+        .expect("folded");
     assert_eq!(contents(&twice.finish().expect("folded")), once);
     let (rows, truncated) = once;
     assert_eq!(
