@@ -12,7 +12,7 @@
 
 use bytes::Bytes;
 use futures::StreamExt;
-use holdfast_types::Fault;
+use holdfast_types::{ErrorCode, Fault};
 use serde::{Deserialize, Serialize};
 use std::fmt::Write;
 
@@ -81,9 +81,9 @@ pub fn plan(heap_bytes: u64, total_bytes: u64, page_bytes: u64) -> Vec<PageRange
 #[derive(Debug)]
 pub enum Opened {
     /// The rows come.
-    Reading(PartRead),
+    Reading(Box<PartRead>),
     /// The relation is not what it was planned as; the session is as good as before.
-    Changed(Session, Change),
+    Changed(Box<Session>, Change),
 }
 
 /// In which way a relation differs from its plan.
@@ -120,12 +120,12 @@ impl PartRead {
     ///
     /// # Errors
     /// What the server says.
-    pub async fn finish(self) -> Result<Session, Fault> {
+    pub async fn finish(self: Box<Self>) -> Result<Session, Fault> {
         let Self {
             mut stream,
             session,
             owns_transaction,
-        } = self;
+        } = *self;
         // The caller has seen the end, or does not care for the rest; a stream at its end gives it again.
         if let Some(chunk) = stream.next().await {
             chunk?;
@@ -141,7 +141,7 @@ impl PartRead {
 /// Opens a range of a keyed relation in a transaction of its own. The session must be for data and outside a transaction.
 ///
 /// # Errors
-/// What the server says; `Unavailable` if the relation stays locked.
+/// What the server says; `Unavailable` if the relation stays locked. The session is closed then.
 pub async fn open_range(
     session: Session,
     layout: &Layout,
@@ -189,15 +189,15 @@ async fn open(
         if owns_transaction {
             session.execute("ROLLBACK").await?;
         }
-        return Ok(Opened::Changed(session, change));
+        return Ok(Opened::Changed(Box::new(session), change));
     }
     let sql = copy_statement(layout, range, session.spelling());
     let stream = session.copy_out(&sql).await.map_err(context)?;
-    Ok(Opened::Reading(PartRead {
+    Ok(Opened::Reading(Box::new(PartRead {
         stream,
         session,
         owns_transaction,
-    }))
+    })))
 }
 
 /// Takes the lock; `false` if there is no such relation.
@@ -208,11 +208,9 @@ async fn lock(session: &Session, table: &str) -> Result<bool, Fault> {
     );
     match session.execute(&sql).await {
         Ok(()) => Ok(true),
-        Err(fault) if fault.code == holdfast_types::ErrorCode::NotFound => {
-            session
-                .execute("ROLLBACK TO SAVEPOINT holdfast; RELEASE SAVEPOINT holdfast")
-                .await?;
-            Ok(false)
+        Err(fault) if fault.code == ErrorCode::NotFound => {
+            let undo = "ROLLBACK TO SAVEPOINT holdfast; RELEASE SAVEPOINT holdfast";
+            session.execute(undo).await.map(|()| false)
         }
         Err(fault) => Err(fault),
     }

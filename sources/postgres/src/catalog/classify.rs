@@ -57,12 +57,20 @@ pub(super) fn classify(traits: &Traits<'_>) -> (Handling, Vec<usize>) {
     if !immediate {
         return whole(WholeReason::DeferrableKey);
     }
-    let place = |number: &i16| traits.columns.iter().position(|column| column.attnum == *number);
+    let place = |number: &i16| {
+        traits
+            .columns
+            .iter()
+            .position(|column| column.attnum == *number)
+    };
     let Some(key) = numbers.iter().map(place).collect::<Option<Vec<_>>>() else {
         // A generated column in the key (18 allows stored ones in constraints) is not in the change stream.
         return whole(WholeReason::ColumnForm);
     };
-    let text_in_key = key.iter().filter_map(|index| traits.columns.get(*index)).any(|c| c.as_text);
+    let text_in_key = key
+        .iter()
+        .filter_map(|index| traits.columns.get(*index))
+        .any(|c| c.as_text);
     if traits.copy_only || text_in_key {
         return whole(WholeReason::ColumnForm);
     }

@@ -60,7 +60,9 @@ pub async fn databases(session: &Session) -> Result<Vec<Database>, Fault> {
             is_template: row.get(4),
             may_connect: row.get(5),
             may_create: row.get(6),
-            bytes: row.get::<_, Option<i64>>(7).and_then(|bytes| u64::try_from(bytes).ok()),
+            bytes: row
+                .get::<_, Option<i64>>(7)
+                .and_then(|bytes| u64::try_from(bytes).ok()),
         })
         .collect())
 }

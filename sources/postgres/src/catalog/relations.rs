@@ -45,8 +45,15 @@ pub struct RelationFacts {
     pub total_bytes: u64,
 }
 
-/// What a table of an extension is: a configuration table has its condition.
+/// Asking for a size waits for whoever has the relation locked, so that one long `ALTER` would hold everything up: the size of such a relation is what the
+/// last `VACUUM` saw. (Plans need no more: their last range is open.) A configuration table of an extension has its condition.
 const RELATIONS: &str = "
+WITH locked AS MATERIALIZED (
+    SELECT l.relation FROM pg_catalog.pg_locks l JOIN pg_catalog.pg_database d ON d.oid = l.database
+    WHERE d.datname = pg_catalog.current_database() AND l.locktype = 'relation' AND l.mode = 'AccessExclusiveLock'
+), relation AS (
+    SELECT c.*, c.oid IN (SELECT relation FROM locked) AS locked FROM pg_catalog.pg_class c
+)
 SELECT c.oid, n.nspname::text, c.relname::text, c.relfilenode, c.relkind, c.relpersistence, c.relreplident,
        pg_catalog.pg_get_userbyid(c.relowner)::text, pg_catalog.pg_has_role(c.relowner, 'USAGE'),
        pg_catalog.has_table_privilege(c.oid, 'SELECT'), pg_catalog.has_schema_privilege(n.oid, 'USAGE'),
@@ -57,9 +64,13 @@ SELECT c.oid, n.nspname::text, c.relname::text, c.relfilenode, c.relkind, c.relp
        k.indimmediate,
        CASE WHEN k.indexrelid IS NOT NULL
             THEN ARRAY(SELECT k.indkey[i]::int2 FROM pg_catalog.generate_series(0, k.indnkeyatts - 1) AS i ORDER BY i) END,
-       CASE WHEN c.relkind = 'r' THEN coalesce(pg_catalog.pg_relation_size(c.oid), 0) ELSE 0 END,
-       CASE WHEN c.relkind = 'r' THEN coalesce(pg_catalog.pg_table_size(c.oid), 0) ELSE 0 END
-FROM pg_catalog.pg_class c
+       CASE WHEN c.relkind <> 'r' THEN 0
+            WHEN c.locked THEN c.relpages::int8 * pg_catalog.current_setting('block_size')::int8
+            ELSE coalesce(pg_catalog.pg_relation_size(c.oid), 0) END,
+       CASE WHEN c.relkind <> 'r' THEN 0
+            WHEN c.locked THEN c.relpages::int8 * pg_catalog.current_setting('block_size')::int8
+            ELSE coalesce(pg_catalog.pg_table_size(c.oid), 0) END
+FROM relation c
 JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
 LEFT JOIN pg_catalog.pg_am am ON am.oid = c.relam
 LEFT JOIN pg_catalog.pg_depend d ON d.classid = 'pg_catalog.pg_class'::pg_catalog.regclass AND d.objid = c.oid
@@ -69,7 +80,7 @@ LEFT JOIN (pg_catalog.pg_index k JOIN pg_catalog.pg_class kc ON kc.oid = k.index
            JOIN pg_catalog.pg_am ka ON ka.oid = kc.relam AND ka.amname = 'btree')
       ON k.indrelid = c.oid AND k.indisprimary AND k.indisvalid AND NOT k.indisexclusion
 WHERE c.relkind IN ('r', 'p', 'f', 'm') AND c.relpersistence <> 't'
-  AND n.nspname !~ '^pg_' AND n.nspname NOT IN ('information_schema', 'holdfast_restore')
+  AND n.nspname !~ '^(pg_|holdfast_restore_)' AND n.nspname <> 'information_schema'
   AND ($1::oid IS NULL OR c.oid = $1)
 ORDER BY c.oid";
 
@@ -79,7 +90,7 @@ ORDER BY c.oid";
 /// Call it inside a repeatable-read transaction: it is several queries.
 ///
 /// # Errors
-/// What the server says; `Unavailable` if a relation stays locked for long.
+/// What the server says.
 pub async fn read(session: &Session) -> Result<Vec<RelationFacts>, Fault> {
     select(session, None).await
 }
@@ -134,14 +145,19 @@ fn facts(row: &Row, columns: Columns) -> Result<RelationFacts, Fault> {
         file_node: FileNode(row.get(3)),
         key,
         generated: columns.generated,
-        filter: row.get::<_, Option<String>>(17).filter(|filter| !filter.is_empty()),
+        filter: row
+            .get::<_, Option<String>>(17)
+            .filter(|filter| !filter.is_empty()),
         handling,
         columns: columns.stored,
     };
     if layout.handling == Handling::Keyed && layout.key.is_empty() {
         return Err(Fault::new(
             ErrorCode::Internal,
-            format!("the primary key of {} has no columns", layout.display_name()),
+            format!(
+                "the primary key of {} has no columns",
+                layout.display_name()
+            ),
         ));
     }
     Ok(RelationFacts {

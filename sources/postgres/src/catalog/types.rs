@@ -96,6 +96,9 @@ impl Types {
         deepest > 0
             && node.sends
             && !node.names_object
-            && node.parts.iter().all(|part| self.is_portable(*part, deepest - 1))
+            && node
+                .parts
+                .iter()
+                .all(|part| self.is_portable(*part, deepest - 1))
     }
 }

@@ -60,8 +60,11 @@ pub(super) async fn remaining(
     session: &Session,
     waited: &BTreeSet<u32>,
 ) -> Result<Vec<Blocker>, Fault> {
-    let mut now: BTreeMap<u32, Blocker> =
-        writers(session).await?.into_iter().map(|blocker| (blocker.xid, blocker)).collect();
+    let mut now: BTreeMap<u32, Blocker> = writers(session)
+        .await?
+        .into_iter()
+        .map(|blocker| (blocker.xid, blocker))
+        .collect();
     now.retain(|xid, _| waited.contains(xid));
     Ok(now.into_values().collect())
 }

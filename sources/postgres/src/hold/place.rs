@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use super::blockers::{Blocker, remaining, writers};
-use super::{HoldNames, publication};
+use super::{HoldNames, publication, slot};
 use crate::dsn::Dsn;
 use crate::exact::import;
 use crate::layout::{Layout, Lsn};
@@ -56,13 +56,23 @@ pub async fn place(
     let mut slots = ReplicationSession::connect(env, dsn).await?;
     let identity = slots.identify().await?;
     let began = env.clock.monotonic();
-    let slot = create(&session, &mut slots, &names.slot, deadline, show).await?;
-    let left = deadline.saturating_sub(env.clock.monotonic().saturating_sub(began));
-    let seen = wait_until_visible(env, dsn, &session, &slot, left, show).await;
-    if let Err(fault) = seen {
-        slots.drop_slot(&names.slot).await?;
-        return Err(fault);
-    }
+    let ready = async {
+        let slot = create(&session, &mut slots, &names.slot, deadline, show).await?;
+        let left = deadline.saturating_sub(env.clock.monotonic().saturating_sub(began));
+        wait_until_visible(env, dsn, &session, &slot, left, show).await?;
+        Ok::<_, Fault>(slot)
+    };
+    let slot = match ready.await {
+        Ok(slot) => slot,
+        // The one that is there is not ours to drop.
+        Err(fault) if fault.code == ErrorCode::AlreadyExists => return Err(fault),
+        Err(fault) => {
+            // It may have been made in the very moment that nobody waited any more.
+            drop(slots);
+            slot::drop_slot(&session, &names.slot).await?;
+            return Err(fault);
+        }
+    };
     Ok(Placed {
         names: names.clone(),
         start: slot.consistent_point,
@@ -95,7 +105,10 @@ async fn create(
         }
     };
     result.map_err(|fault| match fault.code {
-        ErrorCode::DeadlineExceeded => overdue("the slot waits for transactions that are writing", &blockers),
+        ErrorCode::DeadlineExceeded => overdue(
+            "the slot waits for transactions that are writing",
+            &blockers,
+        ),
         _ => fault,
     })
 }
@@ -109,11 +122,16 @@ async fn blocking(session: &Session, waiter: i32) -> Result<Vec<Blocker>, Fault>
             &[&waiter],
         )
         .await?;
-    let awaited: BTreeSet<u32> =
-        rows.iter().filter_map(|row| u32::try_from(row.get::<_, i64>(0)).ok()).collect();
+    let awaited: BTreeSet<u32> = rows
+        .iter()
+        .filter_map(|row| u32::try_from(row.get::<_, i64>(0)).ok())
+        .collect();
     let writers = writers(session).await?;
-    let named: Vec<Blocker> =
-        writers.iter().filter(|writer| awaited.contains(&writer.xid)).cloned().collect();
+    let named: Vec<Blocker> = writers
+        .iter()
+        .filter(|writer| awaited.contains(&writer.xid))
+        .cloned()
+        .collect();
     Ok(if named.is_empty() { writers } else { named })
 }
 
@@ -137,12 +155,12 @@ async fn wait_until_visible(
     env: &Env,
     dsn: &Dsn,
     session: &Session,
-    slot: &CreatedSlot,
+    created: &CreatedSlot,
     deadline: Duration,
     show: &(dyn Fn(&Waiting) + Send + Sync),
 ) -> Result<(), Fault> {
     let inside = Session::connect(env, dsn, Purpose::Control).await?;
-    import(&inside, &slot.snapshot).await?;
+    import(&inside, &created.snapshot).await?;
     let snapshot = Snapshot::read(&inside).await?;
     drop(inside);
     let waited: BTreeSet<u32> = writers(session)

@@ -27,7 +27,10 @@ pub struct PublicationState {
 ///
 /// # Errors
 /// What the server says.
-pub async fn published(session: &Session, publication: &str) -> Result<Vec<PublicationState>, Fault> {
+pub async fn published(
+    session: &Session,
+    publication: &str,
+) -> Result<Vec<PublicationState>, Fault> {
     let rows = session
         .query(
             "SELECT c.oid, n.nspname::text, c.relname::text,
@@ -56,7 +59,11 @@ pub async fn published(session: &Session, publication: &str) -> Result<Vec<Publi
 /// # Errors
 /// `Unavailable` if a relation stays locked (it can be tried again at once); `FailedPrecondition` if the role does not own one; `AlreadyExists`
 /// if the name is taken by a publication of another kind.
-pub async fn publish(session: &Session, publication: &str, layouts: &[Layout]) -> Result<(), Fault> {
+pub async fn publish(
+    session: &Session,
+    publication: &str,
+    layouts: &[Layout],
+) -> Result<(), Fault> {
     let name = quote(publication);
     match kind(session, publication).await? {
         Some(true) => {}
@@ -78,8 +85,11 @@ pub async fn publish(session: &Session, publication: &str, layouts: &[Layout]) -
         }
     }
     let present = published(session, publication).await?;
-    let wanted: BTreeSet<Oid> =
-        layouts.iter().filter(|layout| layout.is_published()).map(|layout| layout.oid).collect();
+    let wanted: BTreeSet<Oid> = layouts
+        .iter()
+        .filter(|layout| layout.is_published())
+        .map(|layout| layout.oid)
+        .collect();
     let have: BTreeSet<Oid> = present.iter().map(|state| state.oid).collect();
     let superfluous: Vec<String> = present
         .iter()
@@ -99,7 +109,10 @@ pub async fn publish(session: &Session, publication: &str, layouts: &[Layout]) -
 async fn alter(session: &Session, name: &str, verb: &str, tables: &[String]) -> Result<(), Fault> {
     for tables in tables.chunks(RELATIONS_PER_STATEMENT) {
         session
-            .execute(&format!("ALTER PUBLICATION {name} {verb}{}", tables.join(", ")))
+            .execute(&format!(
+                "ALTER PUBLICATION {name} {verb}{}",
+                tables.join(", ")
+            ))
             .await
             .map_err(|fault| fault.context("publishing relations"))?;
     }
@@ -129,8 +142,10 @@ pub async fn unpublish_unidentified(
 ) -> Result<Vec<PublicationState>, Fault> {
     let mut present = published(session, publication).await?;
     present.retain(|state| !state.identified);
-    let tables: Vec<String> =
-        present.iter().map(|state| qualified(&state.schema, &state.name)).collect();
+    let tables: Vec<String> = present
+        .iter()
+        .map(|state| qualified(&state.schema, &state.name))
+        .collect();
     alter(session, &quote(publication), "DROP TABLE ", &tables).await?;
     Ok(present)
 }

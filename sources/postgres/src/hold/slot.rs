@@ -120,7 +120,9 @@ pub fn verify(
             .hint("take a full backup: it starts a new chain"))
     };
     if now.system_id != then.system_id {
-        return broken("this is another server than the one that the chain was begun on".to_owned());
+        return broken(
+            "this is another server than the one that the chain was begun on".to_owned(),
+        );
     }
     if now.timeline != then.timeline {
         return broken(format!(
@@ -129,13 +131,19 @@ pub fn verify(
         ));
     }
     let Some(slot) = state else {
-        return broken("the replication slot is gone: somebody dropped it, or the server was restored".to_owned());
+        return broken(
+            "the replication slot is gone: somebody dropped it, or the server was restored"
+                .to_owned(),
+        );
     };
     if let Some(reason) = &slot.invalidated {
         return broken(format!("the server gave the replication slot up: {reason}"));
     }
     if slot.wal_status == WalStatus::Lost {
-        return broken("the server removed log that the replication slot needed (max_slot_wal_keep_size)".to_owned());
+        return broken(
+            "the server removed log that the replication slot needed (max_slot_wal_keep_size)"
+                .to_owned(),
+        );
     }
     if slot.plugin.as_deref() != Some("pgoutput") || slot.database.as_deref() != Some(database) {
         return broken("another replication slot has the hold's name".to_owned());
@@ -178,25 +186,35 @@ const ADVANCE_DEADLINE: std::time::Duration = std::time::Duration::from_secs(180
 /// # Errors
 /// `Unavailable` if the slot's user does not let go; or what else the server says.
 pub async fn release(session: &Session, names: &HoldNames) -> Result<(), Fault> {
+    drop_slot(session, &names.slot).await?;
+    session
+        .execute(&format!(
+            "DROP PUBLICATION IF EXISTS {}",
+            quote(&names.publication)
+        ))
+        .await
+}
+
+/// Drops a slot of ours, in use or not; one that is not there is no error.
+pub(super) async fn drop_slot(session: &Session, name: &str) -> Result<(), Fault> {
     let mut tries = 0;
-    while let Some(slot) = state(session, &names.slot).await? {
-        let dropped = session
-            .query("SELECT pg_catalog.pg_drop_replication_slot($1::text::pg_catalog.name)", &[&names.slot])
-            .await;
-        match dropped {
-            Ok(_) => break,
-            Err(fault) if fault.code == ErrorCode::NotFound => break,
+    while let Some(slot) = state(session, name).await? {
+        let sql = "SELECT pg_catalog.pg_drop_replication_slot($1::text::pg_catalog.name)";
+        match session.query(sql, &[&name]).await {
+            Ok(_) => return Ok(()),
+            Err(fault) if fault.code == ErrorCode::NotFound => return Ok(()),
             Err(fault) if tries == RELEASE_TRIES => return Err(fault),
             Err(_) => {}
         }
         if let Some(pid) = slot.active_pid {
-            // A reader of ours that was left behind. The role may always end its own.
-            session.query("SELECT pg_catalog.pg_terminate_backend($1)", &[&pid]).await?;
+            // A reader or maker of ours that was left behind. The role may always end its own.
+            let sql = "SELECT pg_catalog.pg_terminate_backend($1)";
+            session.query(sql, &[&pid]).await?;
         }
         tries += 1;
         tokio::time::sleep(RELEASE_PAUSE).await;
     }
-    session.execute(&format!("DROP PUBLICATION IF EXISTS {}", quote(&names.publication))).await
+    Ok(())
 }
 
 /// How often a slot in use is tried to be dropped, and the pause between.

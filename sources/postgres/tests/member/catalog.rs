@@ -251,3 +251,22 @@ async fn databases_are_listed_with_what_the_role_may_do() {
             .any(|database| database.name == "template0" && database.is_ordinary())
     );
 }
+
+/// A relation that is locked for long does not hold up the others, nor itself.
+#[tokio::test]
+async fn a_locked_relation_is_read_all_the_same() {
+    let server = Server::shared();
+    let database = server.create_database("locked");
+    server.psql(
+        &database,
+        "CREATE TABLE t (id int PRIMARY KEY); INSERT INTO t VALUES (1); VACUUM t",
+    );
+    let application = holdfast_postgres_testing::connect(server, &database).await;
+    application
+        .batch_execute("BEGIN; LOCK TABLE t IN ACCESS EXCLUSIVE MODE")
+        .await
+        .expect("locks");
+    let relations = tokio::time::timeout(std::time::Duration::from_secs(5), all(server, &database));
+    let relations = relations.await.expect("at once");
+    assert_eq!(relations[0].heap_bytes, 8192);
+}

@@ -1,3 +1,8 @@
+#![expect(
+    clippy::disallowed_types,
+    reason = "a pooler is another process; it is played here"
+)]
+
 use holdfast_postgres::preflight::{Request, Severity, check};
 use holdfast_postgres_testing::Server;
 use std::sync::Arc;

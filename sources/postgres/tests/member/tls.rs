@@ -75,8 +75,11 @@ async fn every_mode_means_what_it_means_to_libpq() {
     );
     let port = server.port();
     let root = server.directory().join("root.pem");
-    std::fs::write(&root, authority.pem()).expect("a file");
-    let root = root.display();
+    let root = root.to_str().expect("a plain path");
+    env()
+        .disk
+        .write_atomically(root, authority.pem().as_bytes())
+        .expect("a file");
     let at = |role: &str, host: &str, rest: &str| {
         format!("postgres://{role}@{host}:{port}/postgres?{rest}")
     };
