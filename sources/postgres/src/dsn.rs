@@ -138,18 +138,25 @@ impl Dsn {
     fn from_settings(mut settings: BTreeMap<String, String>) -> Result<Self, Fault> {
         let mut take = |name: &str| settings.remove(name).filter(|value| !value.is_empty());
         let host = take("host");
-        let host = take("hostaddr").or(host).unwrap_or_else(|| "localhost".to_owned());
+        let host = take("hostaddr")
+            .or(host)
+            .unwrap_or_else(|| "localhost".to_owned());
         if host.contains(',') {
-            return Err(invalid("a member is one server, and the connection string names several hosts")
-                .hint("register each server as a member of its own"));
+            return Err(invalid(
+                "a member is one server, and the connection string names several hosts",
+            )
+            .hint("register each server as a member of its own"));
         }
         let port = match take("port") {
-            Some(text) => text.parse().map_err(|_| invalid("the port is not a number of 1 to 65535"))?,
+            Some(text) => text
+                .parse()
+                .map_err(|_| invalid("the port is not a number of 1 to 65535"))?,
             None => DEFAULT_PORT,
         };
         let user = take("user").ok_or_else(|| {
-            invalid("the connection string names no role")
-                .hint("write postgres://ROLE@HOST/DATABASE: no role is guessed from the system's user")
+            invalid("the connection string names no role").hint(
+                "write postgres://ROLE@HOST/DATABASE: no role is guessed from the system's user",
+            )
         })?;
         let root_certificates = take("sslrootcert");
         let tls = tls_mode(take("sslmode").as_deref(), root_certificates.as_deref())?;
@@ -157,7 +164,11 @@ impl Dsn {
             None | Some("prefer") => Binding::Prefer,
             Some("disable") => Binding::Disable,
             Some("require") => Binding::Require,
-            Some(_) => return Err(invalid("channel_binding is one of disable, prefer, require")),
+            Some(_) => {
+                return Err(invalid(
+                    "channel_binding is one of disable, prefer, require",
+                ));
+            }
         };
         let connect_timeout = match take("connect_timeout") {
             Some(text) => match text.parse() {
@@ -195,7 +206,10 @@ impl Dsn {
             "target_session_attrs",
             "tcp_user_timeout",
         ];
-        match settings.keys().find(|name| !IGNORED.contains(&name.as_str())) {
+        match settings
+            .keys()
+            .find(|name| !IGNORED.contains(&name.as_str()))
+        {
             Some(name) => Err(invalid(format!(
                 "the connection string has a parameter that is not known: {}",
                 name.escape_debug()
@@ -318,9 +332,7 @@ fn decode(text: &str) -> Result<String, Fault> {
 
 /// Reads `name = value` pairs; values may be in single quotes, with `\'` and `\\` inside.
 fn pair_settings(text: &str) -> Result<BTreeMap<String, String>, Fault> {
-    let wrong = || {
-        invalid("the connection string is not of the form postgres://… or name=value …")
-    };
+    let wrong = || invalid("the connection string is not of the form postgres://… or name=value …");
     let mut settings = BTreeMap::new();
     let mut rest = text.chars().peekable();
     loop {
@@ -362,7 +374,9 @@ mod tests {
 
     #[test]
     fn urls_are_read() {
-        let read = dsn("postgresql://al%40ice:s%3Ae%2Fcret@db.example:5433/my%20db?sslmode=verify-full&sslrootcert=/ca.pem&connect_timeout=3");
+        let read = dsn(
+            "postgresql://al%40ice:s%3Ae%2Fcret@db.example:5433/my%20db?sslmode=verify-full&sslrootcert=/ca.pem&connect_timeout=3",
+        );
         assert_eq!(read.user, "al@ice");
         assert_eq!(read.password.as_ref().map(Secret::expose), Some("s:e/cret"));
         assert_eq!(read.address(), "db.example:5433");
@@ -370,17 +384,32 @@ mod tests {
         assert_eq!(read.tls, TlsMode::VerifyFull);
         assert_eq!(read.connect_timeout, Duration::from_secs(3));
         assert_eq!(dsn("postgres://a@[::1]:1/x").address(), "[::1]:1");
-        assert_eq!(dsn("postgres://a@/x?host=/run/pg").address(), "/run/pg/.s.PGSQL.5432");
-        assert_eq!(dsn("postgres://a@%2Frun%2Fpg/x").host, Host::Local("/run/pg".to_owned()));
+        assert_eq!(
+            dsn("postgres://a@/x?host=/run/pg").address(),
+            "/run/pg/.s.PGSQL.5432"
+        );
+        assert_eq!(
+            dsn("postgres://a@%2Frun%2Fpg/x").host,
+            Host::Local("/run/pg".to_owned())
+        );
         assert_eq!(dsn("postgres://a@h").database, "a");
-        assert_eq!(dsn("postgres://a@h?sslmode=require&sslrootcert=c").tls, TlsMode::VerifyCa);
-        assert_eq!(dsn("postgres://a@h?sslrootcert=system").tls, TlsMode::VerifyFull);
+        assert_eq!(
+            dsn("postgres://a@h?sslmode=require&sslrootcert=c").tls,
+            TlsMode::VerifyCa
+        );
+        assert_eq!(
+            dsn("postgres://a@h?sslrootcert=system").tls,
+            TlsMode::VerifyFull
+        );
     }
 
     #[test]
     fn pairs_are_read() {
         let read = dsn("host = db user=u password='it\\'s a \\\\ secret' dbname=d port=7 ");
-        assert_eq!(read.password.as_ref().map(Secret::expose), Some("it's a \\ secret"));
+        assert_eq!(
+            read.password.as_ref().map(Secret::expose),
+            Some("it's a \\ secret")
+        );
         assert_eq!(read.to_string(), "u@db:7/d");
     }
 

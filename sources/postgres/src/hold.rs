@@ -22,9 +22,10 @@ pub use publication::{PublicationState, publish, published, unpublish_unidentifi
 pub use slot::{SlotState, WalStatus, advance, release, state, verify};
 
 use holdfast_types::{ErrorCode, Fault};
+use serde::{Deserialize, Serialize};
 
 /// The names of a hold on the server.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct HoldNames {
     /// The slot, unique on the server.
     pub slot: String,

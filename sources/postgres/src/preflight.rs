@@ -58,9 +58,17 @@ fn choose(present: Vec<Database>, request: &Request) -> Result<Vec<Database>, Fa
     let Some(wanted) = &request.databases else {
         return Ok(present.into_iter().filter(Database::is_ordinary).collect());
     };
-    let missing = wanted.iter().find(|name| !present.iter().any(|database| database.name == **name));
+    let missing = wanted
+        .iter()
+        .find(|name| !present.iter().any(|database| database.name == **name));
     if let Some(name) = missing {
-        return Err(Fault::new(ErrorCode::NotFound, format!("there is no database {name}")));
+        return Err(Fault::new(
+            ErrorCode::NotFound,
+            format!("there is no database {name}"),
+        ));
     }
-    Ok(present.into_iter().filter(|database| wanted.contains(&database.name)).collect())
+    Ok(present
+        .into_iter()
+        .filter(|database| wanted.contains(&database.name))
+        .collect())
 }

@@ -6,6 +6,7 @@ mod wire;
 
 use holdfast_env::Env;
 use holdfast_types::{ErrorCode, Fault};
+use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::time::Duration;
 
@@ -18,7 +19,7 @@ use wire::{BackendKey, Wire};
 const COMMAND_DEADLINE: Duration = Duration::from_secs(30);
 
 /// Which server this is, and which of its histories.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SystemIdentity {
     /// The number that `initdb` gave the cluster; copies and standbys share it.
     pub system_id: u64,
@@ -99,8 +100,17 @@ impl ReplicationSession {
     /// What the server says, or `DeadlineExceeded`.
     pub async fn identify(&mut self) -> Result<SystemIdentity, Fault> {
         let row = self.command(COMMAND_DEADLINE, "IDENTIFY_SYSTEM").await?;
-        let field = |index: usize| row.get(index).and_then(Option::as_deref).unwrap_or_default();
-        let malformed = |_| Fault::new(ErrorCode::Internal, "IDENTIFY_SYSTEM answered in another form");
+        let field = |index: usize| {
+            row.get(index)
+                .and_then(Option::as_deref)
+                .unwrap_or_default()
+        };
+        let malformed = |_| {
+            Fault::new(
+                ErrorCode::Internal,
+                "IDENTIFY_SYSTEM answered in another form",
+            )
+        };
         Ok(SystemIdentity {
             system_id: field(0).parse().map_err(|_| malformed(()))?,
             timeline: field(1).parse().map_err(|_| malformed(()))?,
@@ -122,11 +132,17 @@ impl ReplicationSession {
     ) -> Result<CreatedSlot, Fault> {
         let kind = if temporary { "TEMPORARY " } else { "" };
         // The old grammar, which every version from 14 to 18 reads.
-        let sql = format!("CREATE_REPLICATION_SLOT {} {kind}LOGICAL pgoutput EXPORT_SNAPSHOT", quote(name));
+        let sql = format!(
+            "CREATE_REPLICATION_SLOT {} {kind}LOGICAL pgoutput EXPORT_SNAPSHOT",
+            quote(name)
+        );
         let row = self.command(deadline, &sql).await?;
         let field = |index: usize| row.get(index).and_then(Option::clone).unwrap_or_default();
         let consistent_point = field(1).parse().map_err(|_| {
-            Fault::new(ErrorCode::Internal, "CREATE_REPLICATION_SLOT answered in another form")
+            Fault::new(
+                ErrorCode::Internal,
+                "CREATE_REPLICATION_SLOT answered in another form",
+            )
         })?;
         Ok(CreatedSlot {
             consistent_point,
@@ -144,7 +160,11 @@ impl ReplicationSession {
     }
 
     /// Runs a command that gives at most one row.
-    async fn command(&mut self, deadline: Duration, sql: &str) -> Result<Vec<Option<String>>, Fault> {
+    async fn command(
+        &mut self,
+        deadline: Duration,
+        sql: &str,
+    ) -> Result<Vec<Option<String>>, Fault> {
         self.busy = true;
         match tokio::time::timeout(deadline, self.wire.command(sql)).await {
             Ok(row) => {

@@ -35,6 +35,10 @@ use crate::identifier::Spelling;
 /// How long a catalog query or a small statement may take before it is cancelled.
 pub const STATEMENT_DEADLINE: Duration = Duration::from_secs(60);
 
+/// How long the server may send nothing while data is read. A part is at most some minutes of work even on a slow disk; a filter may skip
+/// much.
+pub const STALL_DEADLINE: Duration = Duration::from_secs(600);
+
 /// How long a session waits for a lock before it gives up and lets the application pass.
 pub const LOCK_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -179,28 +183,26 @@ impl Session {
     /// Starts a `COPY … TO STDOUT`. Data comes as it is read: a slow reader slows the server, and nothing piles up here.
     ///
     /// # Errors
-    /// What the server says.
+    /// What the server says; `DeadlineExceeded` if it sends nothing for [`STALL_DEADLINE`].
     pub async fn copy_out(&self, sql: &str) -> Result<CopyOut, Fault> {
-        // The planner may wait for a lock, and for nothing else.
-        self.copy_out_within(STATEMENT_DEADLINE, sql).await
+        self.copy_out_within(STALL_DEADLINE, sql).await
     }
 
-    /// As [`Session::copy_out`], for a statement that works for long before its first row: until then the server says nothing at all.
+    /// As [`Session::copy_out`], for a statement that may send nothing for longer: one that computes its whole result first.
     ///
     /// # Errors
-    /// What the server says, or `DeadlineExceeded` if it says nothing.
-    pub async fn copy_out_within(&self, deadline: Duration, sql: &str) -> Result<CopyOut, Fault> {
+    /// What the server says; `DeadlineExceeded` if it sends nothing for `stall`.
+    pub async fn copy_out_within(&self, stall: Duration, sql: &str) -> Result<CopyOut, Fault> {
         let running = Running::new(&self.running);
-        let stream = self.client.copy_out(sql);
-        let stream = match tokio::time::timeout(deadline, stream).await {
-            Ok(Ok(stream)) => stream,
+        // The server's "it begins" comes with the first data, not before.
+        match tokio::time::timeout(stall, self.client.copy_out(sql)).await {
+            Ok(Ok(stream)) => Ok(CopyOut::new(stream, running, self.canceller(), stall)),
             Ok(Err(error)) => {
                 running.ended();
-                return Err(fault(&error));
+                Err(fault(&error))
             }
-            Err(_) => return Err(self.overdue(deadline).await),
-        };
-        Ok(CopyOut::new(stream, running, self.canceller()))
+            Err(_) => Err(self.overdue(stall).await),
+        }
     }
 
     /// Runs a statement of tokio-postgres as one of this session: within a deadline, and stopped if the session is dropped.

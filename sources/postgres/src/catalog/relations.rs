@@ -104,7 +104,7 @@ pub async fn read_one(session: &Session, oid: Oid) -> Result<Option<RelationFact
 }
 
 async fn select(session: &Session, only: Option<Oid>) -> Result<Vec<RelationFacts>, Fault> {
-    let types = Types::read(session).await?;
+    let types = Types::read(session, only).await?;
     let mut columns = columns(session, &types, only).await?;
     let rows = session.query(RELATIONS, &[&only.map(|oid| oid.0)]).await?;
     rows.iter()

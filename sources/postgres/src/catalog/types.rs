@@ -51,20 +51,21 @@ WITH RECURSIVE part(whole, oid) AS (
     SELECT a.atttypid FROM pg_catalog.pg_attribute a JOIN pg_catalog.pg_class c ON c.oid = a.attrelid
     JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
     WHERE c.relkind = 'r' AND n.nspname !~ '^pg_' AND n.nspname <> 'information_schema'
-      AND a.attnum > 0 AND NOT a.attisdropped
+      AND a.attnum > 0 AND NOT a.attisdropped AND ($1::oid IS NULL OR c.oid = $1)
     UNION
     SELECT p.oid FROM used u JOIN part p ON p.whole = u.oid
 )
 SELECT t.oid, t.typsend <> 0,
        t.typnamespace = 'pg_catalog'::pg_catalog.regnamespace AND t.typtype = 'b' AND t.typname ~ '^reg'
          AND t.typcategory = 'N' AND t.typlen = 4,
-       ARRAY(SELECT p.oid FROM part p WHERE p.whole = t.oid)
-FROM used u JOIN pg_catalog.pg_type t ON t.oid = u.oid";
+       coalesce(p.parts, '{}')
+FROM used u JOIN pg_catalog.pg_type t ON t.oid = u.oid
+LEFT JOIN (SELECT whole, array_agg(oid) AS parts FROM part GROUP BY whole) p ON p.whole = t.oid";
 
 impl Types {
-    /// The types of all columns of ordinary tables.
-    pub(super) async fn read(session: &Session) -> Result<Self, Fault> {
-        let rows = session.query(USED, &[]).await?;
+    /// The types of all columns of ordinary tables, or of one relation.
+    pub(super) async fn read(session: &Session, only: Option<Oid>) -> Result<Self, Fault> {
+        let rows = session.query(USED, &[&only.map(|oid| oid.0)]).await?;
         let nodes = rows.iter().map(|row| {
             let node = Node {
                 sends: row.get(1),

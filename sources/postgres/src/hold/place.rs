@@ -2,6 +2,7 @@
 
 use holdfast_env::Env;
 use holdfast_types::{ErrorCode, Fault};
+use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
 use std::time::Duration;
 
@@ -17,7 +18,7 @@ use crate::session::{Purpose, Session};
 const LOOK_INTERVAL: Duration = Duration::from_millis(200);
 
 /// A hold that is ready: the first range may be read.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Placed {
     /// Its names.
     pub names: HoldNames,

@@ -10,7 +10,11 @@ use crate::dsn::Dsn;
 use crate::identifier::quote;
 use crate::session::{Purpose, Session};
 
-pub(super) async fn look(env: &Env, dsn: &Dsn, database: &Database) -> Result<DatabaseReport, Fault> {
+pub(super) async fn look(
+    env: &Env,
+    dsn: &Dsn,
+    database: &Database,
+) -> Result<DatabaseReport, Fault> {
     let mut report = DatabaseReport {
         name: database.name.clone(),
         findings: Vec::new(),
@@ -35,8 +39,12 @@ pub(super) async fn look(env: &Env, dsn: &Dsn, database: &Database) -> Result<Da
     }
     if !database.may_create {
         report.findings.push(
-            Finding::new(Severity::NoLog, about.clone(), "the role may not make a publication in it")
-                .mend(format!("GRANT CREATE ON DATABASE {name} TO {role};")),
+            Finding::new(
+                Severity::NoLog,
+                about.clone(),
+                "the role may not make a publication in it",
+            )
+            .mend(format!("GRANT CREATE ON DATABASE {name} TO {role};")),
         );
     }
     if database.encoding == "SQL_ASCII" {
@@ -50,8 +58,12 @@ pub(super) async fn look(env: &Env, dsn: &Dsn, database: &Database) -> Result<Da
         Ok(()) => {}
         // Catalog names that are not UTF-8 can be told by this state, and by nothing else before they are read.
         Err(fault) if fault.message.contains("22021") => report.findings.push(
-            Finding::new(Severity::Blocks, about, "a name in its catalogs is not valid UTF-8")
-                .mend("rename the object"),
+            Finding::new(
+                Severity::Blocks,
+                about,
+                "a name in its catalogs is not valid UTF-8",
+            )
+            .mend("rename the object"),
         ),
         Err(fault) if fault.code == ErrorCode::Unavailable => return Err(fault),
         Err(fault) => report.findings.push(Finding::new(
@@ -65,7 +77,9 @@ pub(super) async fn look(env: &Env, dsn: &Dsn, database: &Database) -> Result<Da
 
 async fn inside(env: &Env, dsn: &Dsn, report: &mut DatabaseReport) -> Result<(), Fault> {
     let session = Session::connect(env, dsn, Purpose::Control).await?;
-    session.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY").await?;
+    session
+        .execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
+        .await?;
     let row = session
         .query_one(
             "SELECT count(*), count(*) FILTER (WHERE NOT pg_catalog.pg_has_role(m.lomowner, 'USAGE'))
@@ -84,8 +98,15 @@ async fn inside(env: &Env, dsn: &Dsn, report: &mut DatabaseReport) -> Result<(),
     }
     if foreign > 0 && !superuser {
         report.findings.push(
-            Finding::new(Severity::Warning, "large objects", format!("{foreign} belong to other roles, and may not be readable"))
-                .mend(format!("ALTER ROLE {} SET lo_compat_privileges = on; -- as a superuser", quote(&dsn.user))),
+            Finding::new(
+                Severity::Warning,
+                "large objects",
+                format!("{foreign} belong to other roles, and may not be readable"),
+            )
+            .mend(format!(
+                "ALTER ROLE {} SET lo_compat_privileges = on; -- as a superuser",
+                quote(&dsn.user)
+            )),
         );
     }
     for facts in catalog::read(&session).await? {

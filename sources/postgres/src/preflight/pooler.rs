@@ -16,7 +16,9 @@ pub(super) async fn look(env: &Env, dsn: &Dsn, first: &Session) -> Result<Vec<Fi
     let second = match Session::connect(env, dsn, Purpose::Control).await {
         Ok(session) => session,
         // The settings did not hold.
-        Err(fault) if fault.code == holdfast_types::ErrorCode::Unsupported => return Ok(vec![shared(&fault.message)]),
+        Err(fault) if fault.code == holdfast_types::ErrorCode::Unsupported => {
+            return Ok(vec![shared(&fault.message)]);
+        }
         Err(fault) => return Err(fault),
     };
     for _ in 0..ROUNDS {
@@ -33,7 +35,10 @@ pub(super) async fn look(env: &Env, dsn: &Dsn, first: &Session) -> Result<Vec<Fi
 }
 
 async fn pid(session: &Session) -> Result<i32, Fault> {
-    Ok(session.query_one("SELECT pg_catalog.pg_backend_pid()", &[]).await?.get(0))
+    Ok(session
+        .query_one("SELECT pg_catalog.pg_backend_pid()", &[])
+        .await?
+        .get(0))
 }
 
 fn shared(how: &str) -> Finding {

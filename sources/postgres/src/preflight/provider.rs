@@ -44,8 +44,12 @@ impl Provider {
     pub(super) fn logical_log(self) -> &'static str {
         match self {
             Self::Own => "ALTER SYSTEM SET wal_level = 'logical'; -- then restart the server",
-            Self::Amazon => "set rds.logical_replication = 1 in the parameter group, then reboot the instance",
-            Self::Google => "set the flag cloudsql.logical_decoding (AlloyDB: alloydb.logical_decoding) to on; the instance restarts",
+            Self::Amazon => {
+                "set rds.logical_replication = 1 in the parameter group, then reboot the instance"
+            }
+            Self::Google => {
+                "set the flag cloudsql.logical_decoding (AlloyDB: alloydb.logical_decoding) to on; the instance restarts"
+            }
             Self::Azure => "set the server parameter wal_level to logical, then restart the server",
         }
     }
@@ -53,10 +57,16 @@ impl Provider {
     /// How to raise a setting that needs a restart.
     pub(super) fn raise(self, setting: &str, value: i64) -> String {
         match self {
-            Self::Own => format!("ALTER SYSTEM SET {setting} = {value}; -- then restart the server"),
-            Self::Amazon => format!("set {setting} = {value} in the parameter group, then reboot the instance"),
+            Self::Own => {
+                format!("ALTER SYSTEM SET {setting} = {value}; -- then restart the server")
+            }
+            Self::Amazon => {
+                format!("set {setting} = {value} in the parameter group, then reboot the instance")
+            }
             Self::Google => format!("set the flag {setting} to {value}; the instance restarts"),
-            Self::Azure => format!("set the server parameter {setting} to {value}, then restart the server"),
+            Self::Azure => {
+                format!("set the server parameter {setting} to {value}, then restart the server")
+            }
         }
     }
 
@@ -64,7 +74,9 @@ impl Provider {
     pub(super) fn replication_right(self, role: &str) -> String {
         match self {
             Self::Amazon => format!("GRANT rds_replication TO {};", quote(role)),
-            Self::Own | Self::Google | Self::Azure => format!("ALTER ROLE {} REPLICATION;", quote(role)),
+            Self::Own | Self::Google | Self::Azure => {
+                format!("ALTER ROLE {} REPLICATION;", quote(role))
+            }
         }
     }
 }

@@ -19,7 +19,10 @@ pub(super) fn look(session: &Session, facts: RelationFacts) -> RelationReport {
         findings.push(whole(&facts, reason, &session.info().user));
     }
     if facts.has_children {
-        findings.push(note(&facts, "tables inherit from it; each is copied by itself"));
+        findings.push(note(
+            &facts,
+            "tables inherit from it; each is copied by itself",
+        ));
     }
     RelationReport {
         bytes: facts.total_bytes,
@@ -71,7 +74,10 @@ fn columns(facts: &RelationFacts, findings: &mut Vec<Finding>) {
         .map(|column| column.name.as_str())
         .collect();
     if !text.is_empty() {
-        findings.push(note(facts, format!("kept in text form: {}", text.join(", "))));
+        findings.push(note(
+            facts,
+            format!("kept in text form: {}", text.join(", ")),
+        ));
     }
     if !layout.generated.is_empty() {
         let names = layout.generated.join(", ");
@@ -100,22 +106,32 @@ fn whole(facts: &RelationFacts, reason: WholeReason, role: &str) -> Finding {
         Finding::new(
             price,
             layout.display_name(),
-            format!("{message}: every backup copies it whole ({} MiB), and history has no changes of it", facts.total_bytes >> 20),
+            format!(
+                "{message}: every backup copies it whole ({} MiB), and history has no changes of it",
+                facts.total_bytes >> 20
+            ),
         )
     };
     match reason {
         WholeReason::NoKey => finding("it has no primary key")
             .mend(format!("ALTER TABLE {table} ADD PRIMARY KEY (…);")),
-        WholeReason::DeferrableKey => finding("its primary key is deferrable, so that keys can be double for a while")
-            .mend(format!("ALTER TABLE {table} DROP CONSTRAINT …, ADD PRIMARY KEY (…) NOT DEFERRABLE;")),
+        WholeReason::DeferrableKey => finding(
+            "its primary key is deferrable, so that keys can be double for a while",
+        )
+        .mend(format!(
+            "ALTER TABLE {table} DROP CONSTRAINT …, ADD PRIMARY KEY (…) NOT DEFERRABLE;"
+        )),
         WholeReason::IdentityFull => finding("its replica identity is FULL")
             .mend(format!("ALTER TABLE {table} REPLICA IDENTITY DEFAULT;")),
-        WholeReason::IdentityIndex => finding("its replica identity is another index than the primary key")
-            .mend(format!("ALTER TABLE {table} REPLICA IDENTITY DEFAULT;")),
+        WholeReason::IdentityIndex => {
+            finding("its replica identity is another index than the primary key")
+                .mend(format!("ALTER TABLE {table} REPLICA IDENTITY DEFAULT;"))
+        }
         WholeReason::IdentityNothing => finding("its replica identity is NOTHING")
             .mend(format!("ALTER TABLE {table} REPLICA IDENTITY DEFAULT;")),
-        WholeReason::Unlogged => finding("it is unlogged")
-            .mend(format!("ALTER TABLE {table} SET LOGGED;")),
+        WholeReason::Unlogged => {
+            finding("it is unlogged").mend(format!("ALTER TABLE {table} SET LOGGED;"))
+        }
         WholeReason::ExtensionConfiguration => finding("it holds the settings of an extension"),
         WholeReason::ColumnForm => finding(&format!(
             "changes of some columns come in another form than their copy ({})",

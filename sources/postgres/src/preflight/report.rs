@@ -44,7 +44,11 @@ pub struct Finding {
 }
 
 impl Finding {
-    pub(super) fn new(severity: Severity, about: impl Into<String>, message: impl Into<String>) -> Self {
+    pub(super) fn new(
+        severity: Severity,
+        about: impl Into<String>,
+        message: impl Into<String>,
+    ) -> Self {
         Self {
             severity,
             about: about.into(),
@@ -61,7 +65,13 @@ impl Finding {
 
 impl fmt::Display for Finding {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: {}: {}", self.severity.as_str(), self.about, self.message)?;
+        write!(
+            f,
+            "{}: {}: {}",
+            self.severity.as_str(),
+            self.about,
+            self.message
+        )?;
         match &self.mend {
             Some(mend) => write!(f, "\n    mend: {mend}"),
             None => Ok(()),
@@ -122,7 +132,10 @@ impl Report {
     /// All findings, the server's first.
     pub fn all_findings(&self) -> impl Iterator<Item = &Finding> {
         let databases = self.databases.iter().flat_map(|database| {
-            let relations = database.relations.iter().flat_map(|relation| &relation.findings);
+            let relations = database
+                .relations
+                .iter()
+                .flat_map(|relation| &relation.findings);
             database.findings.iter().chain(relations)
         });
         self.findings.iter().chain(databases)
@@ -130,7 +143,8 @@ impl Report {
 
     /// What keeps the backup from being made at all.
     pub fn blocking(&self) -> impl Iterator<Item = &Finding> {
-        self.all_findings().filter(|finding| finding.severity == Severity::Blocks)
+        self.all_findings()
+            .filter(|finding| finding.severity == Severity::Blocks)
     }
 
     /// Decides on the mode, and on what follows for the relations.
@@ -148,7 +162,11 @@ impl Report {
             return;
         }
         self.mode = Mode::Snapshot;
-        for relation in self.databases.iter_mut().flat_map(|database| &mut database.relations) {
+        for relation in self
+            .databases
+            .iter_mut()
+            .flat_map(|database| &mut database.relations)
+        {
             if relation.layout.handling == Handling::Keyed {
                 relation.layout.handling = Handling::Whole(WholeReason::SnapshotMode);
             }
@@ -177,7 +195,12 @@ impl fmt::Display for Report {
                 writeln!(f, "  {finding}")?;
             }
             for relation in &database.relations {
-                writeln!(f, "  {}: {}", relation.layout.display_name(), relation.layout.handling)?;
+                writeln!(
+                    f,
+                    "  {}: {}",
+                    relation.layout.display_name(),
+                    relation.layout.handling
+                )?;
                 for finding in &relation.findings {
                     writeln!(f, "    {finding}")?;
                 }

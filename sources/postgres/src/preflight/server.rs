@@ -53,13 +53,20 @@ pub(super) async fn look(
         findings.push(Finding::new(
             Severity::Warning,
             "version",
-            format!("PostgreSQL {} is newer than what Holdfast was tested with ({NEWEST})", info.major()),
+            format!(
+                "PostgreSQL {} is newer than what Holdfast was tested with ({NEWEST})",
+                info.major()
+            ),
         ));
     }
     if info.in_recovery {
         findings.push(
-            Finding::new(Severity::NoLog, "server", "it is a standby, on which nothing can be published")
-                .mend("register the primary for incrementals and history"),
+            Finding::new(
+                Severity::NoLog,
+                "server",
+                "it is a standby, on which nothing can be published",
+            )
+            .mend("register the primary for incrementals and history"),
         );
     }
     log_level(&row, provider, &mut findings);
@@ -67,7 +74,9 @@ pub(super) async fn look(
     room(&row, provider, databases, &mut findings);
     limits(&row, &mut findings);
     // All else being well, the door itself is tried: pg_hba.conf has its own rules for it.
-    if !findings.iter().any(|finding| finding.severity >= Severity::NoLog)
+    if !findings
+        .iter()
+        .any(|finding| finding.severity >= Severity::NoLog)
         && let Err(fault) = try_replication(env, dsn).await
     {
         findings.push(
@@ -76,6 +85,7 @@ pub(super) async fn look(
         );
     }
     findings.extend(transactions(session).await?);
+    findings.extend(idle_slots(session).await?);
     Ok(findings)
 }
 
@@ -88,9 +98,8 @@ fn log_level(row: &Row, provider: Provider, findings: &mut Vec<Finding>) {
     let level: &str = row.get(0);
     if level != "logical" {
         let message = format!("it is {level}, so that the log cannot be decoded into changes");
-        findings.push(
-            Finding::new(Severity::NoLog, "wal_level", message).mend(provider.logical_log()),
-        );
+        findings
+            .push(Finding::new(Severity::NoLog, "wal_level", message).mend(provider.logical_log()));
     }
 }
 
@@ -106,10 +115,13 @@ fn replication_right(row: &Row, provider: Provider, role: &str, findings: &mut V
 
 fn room(row: &Row, provider: Provider, databases: usize, findings: &mut Vec<Finding>) {
     // One slot a database, and one for a moment at its end.
-    let needed = i64::try_from(databases).unwrap_or(i64::MAX).saturating_add(1);
+    let needed = i64::try_from(databases)
+        .unwrap_or(i64::MAX)
+        .saturating_add(1);
     let (slots, used): (i64, i64) = (row.get(2), row.get(3));
     if slots - used < needed {
-        let message = format!("{used} of {slots} slots are taken, and the backup needs {needed} more");
+        let message =
+            format!("{used} of {slots} slots are taken, and the backup needs {needed} more");
         findings.push(
             Finding::new(Severity::NoLog, "max_replication_slots", message)
                 .mend(provider.raise("max_replication_slots", used + needed)),
@@ -117,7 +129,8 @@ fn room(row: &Row, provider: Provider, databases: usize, findings: &mut Vec<Find
     }
     let (senders, used): (i64, i64) = (row.get(4), row.get(5));
     if senders - used < 1 {
-        let message = format!("{used} of {senders} WAL senders are taken, and making a slot needs one");
+        let message =
+            format!("{used} of {senders} WAL senders are taken, and making a slot needs one");
         findings.push(
             Finding::new(Severity::NoLog, "max_wal_senders", message)
                 .mend(provider.raise("max_wal_senders", used + 2)),
@@ -211,9 +224,51 @@ async fn transactions(session: &Session) -> Result<Vec<Finding>, Fault> {
         .await?;
     findings.extend(writers.iter().map(|row| {
         let (pid, role, age): (i32, String, f64) = (row.get(0), row.get(1), row.get(2));
-        let message = format!("of role {role}, it has been writing for {age:.0} s: a hold waits for its end");
-        Finding::new(Severity::Warning, format!("transaction of process {pid}"), message)
-            .mend(format!("SELECT pg_terminate_backend({pid});"))
+        let message =
+            format!("of role {role}, it has been writing for {age:.0} s: a hold waits for its end");
+        Finding::new(
+            Severity::Warning,
+            format!("transaction of process {pid}"),
+            message,
+        )
+        .mend(format!("SELECT pg_terminate_backend({pid});"))
     }));
     Ok(findings)
+}
+
+/// A slot that nobody reads and that keeps this much log is named: the disk is the server's, whoever made the slot.
+const LARGE_LOG_BYTES: i64 = 1 << 30;
+
+/// Slots that nobody reads now and that keep much log.
+async fn idle_slots(session: &Session) -> Result<Vec<Finding>, Fault> {
+    let rows = session
+        .query(
+            "SELECT slot, kept FROM (
+                 SELECT s.slot_name::text AS slot, pg_catalog.pg_wal_lsn_diff(
+                     CASE WHEN pg_catalog.pg_is_in_recovery() THEN pg_catalog.pg_last_wal_replay_lsn()
+                          ELSE pg_catalog.pg_current_wal_lsn() END, s.restart_lsn)::int8 AS kept
+                 FROM pg_catalog.pg_replication_slots s WHERE NOT s.active) i
+             WHERE kept >= $1 ORDER BY slot",
+            &[&LARGE_LOG_BYTES],
+        )
+        .await?;
+    Ok(rows
+        .iter()
+        .map(|row| {
+            let (slot, kept): (String, i64) = (row.get(0), row.get(1));
+            let message = format!(
+                "nobody reads it now, and it keeps {} MiB of log",
+                kept >> 20
+            );
+            Finding::new(
+                Severity::Warning,
+                format!("replication slot {slot}"),
+                message,
+            )
+            .mend(format!(
+                "SELECT pg_drop_replication_slot({}); -- if nobody needs it",
+                literal(&slot)
+            ))
+        })
+        .collect())
 }

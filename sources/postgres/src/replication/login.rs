@@ -15,26 +15,33 @@ pub(super) async fn log_in(
     dsn: &Dsn,
     startup: &[(&str, &str)],
 ) -> Result<BackendKey, Fault> {
-    wire.send(|buffer| frontend::startup_message(startup.iter().copied(), buffer)).await?;
+    wire.send(|buffer| frontend::startup_message(startup.iter().copied(), buffer))
+        .await?;
     let mut bound = false;
     loop {
         match wire.receive().await? {
             Message::AuthenticationOk if dsn.binding == Binding::Require && !bound => {
-                return Err(refused("the server did not bind the login to the TLS channel"));
+                return Err(refused(
+                    "the server did not bind the login to the TLS channel",
+                ));
             }
             Message::AuthenticationOk => break,
             Message::AuthenticationCleartextPassword => {
                 let password = password(dsn)?;
-                wire.send(|buffer| frontend::password_message(password, buffer)).await?;
+                wire.send(|buffer| frontend::password_message(password, buffer))
+                    .await?;
             }
             Message::AuthenticationMd5Password(body) => {
                 let hash = md5_hash(dsn.user.as_bytes(), password(dsn)?, body.salt());
-                wire.send(|buffer| frontend::password_message(hash.as_bytes(), buffer)).await?;
+                wire.send(|buffer| frontend::password_message(hash.as_bytes(), buffer))
+                    .await?;
             }
             Message::AuthenticationSasl(body) => bound = scram(wire, dsn, &body).await?,
             _ => {
-                return Err(refused("the server asks for a way to log in that is not offered")
-                    .hint("use scram-sha-256, md5, password, cert or trust in pg_hba.conf"));
+                return Err(
+                    refused("the server asks for a way to log in that is not offered")
+                        .hint("use scram-sha-256, md5, password, cert or trust in pg_hba.conf"),
+                );
             }
         }
     }
@@ -55,7 +62,10 @@ pub(super) async fn log_in(
 
 /// SCRAM-SHA-256; gives whether it was bound to the channel.
 async fn scram(wire: &mut Wire, dsn: &Dsn, body: &AuthenticationSaslBody) -> Result<bool, Fault> {
-    let offered: Vec<&str> = body.mechanisms().collect().map_err(|error| malformed(&error))?;
+    let offered: Vec<&str> = body
+        .mechanisms()
+        .collect()
+        .map_err(|error| malformed(&error))?;
     let end_point = match dsn.binding {
         Binding::Disable => None,
         Binding::Prefer | Binding::Require => wire.channel.end_point.clone(),
@@ -73,13 +83,15 @@ async fn scram(wire: &mut Wire, dsn: &Dsn, body: &AuthenticationSaslBody) -> Res
         return Err(refused("the server offers no SCRAM-SHA-256"));
     }
     let mut scram = sasl::ScramSha256::new(password(dsn)?, binding);
-    wire.send(|buffer| frontend::sasl_initial_response(mechanism, scram.message(), buffer)).await?;
+    wire.send(|buffer| frontend::sasl_initial_response(mechanism, scram.message(), buffer))
+        .await?;
     let Message::AuthenticationSaslContinue(body) = wire.receive().await? else {
         return Err(refused("the server broke off the login"));
     };
     let wrong = |_| refused("the server's part of the login is wrong");
     scram.update(body.data()).map_err(wrong)?;
-    wire.send(|buffer| frontend::sasl_response(scram.message(), buffer)).await?;
+    wire.send(|buffer| frontend::sasl_response(scram.message(), buffer))
+        .await?;
     let Message::AuthenticationSaslFinal(body) = wire.receive().await? else {
         return Err(refused("the server broke off the login"));
     };
@@ -88,7 +100,10 @@ async fn scram(wire: &mut Wire, dsn: &Dsn, body: &AuthenticationSaslBody) -> Res
 }
 
 fn password(dsn: &Dsn) -> Result<&[u8], Fault> {
-    let password = dsn.password.as_ref().map(|secret| secret.expose().as_bytes());
+    let password = dsn
+        .password
+        .as_ref()
+        .map(|secret| secret.expose().as_bytes());
     password.ok_or_else(|| {
         refused("the server asks for a password, and the connection string has none")
     })

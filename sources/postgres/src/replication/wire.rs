@@ -60,7 +60,10 @@ impl Wire {
     ) -> Result<(), Fault> {
         self.output.clear();
         write(&mut self.output).map_err(|error| malformed(&error))?;
-        self.stream.write_all(&self.output).await.map_err(|error| broken(&error))?;
+        self.stream
+            .write_all(&self.output)
+            .await
+            .map_err(|error| broken(&error))?;
         self.stream.flush().await.map_err(|error| broken(&error))
     }
 
@@ -79,10 +82,16 @@ impl Wire {
 
     async fn fill(&mut self) -> Result<(), Fault> {
         if self.input.len() > LONGEST_MESSAGE {
-            return Err(Fault::new(ErrorCode::Internal, "the server sent a message that is too long"));
+            return Err(Fault::new(
+                ErrorCode::Internal,
+                "the server sent a message that is too long",
+            ));
         }
         match self.stream.read_buf(&mut self.input).await {
-            Ok(0) => Err(Fault::new(ErrorCode::Unavailable, "the server closed the connection")),
+            Ok(0) => Err(Fault::new(
+                ErrorCode::Unavailable,
+                "the server closed the connection",
+            )),
             Ok(_) => Ok(()),
             Err(error) => Err(broken(&error)),
         }
@@ -131,9 +140,15 @@ fn server_error(mut fields: ErrorFields<'_>) -> Fault {
 }
 
 pub(super) fn malformed(error: &std::io::Error) -> Fault {
-    Fault::new(ErrorCode::Internal, format!("the replication protocol was not kept: {error}"))
+    Fault::new(
+        ErrorCode::Internal,
+        format!("the replication protocol was not kept: {error}"),
+    )
 }
 
 fn broken(error: &std::io::Error) -> Fault {
-    Fault::new(ErrorCode::Unavailable, format!("the connection to the server broke: {error}"))
+    Fault::new(
+        ErrorCode::Unavailable,
+        format!("the connection to the server broke: {error}"),
+    )
 }

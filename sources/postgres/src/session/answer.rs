@@ -29,6 +29,8 @@ pub struct ServerInfo {
     pub in_recovery: bool,
     /// Whether the role is a superuser.
     pub superuser: bool,
+    /// `block_size`: bytes of a page.
+    pub page_bytes: u64,
 }
 
 impl ServerInfo {
@@ -47,7 +49,8 @@ pub(super) async fn ask(session: &Session) -> Result<ServerInfo, Fault> {
                     pg_catalog.current_setting('server_encoding'),
                     pg_catalog.current_setting('client_encoding'),
                     pg_catalog.current_database()::text, current_user::text, pg_catalog.pg_backend_pid(),
-                    pg_catalog.pg_is_in_recovery(), pg_catalog.current_setting('is_superuser') = 'on'",
+                    pg_catalog.pg_is_in_recovery(), pg_catalog.current_setting('is_superuser') = 'on',
+                    pg_catalog.current_setting('block_size')::int8",
             &[],
         )
         .await?;
@@ -60,6 +63,7 @@ pub(super) async fn ask(session: &Session) -> Result<ServerInfo, Fault> {
         pid: row.get(5),
         in_recovery: row.get(6),
         superuser: row.get(7),
+        page_bytes: u64::try_from(row.get::<_, i64>(8)).unwrap_or(0),
     };
     if info.major() < OLDEST {
         return Err(Fault::new(

@@ -12,9 +12,6 @@ use tokio_postgres::CopyOutStream;
 
 use super::{Canceller, Running, fault};
 
-/// How long the server may send nothing while we read. A part is at most some minutes of work even on a slow disk; a filter may skip much.
-const STALL_DEADLINE: Duration = Duration::from_secs(600);
-
 /// Chunks as the server sends them: for `COPY` of rows, one row a chunk; the header comes with the first, the trailer is the last.
 ///
 /// Dropped before its end, it stops the statement. Its session must live as long.
@@ -24,15 +21,22 @@ pub struct CopyOut {
     canceller: Canceller,
     /// Runs while nothing comes.
     stall: Option<Pin<Box<Sleep>>>,
+    stall_deadline: Duration,
 }
 
 impl CopyOut {
-    pub(super) fn new(stream: CopyOutStream, running: Running, canceller: Canceller) -> Self {
+    pub(super) fn new(
+        stream: CopyOutStream,
+        running: Running,
+        canceller: Canceller,
+        stall_deadline: Duration,
+    ) -> Self {
         Self {
             stream: Box::pin(stream),
             running: Some(running),
             canceller,
             stall: None,
+            stall_deadline,
         }
     }
 }
@@ -61,16 +65,17 @@ impl Stream for CopyOut {
 impl CopyOut {
     /// Nothing came: waits on, until the deadline.
     fn wait(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<Bytes, Fault>>> {
+        let deadline = self.stall_deadline;
         let stall = self
             .stall
-            .get_or_insert_with(|| Box::pin(tokio::time::sleep(STALL_DEADLINE)));
+            .get_or_insert_with(|| Box::pin(tokio::time::sleep(deadline)));
         if stall.as_mut().poll(context).is_pending() {
             return Poll::Pending;
         }
         self.stall = None;
         Poll::Ready(Some(Err(Fault::new(
             ErrorCode::DeadlineExceeded,
-            format!("the server sent nothing for {STALL_DEADLINE:?}"),
+            format!("the server sent nothing for {deadline:?}"),
         ))))
     }
 }

@@ -68,7 +68,8 @@ fn code(state: &SqlState) -> ErrorCode {
         "53200" | "53400" => ErrorCode::ResourceExhausted,
         "3D000" | "3F000" | "42P01" | "42704" | "42883" | "42703" => ErrorCode::NotFound,
         "42P04" | "42P06" | "42P07" | "42710" | "42723" => ErrorCode::AlreadyExists,
-        "0A000" => ErrorCode::Unsupported,
+        // Statements that were prepared on another connection: somebody shares them out.
+        "0A000" | "26000" | "42P05" => ErrorCode::Unsupported,
         "XX001" | "XX002" => ErrorCode::Corrupted,
         other if other.starts_with("08") || other.starts_with("58") => ErrorCode::Unavailable,
         other if other.starts_with("XX") => ErrorCode::Internal,
@@ -80,6 +81,9 @@ fn hint(state: &SqlState) -> Option<&'static str> {
     Some(match state.code() {
         "28P01" | "28000" => "check the role, its password and pg_hba.conf",
         "42501" => "grant the role what it lacks: `holdfast source check` prints the statement",
+        "26000" | "42P05" => {
+            "connect to the server directly: a pooler that shares connections cannot be used"
+        }
         "53300" => "raise max_connections, or give the source fewer streams",
         "55P03" => "another transaction holds the lock: it is tried again",
         "53400" => {

@@ -129,7 +129,7 @@ async fn a_dropped_session_stops_its_statement() {
 
     let session = control(server, &database).await;
     let copy = session
-        .copy_out("COPY (SELECT g, pg_sleep(0.001) FROM generate_series(1, 100000000) g) TO STDOUT")
+        .copy_out("COPY (SELECT generate_series(1, 1000000000)) TO STDOUT")
         .await
         .expect("it starts");
     drop(copy);
@@ -217,4 +217,45 @@ async fn a_local_socket_and_errors_of_the_way_there() {
         .await
         .expect_err("nobody");
     assert_eq!(fault.code, ErrorCode::Unavailable, "{fault}");
+}
+
+/// A server that crashes, or ends a session, is an error that passes by itself; nothing hangs.
+#[tokio::test]
+async fn a_crash_in_the_middle_of_a_copy_is_an_error_that_passes() {
+    use futures::StreamExt;
+    let server = Server::start(Options::default());
+    let endless = "COPY (SELECT generate_series(1, 1000000000)) TO STDOUT (FORMAT binary)";
+    for crash in [false, true] {
+        let session = data(&server, "postgres").await;
+        let mut copy = session.copy_out(endless).await.expect("it starts");
+        copy.next().await.expect("a chunk").expect("a row");
+        match crash {
+            true => server.kill(),
+            false => drop(server.psql(
+                "postgres",
+                &format!("SELECT pg_terminate_backend({})", session.info().pid),
+            )),
+        }
+        let fault = loop {
+            match copy.next().await {
+                Some(Ok(_)) => {}
+                Some(Err(fault)) => break fault,
+                None => panic!("it has no end"),
+            }
+        };
+        assert_eq!(fault.code, ErrorCode::Unavailable, "{fault}");
+        assert!(copy.next().await.is_none());
+        drop(copy);
+        let fault = session
+            .query("SELECT 1", &[])
+            .await
+            .expect_err("the connection is gone");
+        assert_eq!(fault.code, ErrorCode::Unavailable, "{fault}");
+    }
+    let fault = Session::connect(&env(), &dsn(&server, "postgres"), Purpose::Control)
+        .await
+        .expect_err("it is down");
+    assert_eq!(fault.code, ErrorCode::Unavailable, "{fault}");
+    server.launch();
+    control(&server, "postgres").await;
 }
