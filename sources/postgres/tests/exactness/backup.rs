@@ -18,7 +18,7 @@ use std::sync::Arc;
 use tokio_postgres::Client;
 
 use crate::database::{self, Layouts, State, rows};
-use crate::slot::Slot;
+use crate::slot::{Life, Slot};
 
 /// So little memory that folds of a few thousand changes write runs of runs.
 pub(crate) const MEMORY: usize = 256 << 10;
@@ -64,7 +64,7 @@ impl Chain {
             .batch_execute(&publication)
             .await
             .expect("a publication");
-        let slot = Slot::create(server, database, &format!("hold_{database}"), "").await;
+        let slot = Slot::create(server, database, &format!("hold_{database}"), Life::Lasting).await;
         wait_for_transactions(&client).await;
         Self {
             server,

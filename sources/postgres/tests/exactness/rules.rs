@@ -14,7 +14,7 @@ use tokio_postgres::Client;
 
 use crate::backup::{Base, Chain, Layer, needs_new_snapshot, restore, wait_for_transactions};
 use crate::database::{State, assert_same, layouts, rows, session, truth};
-use crate::slot::Slot;
+use crate::slot::{Life, Slot};
 
 /// A table `m` with out-of-line values that fill pages four rows each, of which the first pages are full.
 const MOVER: &str = "
@@ -38,7 +38,7 @@ async fn run(client: &Client, sql: &str) {
 /// A snapshot at an exact position, for a test that needs one of each name.
 async fn exact(chain: &Chain, name: &str) -> Slot {
     let name = format!("{name}_{}", chain.database);
-    Slot::create(chain.server, &chain.database, &name, "TEMPORARY").await
+    Slot::create(chain.server, &chain.database, &name, Life::Temporary).await
 }
 
 async fn folded(chain: &Chain, end: Lsn) -> Folded {
@@ -437,7 +437,8 @@ async fn a_commit_that_hangs_before_the_slot_is_waited_for() {
     let begin = "BEGIN; SELECT pg_current_xact_id()";
     run(&first, begin).await;
     let name = format!("hold_{database}");
-    let slot = tokio::spawn(async move { Slot::create(server, "hang_1", &name, "").await });
+    let slot =
+        tokio::spawn(async move { Slot::create(server, "hang_1", &name, Life::Lasting).await });
     let waits = "SELECT count(*) FROM pg_locks WHERE locktype = 'transactionid' AND NOT granted";
     until(&watcher, waits).await;
     // The slot waits for `first`. `second` makes it wait once more, and what begins then is not waited for at all.

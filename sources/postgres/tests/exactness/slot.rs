@@ -1,71 +1,41 @@
-//! Slots with exported snapshots, over a replication connection of `psql`.
+//! Slots with exported snapshots.
 
+use holdfast_env::Env;
 use holdfast_postgres::layout::Lsn;
+use holdfast_postgres::replication::ReplicationSession;
 use holdfast_postgres_testing::Server;
-use std::process::Stdio;
-use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader, Lines};
-use tokio::process::{Child, ChildStdin, ChildStdout, Command};
+use std::time::Duration;
 
-/// A replication connection; a temporary slot and an exported snapshot live as long as it does.
-pub(crate) struct Replication {
-    _child: Child,
-    input: ChildStdin,
-    output: Lines<BufReader<ChildStdout>>,
-}
+/// How long writers may keep a slot waiting.
+const DEADLINE: Duration = Duration::from_secs(60);
 
-/// A slot, with the snapshot of exactly its position.
+/// A slot, with the snapshot of exactly its position. The snapshot, and a temporary slot, live as long as this does.
 pub(crate) struct Slot {
     pub(crate) position: Lsn,
     pub(crate) snapshot: String,
-    _connection: Replication,
-}
-
-impl Replication {
-    pub(crate) fn open(server: &Server, database: &str) -> Self {
-        let target = format!(
-            "host=127.0.0.1 port={} user=postgres dbname={database} replication=database",
-            server.port()
-        );
-        let mut child = Command::new("/usr/lib/postgresql/15/bin/psql")
-            .args(["-X", "-q", "-A", "-t", "-d", &target])
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .kill_on_drop(true)
-            .spawn()
-            .expect("psql starts");
-        let input = child.stdin.take().expect("piped");
-        let output = BufReader::new(child.stdout.take().expect("piped")).lines();
-        Self {
-            _child: child,
-            input,
-            output,
-        }
-    }
-
-    pub(crate) async fn command(&mut self, command: &str) -> String {
-        let line = format!("{command};\n");
-        self.input
-            .write_all(line.as_bytes())
-            .await
-            .expect("psql reads");
-        let answer = self.output.next_line().await.expect("psql writes");
-        answer.expect("psql gives an answer")
-    }
+    _session: ReplicationSession,
 }
 
 impl Slot {
     /// Makes a slot and exports its snapshot.
-    pub(crate) async fn create(server: &Server, database: &str, name: &str, kind: &str) -> Self {
-        let mut connection = Replication::open(server, database);
-        let command =
-            format!("CREATE_REPLICATION_SLOT {name} {kind} LOGICAL pgoutput (SNAPSHOT 'export')");
-        let answer = connection.command(&command).await;
-        let mut cells = answer.split('|').skip(1);
-        let position = cells.next().and_then(|text| text.parse().ok());
+    pub(crate) async fn create(server: &Server, database: &str, name: &str, life: Life) -> Self {
+        let dsn = server.dsn(database).parse().expect("a DSN");
+        let session = ReplicationSession::connect(&Env::system(), &dsn).await;
+        let mut session = session.expect("connected");
+        let is_temporary = life == Life::Temporary;
+        let slot = session.create_slot(name, is_temporary, DEADLINE).await;
+        let slot = slot.expect("a slot");
         Self {
-            position: position.expect("a position"),
-            snapshot: cells.next().expect("a snapshot").to_owned(),
-            _connection: connection,
+            position: slot.consistent_point,
+            snapshot: slot.snapshot,
+            _session: session,
         }
     }
+}
+
+/// Whether a slot outlives its session.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Life {
+    Lasting,
+    Temporary,
 }

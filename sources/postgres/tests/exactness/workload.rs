@@ -70,7 +70,7 @@ impl Workload {
                         transaction(&client, &mut random, &gid).await;
                         transactions.fetch_add(1, Ordering::Relaxed);
                         // Four writers at full speed leave nothing of two cores to the backup.
-                        let pause = Duration::from_micros(random.random_range(0..4000));
+                        let pause = Duration::from_micros(random.random_range(0..8000));
                         tokio::time::sleep(pause).await;
                     }
                 })
