@@ -272,6 +272,21 @@ async fn who_holds_a_hold_up_is_named() {
     )
     .await;
 
+    // The same, if it is given up in the middle.
+    let given_up = tokio::time::timeout(
+        short,
+        place(&env(), &dsn, &names, &layouts, PATIENCE, &show),
+    )
+    .await;
+    given_up.expect_err("it waits");
+    crate::eventually(
+        &server,
+        "postgres",
+        "SELECT count(*) FROM pg_replication_slots",
+        "0",
+    )
+    .await;
+
     // Once it ends, the same hold is placed. A prepared transaction is waited for and named like any other (trap 11).
     writer
         .batch_execute("PREPARE TRANSACTION 'forgotten'")

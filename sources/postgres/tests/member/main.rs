@@ -8,6 +8,7 @@ mod pooler;
 mod preflight;
 mod session;
 mod tls;
+mod versions;
 
 use bytes::Bytes;
 use futures::StreamExt;

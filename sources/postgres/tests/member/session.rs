@@ -2,7 +2,7 @@ use holdfast_postgres::dsn::Dsn;
 use holdfast_postgres::pages::{Opened, PageRange, copy_statement, open_range};
 use holdfast_postgres::replication::ReplicationSession;
 use holdfast_postgres::session::{Purpose, Session};
-use holdfast_postgres_testing::{Options, Server, Version};
+use holdfast_postgres_testing::{Options, Server};
 use holdfast_types::ErrorCode;
 
 use crate::{control, copied, data, dsn, dsn_as, env, eventually, layout};
@@ -42,28 +42,6 @@ async fn settings_of_roles_and_databases_are_overruled() {
         texts,
         ["2026-11-23", "\\x00ff", "0.30000000000000004", "0", "off"]
     );
-}
-
-/// Every version takes the same settings.
-#[tokio::test]
-async fn every_version_is_spoken_to() {
-    for version in [Version::V14, Version::V16, Version::V17, Version::V18] {
-        let server = Server::start(Options::of(version));
-        let session = control(&server, "postgres").await;
-        assert_eq!(session.info().major(), version.major());
-        data(&server, "postgres").await;
-        let relations = holdfast_postgres::catalog::read(&session)
-            .await
-            .expect("catalogs");
-        assert!(relations.is_empty());
-        let state = holdfast_postgres::hold::state(&session, "none")
-            .await
-            .expect("slots");
-        assert!(state.is_none());
-        let (env, dsn) = (env(), dsn(&server, "postgres"));
-        let held = holdfast_postgres::exact::HeldSnapshot::exact(&env, &dsn, crate::PATIENCE);
-        assert!(held.await.expect("an exact snapshot").is_exact());
-    }
 }
 
 /// Trap 29: bytes of text are never converted, and names that are not ASCII are found all the same.
