@@ -288,4 +288,27 @@ mod tests {
             [entry(1)]
         );
     }
+
+    #[test]
+    fn positions_of_different_kinds_are_never_compared() {
+        let entry = |position: Position| Entry {
+            key: Bytes::from_static(b"k"),
+            position,
+            change: Change::Delete,
+        };
+        let log = Position::from(holdfast_types::Lsn::at(5));
+        let cases = [
+            (None, vec![entry(at(5)), entry(log)]),
+            (Some(log), vec![entry(at(5))]),
+            (Some(at(5)), vec![entry(log)]),
+        ];
+        for (as_of, entries) in cases {
+            let mut merger = Merger::new(entries.len(), as_of);
+            for (layer, entry) in entries.into_iter().enumerate() {
+                merger.feed(layer, vec![entry]);
+                merger.end(layer);
+            }
+            assert_eq!(merger.step().expect_err("mixed").code, ErrorCode::Corrupted);
+        }
+    }
 }
