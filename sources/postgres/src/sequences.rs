@@ -45,7 +45,8 @@ pub async fn capture(session: &Session) -> Result<Vec<SequenceValue>, Fault> {
            AND d.objsubid = 0 AND d.refclassid = 'pg_catalog.pg_class'::regclass AND d.deptype IN ('a', 'i') \
          LEFT JOIN pg_catalog.pg_class AS t ON t.oid = d.refobjid LEFT JOIN pg_catalog.pg_namespace AS tn ON tn.oid = t.relnamespace \
          LEFT JOIN pg_catalog.pg_attribute AS a ON a.attrelid = t.oid AND a.attnum = d.refobjsubid \
-         WHERE c.relkind = 'S' AND c.relpersistence <> 't' AND NOT starts_with(n.nspname, 'holdfast_restore_') AND NOT EXISTS (SELECT FROM pg_catalog.pg_depend AS e \
+         WHERE c.relkind = 'S' AND c.relpersistence <> 't' \
+         AND NOT starts_with(n.nspname, 'holdfast_restore_') AND NOT EXISTS (SELECT FROM pg_catalog.pg_depend AS e \
            WHERE e.classid = 'pg_catalog.pg_class'::regclass AND e.objid = c.oid AND e.deptype = 'e') \
          ORDER BY c.oid",
     )

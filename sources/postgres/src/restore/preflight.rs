@@ -141,18 +141,8 @@ impl Wish<'_> {
                 "ALTER ROLE … CREATEDB",
             );
         }
-        let locale = &self.facts.locale;
-        if locale.provider == 'i' && !target.has_icu {
-            refuse(
-                "the server was built without ICU".to_owned(),
-                "restore into a server with ICU",
-            );
-        }
-        if locale.provider == 'c' && !target.knows_locale(&locale.collate) {
-            refuse(
-                format!("the server has no locale {}", locale.collate.escape_debug()),
-                "install the locale on the server and restart it, or restore into a server that has it",
-            );
+        if let Some((why, hint)) = self.locale_objection(target) {
+            refuse(why, hint);
         }
         if self.options.owners && !self.role_exists(&self.facts.owner, target) {
             refuse(
@@ -178,6 +168,23 @@ impl Wish<'_> {
             Verdict::Restored
         };
         report.add(object, verdict);
+    }
+
+    fn locale_objection(&self, target: &TargetFacts) -> Option<(String, &'static str)> {
+        let locale = &self.facts.locale;
+        if locale.provider == 'i' && !target.has_icu {
+            return Some((
+                "the server was built without ICU".to_owned(),
+                "restore into a server with ICU",
+            ));
+        }
+        if locale.provider == 'c' && !target.knows_locale(&locale.collate) {
+            return Some((
+                format!("the server has no locale {}", locale.collate.escape_debug()),
+                "install the locale on the server and restart it, or restore into a server that has it",
+            ));
+        }
+        None
     }
 
     /// Whether a role is there, or will be made before.

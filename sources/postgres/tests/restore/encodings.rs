@@ -79,7 +79,7 @@ async fn the_schema_is_as_of_the_snapshot() {
     // A table that somebody holds is not waited for without end, and is named.
     let locker = session(server, &database).await;
     locker
-        .execute("BEGIN; LOCK TABLE before IN ACCESS EXCLUSIVE MODE")
+        .execute("BEGIN; LOCK TABLE public.before IN ACCESS EXCLUSIVE MODE")
         .await
         .expect("locked");
     let options = DumpOptions {

@@ -3,6 +3,7 @@
 mod encodings;
 mod globals;
 mod newer;
+mod parts;
 mod preflight;
 mod support;
 mod tables;

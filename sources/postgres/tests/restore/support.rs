@@ -8,7 +8,6 @@ use holdfast_postgres::copy::CopyRows;
 use holdfast_postgres::dsn::Dsn;
 use holdfast_postgres::fingerprint::fingerprint;
 use holdfast_postgres::globals::DatabaseFacts;
-use holdfast_postgres::identifier::{qualified, quote};
 use holdfast_postgres::large_objects::{self, LargeObject, LargeObjectChunk};
 use holdfast_postgres::layout::{Layout, Oid};
 use holdfast_postgres::restore::{
@@ -124,7 +123,7 @@ impl Backup {
             archive,
             views: MaterializedView::capture(&session).await.expect("views"),
             sequences: sequences::capture(&session).await.expect("sequences"),
-            tables: tables(&session, &facts.locale.encoding).await,
+            tables: tables(&session, &data_session(server, database).await).await,
             objects,
             chunks,
             facts,
@@ -133,7 +132,7 @@ impl Backup {
 }
 
 /// All relations with rows of their own, and the rows.
-async fn tables(session: &Session, encoding: &str) -> Vec<Table> {
+async fn tables(session: &Session, data: &Session) -> Vec<Table> {
     let mut list = Vec::new();
     for facts in catalog::read(session).await.expect("the catalog") {
         let layout = facts.layout;
@@ -144,10 +143,10 @@ async fn tables(session: &Session, encoding: &str) -> Vec<Table> {
             schema: layout.schema.clone(),
             table: layout.name.clone(),
             columns: layout.columns.clone(),
-            encoding: encoding.to_owned(),
+            encoding: data.info().server_encoding.clone(),
         };
         list.push(Table {
-            rows: read(session, &target).await,
+            rows: read(data, &target).await,
             oid: layout.oid,
             target,
             layout,
@@ -157,7 +156,8 @@ async fn tables(session: &Session, encoding: &str) -> Vec<Table> {
 }
 
 pub(crate) async fn read(session: &Session, target: &LoadTarget) -> Vec<Tuple> {
-    let table = qualified(&target.schema, &target.table);
+    let spelling = session.spelling();
+    let table = spelling.qualified(&target.schema, &target.table);
     if target.columns.is_empty() {
         let sql = format!("SELECT count(*) FROM {table}");
         let count: i64 = session.query_one(&sql, &[]).await.expect("count").get(0);
@@ -168,8 +168,8 @@ pub(crate) async fn read(session: &Session, target: &LoadTarget) -> Vec<Tuple> {
         .columns
         .iter()
         .map(|column| match column.as_text {
-            true => format!("{}::text", quote(&column.name)),
-            false => quote(&column.name),
+            true => format!("{}::text", spelling.identifier(&column.name)),
+            false => spelling.identifier(&column.name),
         })
         .collect();
     let sql = format!(
@@ -252,13 +252,23 @@ pub(crate) async fn run(
     restore: &DatabaseRestore,
     watch: &Watch,
 ) -> Result<(), Fault> {
-    let plan = Plan::of(&backup.archive, &PlanOptions::default());
+    run_with(backup, restore, &PlanOptions::default(), watch).await
+}
+
+pub(crate) async fn run_with(
+    backup: &Backup,
+    restore: &DatabaseRestore,
+    options: &PlanOptions,
+    watch: &Watch,
+) -> Result<(), Fault> {
+    let plan = Plan::of(&backup.archive, options);
     restore.create().await?;
     watch.tick();
     restore.before(&plan, watch).await?;
     watch.tick();
     let session = restore.session().await?;
-    for table in &backup.tables {
+    // Backwards, so that a check that looks into another table meets it empty.
+    for table in backup.tables.iter().rev() {
         load_table(&session, restore.marks(), table).await?;
         watch.tick();
     }
@@ -273,7 +283,7 @@ pub(crate) async fn run(
     drop(session);
     restore.finish(&plan).await?;
     watch.tick();
-    restore.publish(true, true).await
+    restore.publish(options.rights, options.owners).await
 }
 
 async fn load_objects(
@@ -324,7 +334,7 @@ pub(crate) fn schema_text(
     let tools = tools.unwrap_or(server.binaries());
     let mut command = std::process::Command::new(tools.join("pg_dump"));
     command
-        .args(["--schema-only", "--dbname"])
+        .args(["--schema-only", "--encoding=UTF8", "--dbname"])
         .arg(server.dsn(database));
     if create {
         command.arg("--create");
@@ -352,7 +362,7 @@ pub(crate) fn contents(server: &Server, database: &str) -> String {
          FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace
          WHERE (c.relkind = 'r' OR c.relkind = 'm' AND c.relispopulated) AND n.nspname !~ '^(pg_|information_schema)'",
     );
-    let mut text = server.psql(database, &list);
+    let mut text = server.psql(database, &format!("{list} ORDER BY 1"));
     text += &server.psql(
         database,
         "SELECT schemaname, sequencename, last_value FROM pg_sequences ORDER BY 1, 2;
