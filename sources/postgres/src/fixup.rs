@@ -12,9 +12,10 @@ use tokio_postgres::types::{FromSql, IsNull, ToSql, Type, to_sql_checked};
 
 use crate::changes::ChangePosition;
 use crate::fold::{Entry, Folded, FoldedRows, Op, Sorter, Truncated, Version};
-use crate::identifier::{Spelling, literal};
+use crate::identifier::Spelling;
 use crate::key::Key;
 use crate::layout::{Layout, Lsn, Oid};
+use crate::pages::holds_lock;
 use crate::session::{STATEMENT_DEADLINE, Session, fault};
 use crate::tuple::{Field, Tuple};
 
@@ -112,7 +113,7 @@ pub async fn fix_up(
 ) -> Result<Folded, Fault> {
     let mut unresolved = folded.rows();
     let mut prepared: Option<Prepared> = None;
-    let mut read: BTreeMap<Oid, &Layout> = BTreeMap::new();
+    let mut read = BTreeSet::new();
     loop {
         let (rows, batch) = next_batch(env, unresolved, replaced.clone()).await?;
         unresolved = rows;
@@ -126,8 +127,8 @@ pub async fn fix_up(
             )
         })?;
         let keys: Vec<_> = batch.into_iter().map(|entry| entry.version.key).collect();
-        if read.insert(relation, layout).is_none() {
-            check_file_node(session, layout).await?;
+        if read.insert(relation) {
+            lock(session, layout).await?;
         }
         let statement = match prepared.take() {
             Some(ready) if ready.is_for(relation, keys.len()) => ready,
@@ -138,50 +139,49 @@ pub async fn fix_up(
             .map_err(|fault| fault.context(layout.display_name()))?;
         prepared = Some(statement);
     }
-    for layout in read.into_values() {
-        // Since the first read this transaction holds a lock that no truncation gets past: what is right now was right then.
-        check_file_node(session, layout).await?;
-    }
     let replaced = replaced.clone();
     env.blocking(move || folded.overlay(fixes, &replaced)).await
 }
 
-/// Errs if the relation's file is no longer the one that this transaction's snapshot sees (`TRUNCATE` and most `ALTER TABLE` take rows away from
-/// older snapshots too), or if its name now means another relation.
+/// Errs if the relation, which this transaction has read or locked, is not the one that its snapshot sees: `TRUNCATE` and most `ALTER TABLE` take rows
+/// away from older snapshots too, and a name may mean another relation by now. What this holds for when the lock is there holds to the
+/// end of the transaction, and did when the lock was granted.
 ///
 /// # Errors
 /// [`ErrorCode::HistoryGone`] if it is so; otherwise what the server says.
 pub async fn check_file_node(session: &Session, layout: &Layout) -> Result<(), Fault> {
-    let name = session.spelling().qualified(&layout.schema, &layout.name);
-    let query = match session.spelling() {
-        // A text that names a relation is resolved as it is now, and not as the snapshot shows it.
-        Spelling::Direct => format!(
-            "SELECT relfilenode = pg_catalog.pg_relation_filenode(oid) AND oid = pg_catalog.to_regclass({}) \
-             FROM pg_catalog.pg_class WHERE oid = {}",
-            literal(&name),
-            layout.oid
-        ),
-        // The reader of such texts does not know escapes; a statement that fails to find the name ends the finish as well.
-        Spelling::Escaped => format!(
-            "SELECT relfilenode = pg_catalog.pg_relation_filenode(oid) \
-               AND coalesce((SELECT tableoid = {0} FROM ONLY {name} LIMIT 1), true) \
-             FROM pg_catalog.pg_class WHERE oid = {0}",
-            layout.oid
-        ),
-    };
+    let query = format!(
+        "SELECT relfilenode = pg_catalog.pg_relation_filenode(oid) FROM pg_catalog.pg_class WHERE oid = {}",
+        layout.oid
+    );
     let answer = session.query(&query, &[]).await?;
     let is_same = answer.first().and_then(|row| row.get::<_, Option<bool>>(0));
-    if is_same == Some(true) {
+    if is_same == Some(true) && holds_lock(session, layout).await? {
         return Ok(());
     }
-    Err(Fault::new(
+    Err(moved(layout))
+}
+
+/// Locks a relation against what takes rows away from a snapshot, and sees that nothing did.
+async fn lock(session: &Session, layout: &Layout) -> Result<(), Fault> {
+    let name = session.spelling().qualified(&layout.schema, &layout.name);
+    let locked = session.execute(&format!("LOCK TABLE ONLY {name} IN ACCESS SHARE MODE")).await;
+    match locked {
+        Err(fault) if fault.code == ErrorCode::NotFound => Err(moved(layout)),
+        Err(fault) => Err(fault.context(layout.display_name())),
+        Ok(()) => check_file_node(session, layout).await,
+    }
+}
+
+fn moved(layout: &Layout) -> Fault {
+    Fault::new(
         ErrorCode::HistoryGone,
         format!(
             "{} was truncated, rewritten, renamed or dropped after the snapshot that it was to be read under",
             layout.display_name()
         ),
     )
-    .hint("the finish is repeated under a newer snapshot"))
+    .hint("the finish is repeated under a newer snapshot")
 }
 
 /// The next rows to read again, all of one relation.
@@ -264,7 +264,6 @@ async fn reread(
         return Ok(fixes);
     }
     let missing = wanted.len();
-    check_file_node(session, layout).await?;
     Err(Fault::new(
         ErrorCode::Internal,
         format!("{missing} rows that were changed before the snapshot are not in it"),

@@ -236,14 +236,8 @@ async fn compare(session: &Session, layout: &Layout) -> Result<Option<Change>, F
         return Ok(Some(Change::Rewritten));
     }
     // As bytes: a parameter that is text would be read in the session's encoding.
-    let names = session
-        .query_one(
-            "SELECT c.relname::text = pg_catalog.convert_from($2, 'UTF8') AND n.nspname::text = pg_catalog.convert_from($3, 'UTF8')
-             FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace WHERE c.oid = $1",
-            &[&layout.oid.0, &layout.name.as_bytes(), &layout.schema.as_bytes()],
-        )
-        .await?;
-    if !names.get::<_, bool>(0) {
+    // The name was locked as it is now, and a snapshot may be older: the lock on this very relation proves that the name still means it.
+    if !holds_lock(session, layout).await? {
         return Ok(Some(Change::Gone));
     }
     let columns = session
@@ -260,6 +254,18 @@ async fn compare(session: &Session, layout: &Layout) -> Result<Option<Change>, F
                 && row.get::<_, i32>(2) == column.typmod
         });
     Ok((!same).then_some(Change::Columns))
+}
+
+/// Whether this session's transaction has the relation locked for reading, so that nobody renames, truncates, rewrites or drops it.
+pub(crate) async fn holds_lock(session: &Session, layout: &Layout) -> Result<bool, Fault> {
+    let row = session
+        .query_one(
+            "SELECT EXISTS (SELECT FROM pg_catalog.pg_locks WHERE pid = pg_catalog.pg_backend_pid() AND locktype = 'relation'
+             AND relation = $1 AND mode = 'AccessShareLock' AND granted)",
+            &[&layout.oid.0],
+        )
+        .await?;
+    Ok(row.get(0))
 }
 
 /// The columns of a layout as `COPY (SELECT …)` lists them, text forms cast.

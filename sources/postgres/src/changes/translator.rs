@@ -266,3 +266,228 @@ fn disorder(why: &str) -> Fault {
         format!("the change stream is out of order: {why}"),
     )
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::layout::{Column, FileNode, Handling};
+    use crate::pgoutput;
+    use bytes::Bytes;
+
+    const TABLE: Oid = Oid(7);
+    const INT: Oid = Oid(23);
+
+    /// A table (id int primary key, a int, r regclass).
+    fn layout() -> Arc<Layout> {
+        let column = |attnum: i16, name: &str, as_text| Column {
+            attnum,
+            name: name.to_owned(),
+            type_oid: INT,
+            typmod: -1,
+            type_name: "integer".to_owned(),
+            collation: None,
+            not_null: false,
+            as_text,
+        };
+        Arc::new(Layout {
+            oid: TABLE,
+            schema: "public".to_owned(),
+            name: "t".to_owned(),
+            file_node: FileNode(7),
+            columns: vec![column(1, "id", false), column(2, "a", false), column(4, "r", true)],
+            key: vec![0],
+            generated: Vec::new(),
+            filter: None,
+            handling: Handling::Keyed,
+        })
+    }
+
+    fn relation(identity: u8, keys: [bool; 3], names: [&'static str; 3]) -> Message {
+        let columns = names.iter().zip(keys).map(|(name, is_key)| pgoutput::Column {
+            is_key,
+            name: Bytes::from_static(name.as_bytes()),
+            type_oid: INT,
+            typmod: -1,
+        });
+        Message::Relation(Relation {
+            oid: TABLE,
+            schema: Bytes::from_static(b"public"),
+            name: Bytes::from_static(b"t"),
+            identity,
+            columns: columns.collect(),
+        })
+    }
+
+    fn as_planned() -> Message {
+        relation(b'd', [true, false, false], ["id", "a", "r"])
+    }
+
+    fn begin(commit: u64) -> Message {
+        Message::Begin {
+            commit: Lsn(commit),
+            time: 1_000_000,
+            xid: 3,
+        }
+    }
+
+    fn commit(commit: u64) -> Message {
+        Message::Commit {
+            commit: Lsn(commit),
+            end: Lsn(commit + 8),
+            time: 1_000_000,
+        }
+    }
+
+    fn cell(text: &'static str) -> Cell {
+        Cell::Binary(Bytes::from_static(text.as_bytes()))
+    }
+
+    fn update(old: Option<Old>, new: [Cell; 3]) -> Message {
+        Message::Update {
+            relation: TABLE,
+            old,
+            new: new.to_vec(),
+        }
+    }
+
+    fn key(text: &str) -> Key {
+        Key::join(&[Some(text.as_bytes())]).expect("a key")
+    }
+
+    fn events(messages: Vec<Message>) -> Result<Vec<Event>, Fault> {
+        let mut translator = Translator::new(Lsn(10)..Lsn(20), [layout()]);
+        let mut events = Vec::new();
+        for message in messages {
+            events.extend(translator.translate(message)?);
+        }
+        Ok(events)
+    }
+
+    /// The only row change of some messages in a transaction in the window.
+    fn change(messages: Vec<Message>) -> RowChange {
+        let mut all = vec![begin(10), as_planned()];
+        all.extend(messages);
+        let found = events(all).expect("in order").into_iter().find_map(|event| match event {
+            Event::Row(change) => Some(change),
+            _ => None,
+        });
+        found.expect("a change")
+    }
+
+    #[test]
+    fn only_transactions_of_the_window_count_and_each_change_has_its_place() {
+        let row = || update(None, [cell("1"), Cell::Null, Cell::Null]);
+        let mut messages = Vec::new();
+        for at in [9, 10, 19, 20] {
+            messages.extend([begin(at), as_planned(), row(), row(), commit(at)]);
+        }
+        let events = events(messages).expect("in order");
+        let positions: Vec<_> = events
+            .iter()
+            .filter_map(|event| match event {
+                Event::Row(change) => Some((change.position.commit.0, change.position.ordinal)),
+                _ => None,
+            })
+            .collect();
+        assert_eq!(positions, [(10, 0), (10, 1), (19, 0), (19, 1)]);
+        let Some(Event::Begin(first)) = events.first() else {
+            panic!("it begins with a transaction");
+        };
+        assert_eq!(first.time, Timestamp::from_micros(946_684_801_000_000));
+        assert_eq!(events.len(), 2 * 4);
+    }
+
+    #[test]
+    fn an_update_names_its_old_key_only_if_it_changed() {
+        let old = |key| Some(Old::Key(vec![cell(key), Cell::Null, Cell::Null]));
+        let new = || [cell("2"), Cell::Unchanged, Cell::Null];
+        let moved = change(vec![update(old("1"), new())]);
+        assert_eq!((moved.key, moved.old_key), (key("2"), Some(key("1"))));
+        assert!(!moved.new.expect("a row").is_whole());
+        assert_eq!(change(vec![update(old("2"), new())]).old_key, None);
+    }
+
+    #[test]
+    fn unchanged_values_come_from_the_old_row_where_it_has_them() {
+        let old = Old::Row(vec![cell("1"), cell("big"), Cell::Null]);
+        let full = relation(b'f', [true; 3], ["id", "a", "r"]);
+        let new = [cell("1"), Cell::Unchanged, Cell::Null];
+        let row = change(vec![full, update(Some(old), new)]).new.expect("a row");
+        assert!(row.is_whole());
+        // A key that is stored out of line is logged as the old key, and unchanged in the new row.
+        let old = Old::Key(vec![cell("long"), Cell::Null, Cell::Null]);
+        let new = [Cell::Unchanged, Cell::Unchanged, Cell::Null];
+        let kept = change(vec![update(Some(old), new)]);
+        assert_eq!((kept.key, kept.old_key), (key("long"), None));
+        let fields: Vec<_> = kept.new.as_ref().expect("a row").fields().collect();
+        assert_eq!(fields, [Field::Value(b"long"), Field::Unchanged, Field::Null]);
+    }
+
+    #[test]
+    fn a_value_in_another_form_than_planned_is_read_again() {
+        let text = || Cell::Text(Bytes::from_static(b"pg_class"));
+        let fields = |new: [Cell; 3]| {
+            let row = change(vec![update(None, new)]).new.expect("a row");
+            row.fields().map(|field| field == Field::Unchanged).collect::<Vec<_>>()
+        };
+        assert_eq!(fields([cell("1"), cell("2"), text()]), [false, false, false]);
+        assert_eq!(fields([cell("1"), cell("2"), cell("\0\0\x04\x05")]), [false, false, true]);
+        assert_eq!(fields([cell("1"), text(), Cell::Null]), [false, true, false]);
+    }
+
+    #[test]
+    fn another_form_key_or_identity_is_said_and_its_changes_are_left_out() {
+        let row = || update(None, [cell("1"), Cell::Null, Cell::Null]);
+        for reshaped in [
+            relation(b'd', [true, false, false], ["id", "b", "r"]),
+            relation(b'd', [false, true, false], ["id", "a", "r"]),
+            relation(b'i', [true, false, false], ["id", "a", "r"]),
+            relation(b'n', [false, false, false], ["id", "a", "r"]),
+        ] {
+            let messages = vec![begin(10), as_planned(), row(), reshaped, row(), as_planned(), row()];
+            let events = events(messages).expect("in order");
+            let rows = events.iter().filter(|event| matches!(event, Event::Row(_)));
+            assert_eq!(rows.count(), 2);
+            let said = Event::Reshaped {
+                relation: TABLE,
+                position: ChangePosition {
+                    commit: Lsn(10),
+                    ordinal: 1,
+                },
+            };
+            assert!(events.contains(&said), "{events:?}");
+        }
+    }
+
+    #[test]
+    fn truncations_name_the_relations_of_the_backup() {
+        let truncate = |relations| Message::Truncate {
+            relations,
+            cascade: true,
+            restart_identity: true,
+        };
+        let messages = vec![begin(10), truncate(vec![Oid(1), TABLE]), truncate(vec![Oid(1)])];
+        let events = events(messages).expect("in order");
+        let [_, Event::Truncate(truncation)] = events.as_slice() else {
+            panic!("one truncation: {events:?}");
+        };
+        assert_eq!((truncation.relations.as_slice(), truncation.xid), (&[TABLE][..], 3));
+    }
+
+    #[test]
+    fn a_stream_in_disorder_is_an_error() {
+        let row = || update(None, [cell("1"), Cell::Null, Cell::Null]);
+        for messages in [
+            vec![row()],
+            vec![begin(10), row()],
+            vec![begin(10), begin(11)],
+            vec![commit(10)],
+            vec![begin(10), commit(11)],
+            vec![begin(11), commit(11), begin(11)],
+            vec![begin(10), as_planned(), update(None, [Cell::Unchanged, Cell::Null, Cell::Null])],
+        ] {
+            let error = events(messages.clone()).expect_err("in disorder");
+            assert_eq!(error.code, ErrorCode::Corrupted, "{messages:?}");
+        }
+    }
+}
