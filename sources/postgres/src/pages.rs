@@ -18,7 +18,7 @@ use std::fmt::Write;
 
 use crate::identifier::Spelling;
 use crate::layout::{FileNode, Layout};
-use crate::session::{CopyOut, Session};
+use crate::session::{CopyOut, Session, name_holders};
 
 /// Bytes of a part: how much a lost worker does again, and how long a snapshot is held. 1 to 256 MiB cost the server the same.
 pub const PART_BYTES: u64 = 64 << 20;
@@ -181,7 +181,16 @@ async fn open(
     let context = |fault: Fault| fault.context(layout.display_name());
     let table = session.spelling().qualified(&layout.schema, &layout.name);
     // The lock comes before the transaction's snapshot: what is committed when it is granted is seen.
-    let change = match lock(&session, &table).await.map_err(context)? {
+    let locked = match lock(&session, &table).await {
+        Ok(locked) => locked,
+        Err(fault) => {
+            // The transaction is over, and the session with it: it can still tell who was in the way.
+            session.execute("ROLLBACK").await?;
+            let fault = name_holders(&session, &[layout.oid.0], fault).await;
+            return Err(context(fault));
+        }
+    };
+    let change = match locked {
         true => compare(&session, layout).await.map_err(context)?,
         false => Some(Change::Gone),
     };

@@ -7,6 +7,7 @@ mod answer;
 mod cancel;
 mod copy_out;
 mod error;
+mod locks;
 mod pinned;
 mod tls;
 mod transport;
@@ -17,6 +18,7 @@ pub use cancel::Canceller;
 pub use copy_out::CopyOut;
 pub(crate) use error::server_fault;
 pub use error::{describe, fault};
+pub(crate) use locks::name_holders;
 pub use pinned::Purpose;
 pub(crate) use transport::{Channel, Stream, open};
 

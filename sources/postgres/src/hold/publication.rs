@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 
 use crate::identifier::{qualified, quote};
 use crate::layout::{Layout, Oid};
-use crate::session::Session;
+use crate::session::{Session, name_holders};
 
 /// How many relations one statement adds: its text stays small, and each statement's locks are short.
 const RELATIONS_PER_STATEMENT: usize = 200;
@@ -91,30 +91,54 @@ pub async fn publish(
         .map(|layout| layout.oid)
         .collect();
     let have: BTreeSet<Oid> = present.iter().map(|state| state.oid).collect();
-    let superfluous: Vec<String> = present
+    let superfluous: Vec<Table> = present
         .iter()
         .filter(|state| !wanted.contains(&state.oid))
-        .map(|state| qualified(&state.schema, &state.name))
+        .map(Table::of)
         .collect();
     alter(session, &name, "DROP TABLE ", &superfluous).await?;
-    let missing: Vec<String> = layouts
+    let missing: Vec<Table> = layouts
         .iter()
         .filter(|layout| wanted.contains(&layout.oid) && !have.contains(&layout.oid))
-        // Tables that inherit are relations of their own.
-        .map(|layout| format!("ONLY {}", qualified(&layout.schema, &layout.name)))
+        .map(|layout| Table {
+            oid: layout.oid.0,
+            // Tables that inherit are relations of their own.
+            name: format!("ONLY {}", qualified(&layout.schema, &layout.name)),
+        })
         .collect();
     alter(session, &name, "ADD TABLE ", &missing).await
 }
 
-async fn alter(session: &Session, name: &str, verb: &str, tables: &[String]) -> Result<(), Fault> {
+/// A relation in a statement.
+struct Table {
+    oid: u32,
+    name: String,
+}
+
+impl Table {
+    fn of(state: &PublicationState) -> Self {
+        Self {
+            oid: state.oid.0,
+            name: qualified(&state.schema, &state.name),
+        }
+    }
+}
+
+/// Adds or drops relations. The locks conflict with `VACUUM` and changes of the relation, not with the application's reads and writes.
+async fn alter(
+    session: &Session,
+    publication: &str,
+    verb: &str,
+    tables: &[Table],
+) -> Result<(), Fault> {
     for tables in tables.chunks(RELATIONS_PER_STATEMENT) {
-        session
-            .execute(&format!(
-                "ALTER PUBLICATION {name} {verb}{}",
-                tables.join(", ")
-            ))
-            .await
-            .map_err(|fault| fault.context("publishing relations"))?;
+        let names: Vec<&str> = tables.iter().map(|table| table.name.as_str()).collect();
+        let sql = format!("ALTER PUBLICATION {publication} {verb}{}", names.join(", "));
+        if let Err(fault) = session.execute(&sql).await {
+            let oids: Vec<u32> = tables.iter().map(|table| table.oid).collect();
+            let fault = name_holders(session, &oids, fault).await;
+            return Err(fault.context("publishing relations"));
+        }
     }
     Ok(())
 }
@@ -142,10 +166,7 @@ pub async fn unpublish_unidentified(
 ) -> Result<Vec<PublicationState>, Fault> {
     let mut present = published(session, publication).await?;
     present.retain(|state| !state.identified);
-    let tables: Vec<String> = present
-        .iter()
-        .map(|state| qualified(&state.schema, &state.name))
-        .collect();
+    let tables: Vec<Table> = present.iter().map(Table::of).collect();
     alter(session, &quote(publication), "DROP TABLE ", &tables).await?;
     Ok(present)
 }

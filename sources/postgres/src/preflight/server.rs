@@ -73,15 +73,15 @@ pub(super) async fn look(
     replication_right(&row, provider, &info.user, &mut findings);
     room(&row, provider, databases, &mut findings);
     limits(&row, &mut findings);
-    // All else being well, the door itself is tried: pg_hba.conf has its own rules for it.
+    // All else being well, the door itself is tried: poolers and proxies keep it closed.
     if !findings
         .iter()
         .any(|finding| finding.severity >= Severity::NoLog)
         && let Err(fault) = try_replication(env, dsn).await
     {
+        let mend = "connect to the server directly: a pooler or proxy may not pass the replication protocol on";
         findings.push(
-            Finding::new(Severity::NoLog, "replication connection", fault.message)
-                .mend("allow it in pg_hba.conf, with a line for the database itself: the word `replication` is for physical replication only"),
+            Finding::new(Severity::NoLog, "replication connection", fault.message).mend(mend),
         );
     }
     findings.extend(transactions(session).await?);

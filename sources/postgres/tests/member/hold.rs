@@ -1,5 +1,5 @@
 use holdfast_postgres::hold::{
-    HoldNames, SlotState, Waiting, WalStatus, advance, place, published, release, state,
+    HoldNames, SlotState, Waiting, WalStatus, advance, place, publish, published, release, state,
     unpublish_unidentified, verify,
 };
 use holdfast_postgres::layout::{Layout, Lsn, Oid};
@@ -188,7 +188,7 @@ async fn a_relation_that_lost_its_key_is_taken_out() {
     server.psql(&database, "CREATE TABLE t (id int PRIMARY KEY); CREATE TABLE u (id int PRIMARY KEY); INSERT INTO t VALUES (1)");
     let session = control(server, &database).await;
     let names = names("lost_key");
-    holdfast_postgres::hold::publish(
+    publish(
         &session,
         &names.publication,
         &layouts(server, &database).await,
@@ -212,7 +212,7 @@ async fn a_relation_that_lost_its_key_is_taken_out() {
         ["u"]
     );
     // Publishing again follows the layouts, and does not touch a publication that others made.
-    holdfast_postgres::hold::publish(
+    publish(
         &session,
         &names.publication,
         &layouts(server, &database).await,
@@ -223,7 +223,7 @@ async fn a_relation_that_lost_its_key_is_taken_out() {
         &database,
         "CREATE PUBLICATION holdfast_foreign FOR ALL TABLES",
     );
-    let fault = holdfast_postgres::hold::publish(&session, "holdfast_foreign", &[])
+    let fault = publish(&session, "holdfast_foreign", &[])
         .await
         .expect_err("not ours");
     assert_eq!(fault.code, ErrorCode::AlreadyExists);
@@ -408,4 +408,40 @@ async fn a_commit_between_its_record_and_its_visibility_is_waited_for() {
         ("1".to_owned(), "0".to_owned()),
         "exactly once"
     );
+}
+
+/// A relation that cannot be published because it stays locked is named, with who has it.
+#[tokio::test]
+async fn who_keeps_a_relation_from_being_published_is_named() {
+    let server = Server::shared();
+    let database = server.create_database("vacuumed");
+    server.psql(
+        &database,
+        "CREATE TABLE free (id int PRIMARY KEY); CREATE TABLE t (id int PRIMARY KEY)",
+    );
+    let layouts = layouts(server, &database).await;
+    let session = control(server, &database).await;
+    session
+        .execute("SET lock_timeout = '100ms'")
+        .await
+        .expect("sets");
+    let vacuum = connect(server, &database).await;
+    // The lock that VACUUM takes.
+    let lock = "BEGIN; LOCK TABLE t IN SHARE UPDATE EXCLUSIVE MODE";
+    vacuum.batch_execute(lock).await.expect("locks");
+    let publication = names("vacuumed").publication;
+    let fault = publish(&session, &publication, &layouts)
+        .await
+        .expect_err("locked");
+    assert_eq!(fault.code, ErrorCode::Unavailable);
+    assert!(
+        fault.message.contains("public.t is locked by process"),
+        "{fault}"
+    );
+    vacuum.batch_execute("COMMIT").await.expect("commits");
+    publish(&session, &publication, &layouts)
+        .await
+        .expect("it is free");
+    let list = published(&session, &publication).await.expect("a list");
+    assert_eq!(list.len(), 2);
 }

@@ -233,22 +233,23 @@ async fn a_server_without_logical_decoding_gets_snapshot_mode() {
     assert!(worst <= Some(Severity::Note), "{report}");
 }
 
-/// The door for replication has its own rules in pg_hba.conf.
 #[tokio::test]
-async fn a_closed_door_for_replication_is_seen() {
-    let hba = "local all all trust\nhost replication all 127.0.0.1/32 reject\nhost all postgres 127.0.0.1/32 trust";
-    let server = Server::start(
-        Options::default()
-            .hba(hba)
-            .set("max_wal_senders", "0")
-            .set("max_replication_slots", "5"),
-    );
+async fn a_server_without_room_for_wal_senders_gets_snapshot_mode() {
+    let options = Options::default()
+        .set("max_wal_senders", "0")
+        .set("max_replication_slots", "5");
+    let server = Server::start(options);
     let report = look(&server, "postgres", "postgres").await;
     assert_eq!(
         about(&report, "max_wal_senders")[0].severity,
         Severity::NoLog,
         "{report}"
     );
+    mend(&server, "postgres", &report);
+    server.stop();
+    server.launch();
+    let report = look(&server, "postgres", "postgres").await;
+    assert_eq!(report.mode, Mode::Log, "{report}");
 }
 
 /// Trap 4: a standby is backed up in snapshot mode, exactly.
