@@ -5,10 +5,14 @@ use openraft::errors::{ChangeMembershipError, ClientWriteError, RaftError};
 use openraft::{BasicNode, ChangeMembers};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::core::Core;
 use crate::type_config::TypeConfig;
 use crate::wire::{ForwardReply, ForwardRequest, MemberChange};
+
+/// How often a new node is asked whether it has caught up. It learns that from the leader's heartbeats.
+const CAUGHT_UP_ASKED_EVERY: Duration = Duration::from_millis(50);
 
 /// One coordinator of the cluster.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -207,10 +211,28 @@ impl Core {
                 }
             })?;
         let added = self.raft.add_learner(node, BasicNode::new(address), true);
-        added
-            .await
-            .map(drop)
-            .map_err(|error| self.change_fault(error))
+        added.await.map_err(|error| self.change_fault(error))?;
+        self.wait_until_it_would_vote(node, address).await
+    }
+
+    /// A node that has just caught up does not know that yet, and a voter that does not vote counts as a failed one: with the leader
+    /// lost at that moment, a cluster of three would have no majority for ever. The caller has a deadline.
+    async fn wait_until_it_would_vote(&self, node: u64, address: &str) -> Result<(), Fault> {
+        let timeout = self.config.request_timeout;
+        loop {
+            let asked = self.forward(
+                (NodeId(node), address),
+                &ForwardRequest::HasCaughtUp,
+                timeout,
+            );
+            match asked.await {
+                Ok(_) => return Ok(()),
+                Err(error) => {
+                    tracing::debug!(node, fault = %error.into_fault(), "it does not vote yet");
+                }
+            }
+            tokio::time::sleep(CAUGHT_UP_ASKED_EVERY).await;
+        }
     }
 
     async fn apply_change(&self, change: ChangeMembers<u64, BasicNode>) -> Result<(), Fault> {

@@ -213,13 +213,17 @@ impl RaftService {
     async fn lead(&self, message: v1::RaftMessage) -> Result<v1::RaftMessage, Fault> {
         let request = wire::decode(message.version, &message.payload)?;
         let newcomer = match request {
-            ForwardRequest::Hello => Newcomer::Answers,
+            ForwardRequest::Hello | ForwardRequest::HasCaughtUp => Newcomer::Answers,
             _ => Newcomer::Refuses,
         };
         let cluster = self.admit(Sender::of(&message), newcomer).await?;
         let reply = match request {
             ForwardRequest::Hello => {
                 self.refuse_retired(message.from)?;
+                ForwardReply::Done
+            }
+            ForwardRequest::HasCaughtUp => {
+                self.refuse_newcomer()?;
                 ForwardReply::Done
             }
             ForwardRequest::Propose(commands) => {

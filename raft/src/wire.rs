@@ -41,6 +41,8 @@ pub(crate) enum ForwardRequest {
     Transfer(u64),
     /// Are you there, and free to join my cluster? The one question that is for a node that does not lead.
     Hello,
+    /// Have you caught up, so that you would vote? For a node that does not lead, too.
+    HasCaughtUp,
 }
 
 /// The leader's answer. Append variants at the end only.

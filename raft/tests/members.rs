@@ -2,7 +2,7 @@
 
 mod cluster;
 
-use cluster::{CLUSTER, Host, PATIENCE, converge, eventually, found, insist, leader};
+use cluster::{CLUSTER, Host, PATIENCE, SLOW, converge, eventually, found, insist, leader};
 use holdfast_env::MemoryDisk;
 use holdfast_raft::{RaftConfig, Standing};
 use holdfast_types::{ClusterId, ErrorCode, NodeId};
@@ -14,6 +14,32 @@ use std::time::Duration;
 fn short_log(config: &mut RaftConfig) {
     config.snapshot_entries = 50;
     config.kept_entries = 5;
+}
+
+/// Found by an end-to-end test: the leader died some milliseconds after a coordinator had been replaced, and the new one, which had caught
+/// up without knowing it, refused to vote for ever.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_new_voter_votes_from_the_first_moment() {
+    let mut hosts = found(3, |_| ()).await;
+    let first = leader(&hosts).await;
+    // The new one has the log before it has applied it, as on a busy machine.
+    hosts[first].append(SLOW).await.expect("is committed");
+    let victim = (first + 1) % 3;
+    let old = hosts[victim].node.status().await.node;
+    let host = Host::new(4, |_| ()).await;
+    hosts.remove(victim).stop().await;
+    let first = leader(&hosts).await;
+    insist(async || {
+        hosts[first]
+            .node
+            .replace_member(old, NodeId(4), &host.address)
+            .await
+    })
+    .await;
+    hosts.remove(first).kill(1).await;
+    hosts.push(host);
+    let second = leader(&hosts).await;
+    hosts[second].append(2).await.expect("is committed");
 }
 
 #[tokio::test]

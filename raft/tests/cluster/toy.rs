@@ -3,6 +3,7 @@
 use holdfast_raft::{LogPosition, StateMachine};
 use holdfast_types::{Digest, ErrorCode, Fault};
 use std::io;
+use std::time::Duration;
 
 /// Remembers a number.
 #[derive(Debug, Clone)]
@@ -32,6 +33,9 @@ fn number(bytes: &[u8]) -> Result<u64, Fault> {
     Ok(u64::from_le_bytes(*number))
 }
 
+/// A value that takes long to apply.
+pub const SLOW: u64 = u64::MAX;
+
 impl StateMachine for Toy {
     type Command = Append;
     type Outcome = u64;
@@ -42,6 +46,9 @@ impl StateMachine for Toy {
 
     fn apply(&mut self, position: LogPosition, command: &Append) -> u64 {
         assert!(position > self.position, "positions only grow");
+        if command.value == SLOW {
+            std::thread::sleep(Duration::from_millis(300));
+        }
         self.position = position;
         self.values.push(command.value);
         let folded = [self.chain.0.as_slice(), &command.value.to_le_bytes()].concat();
