@@ -3,6 +3,7 @@
 use super::progress::Progress;
 use super::site::Site;
 use crate::answer::{ask, run};
+use crate::identifier::literal;
 use crate::schema::Step;
 use holdfast_types::Fault;
 
@@ -16,7 +17,7 @@ const CHECKS: &str = "SELECT CASE WHEN c.contypid <> 0 \
              JOIN pg_catalog.pg_namespace AS n ON n.oid = t.typnamespace WHERE t.oid = c.contypid) \
        ELSE (SELECT format('ALTER TABLE %I.%I', n.nspname, r.relname) FROM pg_catalog.pg_class AS r \
              JOIN pg_catalog.pg_namespace AS n ON n.oid = r.relnamespace WHERE r.oid = c.conrelid) END, \
-     quote_ident(c.conname), pg_catalog.pg_get_constraintdef(c.oid), c.conname \
+     quote_ident(c.conname), pg_catalog.pg_get_constraintdef(c.oid) \
      FROM pg_catalog.pg_constraint AS c \
      WHERE c.contype = 'c' AND c.coninhcount = 0 AND c.convalidated AND c.oid >= 16384 \
        AND EXISTS (SELECT FROM pg_catalog.pg_depend AS d \
@@ -28,8 +29,13 @@ const CHECKS: &str = "SELECT CASE WHEN c.contypid <> 0 \
        AND NOT EXISTS (SELECT FROM pg_catalog.pg_depend AS e WHERE e.deptype = 'e' AND e.objid IN (c.conrelid, c.contypid) \
          AND e.classid IN ('pg_catalog.pg_class'::pg_catalog.regclass, 'pg_catalog.pg_type'::pg_catalog.regclass))";
 
+/// The schema of a check's table or domain.
+const PLACE: &str = "(SELECT n.nspname FROM pg_catalog.pg_namespace AS n WHERE n.oid = COALESCE( \
+     (SELECT relnamespace FROM pg_catalog.pg_class WHERE oid = c.conrelid), \
+     (SELECT typnamespace FROM pg_catalog.pg_type WHERE oid = c.contypid)))";
+
 impl Site {
-    /// Takes the checks away, after the tables were made and before rows come. In a hidden database only.
+    /// Takes the checks away, after the tables were made and before rows come.
     pub(super) async fn take_checks_away(&self) -> Result<(), Fault> {
         let session = self.open().await?;
         let context = "cannot put checks off until the rows are there";
@@ -37,9 +43,16 @@ impl Site {
             return Ok(());
         }
         let mut number = self.marks.with_prefix(&session, "check/").await?.len() / 2;
+        let checks = match self.stages.as_slice() {
+            [] => CHECKS.to_owned(),
+            stages => {
+                let names: Vec<String> = stages.iter().map(|stage| literal(stage)).collect();
+                format!("{CHECKS} AND {PLACE} IN ({})", names.join(", "))
+            }
+        };
         // Once a parent's check is gone, a child's own is no longer inherited and is found in the next round.
         loop {
-            let checks = ask(&session, context, CHECKS).await?;
+            let checks = ask(&session, context, &checks).await?;
             if checks.is_empty() {
                 break;
             }

@@ -49,6 +49,7 @@ impl DatabaseRestore {
                 database: hidden.database().to_owned(),
                 marks: Marks::of(hidden),
                 is_hidden: true,
+                stages: Vec::new(),
                 search_path: Some(facts.search_path.clone()),
             },
             facts,

@@ -3,8 +3,9 @@
 use super::marks::Marks;
 use crate::answer::{ask, run};
 use crate::copy::CopyWriter;
+use crate::globals::DatabaseFacts;
 use crate::identifier::{Spelling, literal, qualified, quote};
-use crate::layout::Column;
+use crate::layout::{Column, Layout};
 use crate::session::Session;
 use crate::session::fault as session_fault;
 use crate::tuple::Tuple;
@@ -32,6 +33,19 @@ pub struct LoadTarget {
     pub encoding: String,
 }
 
+impl LoadTarget {
+    /// The table of a layout, under its own name.
+    #[must_use]
+    pub fn of(layout: &Layout, facts: &DatabaseFacts) -> Self {
+        Self {
+            schema: layout.schema.clone(),
+            table: layout.name.clone(),
+            columns: layout.columns.clone(),
+            encoding: facts.locale.encoding.clone(),
+        }
+    }
+}
+
 /// How loading a part ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LoadOutcome {
@@ -56,7 +70,13 @@ pub async fn load(
     part: &str,
     rows: impl Stream<Item = Result<Tuple, Fault>> + Send,
 ) -> Result<LoadOutcome, Fault> {
-    if !marks.begin(session, &format!("part/{part}")).await? {
+    let mark = format!("part/{part}");
+    let begun = if is_unlogged(session, target).await? {
+        marks.begin_fleeting(session, &mark).await?
+    } else {
+        marks.begin(session, &mark).await?
+    };
+    if !begun {
         return Ok(LoadOutcome::AlreadyLoaded);
     }
     let context = format!("cannot load {}.{}", target.schema, target.table);
@@ -73,6 +93,17 @@ pub async fn load(
             Err(fault)
         }
     }
+}
+
+/// A crash of the server empties an unlogged table, with whatever was loaded.
+async fn is_unlogged(session: &Session, target: &LoadTarget) -> Result<bool, Fault> {
+    // A session whose last load was given up may still be in that transaction.
+    let sql = format!(
+        "ROLLBACK; SELECT relpersistence = 'u' FROM pg_catalog.pg_class WHERE oid = {}::pg_catalog.regclass",
+        literal(&qualified(&target.schema, &target.table))
+    );
+    let rows = ask(session, "cannot find the table to load", &sql).await?;
+    Ok(rows.first().is_some_and(|row| row.flag(0)))
 }
 
 async fn copy(

@@ -27,6 +27,11 @@ impl Marks {
         qualified(&self.schema, "marks")
     }
 
+    /// Marks of what a crash of the server empties: it takes them along.
+    fn fleeting_table(&self) -> String {
+        qualified(&self.schema, "fleeting_marks")
+    }
+
     /// Makes the table of marks; that it exists already is no error.
     ///
     /// # Errors
@@ -34,10 +39,12 @@ impl Marks {
     pub async fn create(&self, session: &Session) -> Result<(), Fault> {
         let sql = format!(
             "CREATE SCHEMA IF NOT EXISTS {}; REVOKE ALL ON SCHEMA {} FROM PUBLIC; \
-             CREATE TABLE IF NOT EXISTS {} (mark text PRIMARY KEY, note text)",
+             CREATE TABLE IF NOT EXISTS {} (mark text PRIMARY KEY, note text); \
+             CREATE UNLOGGED TABLE IF NOT EXISTS {} (mark text PRIMARY KEY)",
             quote(&self.schema),
             quote(&self.schema),
-            self.table()
+            self.table(),
+            self.fleeting_table()
         );
         run(session, "cannot prepare the restore", &sql).await
     }
@@ -58,7 +65,8 @@ impl Marks {
         format!("DROP SCHEMA IF EXISTS {} CASCADE;", quote(&self.schema))
     }
 
-    /// All marks that begin with `prefix`.
+    /// All marks that begin with `prefix`: `part/` for loaded parts. After a crash of the server this is the truth about parts, whatever
+    /// was reported before: unlogged tables are empty then.
     ///
     /// # Errors
     /// What the server says.
@@ -68,8 +76,9 @@ impl Marks {
         prefix: &str,
     ) -> Result<BTreeSet<String>, Fault> {
         let sql = format!(
-            "SELECT mark FROM {} WHERE starts_with(mark, {})",
+            "SELECT m.mark FROM (SELECT mark FROM {} UNION ALL SELECT mark FROM {}) AS m WHERE starts_with(m.mark, {})",
             self.table(),
+            self.fleeting_table(),
             literal(prefix)
         );
         let rows = ask(session, "cannot read the restore's marks", &sql).await?;
@@ -110,17 +119,19 @@ impl Marks {
     /// # Errors
     /// What the server says.
     pub(crate) async fn begin(&self, session: &Session, mark: &str) -> Result<bool, Fault> {
-        let context = "cannot mark a part as loaded";
-        let sql = format!(
-            "ROLLBACK; BEGIN; INSERT INTO {} VALUES ({}) ON CONFLICT DO NOTHING RETURNING mark",
-            self.table(),
-            literal(mark)
-        );
-        if ask(session, context, &sql).await?.is_empty() {
-            run(session, context, "ROLLBACK").await?;
-            return Ok(false);
-        }
-        Ok(true)
+        begin_in(session, &self.table(), mark).await
+    }
+
+    /// As [`begin`](Self::begin), for rows of an unlogged table: a crash of the server that empties it takes the mark along.
+    ///
+    /// # Errors
+    /// What the server says.
+    pub(super) async fn begin_fleeting(
+        &self,
+        session: &Session,
+        mark: &str,
+    ) -> Result<bool, Fault> {
+        begin_in(session, &self.fleeting_table(), mark).await
     }
 
     /// Runs a step and leaves its mark, in one transaction. Doing it again changes nothing.
@@ -153,4 +164,17 @@ impl Marks {
         );
         run(session, "cannot end a phase of the restore", &sql).await
     }
+}
+
+async fn begin_in(session: &Session, table: &str, mark: &str) -> Result<bool, Fault> {
+    let context = "cannot mark a part as loaded";
+    let sql = format!(
+        "ROLLBACK; BEGIN; INSERT INTO {table} VALUES ({}) ON CONFLICT DO NOTHING RETURNING mark",
+        literal(mark)
+    );
+    if ask(session, context, &sql).await?.is_empty() {
+        run(session, context, "ROLLBACK").await?;
+        return Ok(false);
+    }
+    Ok(true)
 }

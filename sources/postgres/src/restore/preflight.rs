@@ -96,6 +96,15 @@ impl Wish<'_> {
     pub fn check(&self, target: &TargetFacts) -> Report {
         let mut report = Report::default();
         self.check_database(target, &mut report);
+        let objects = self.check_objects(target);
+        report.findings.extend(objects.findings);
+        report
+    }
+
+    /// Says what becomes of every object in a database that exists: of a whole schema, or of a subset for some tables.
+    #[must_use]
+    pub fn check_objects(&self, target: &TargetFacts) -> Report {
+        let mut report = Report::default();
         for entry in &self.archive.entries {
             if let Some(verdict) = entries::verdict(self, entry, target) {
                 report.add(entry.display_name(), verdict);

@@ -22,6 +22,8 @@ pub(super) struct Site {
     pub(super) marks: Marks,
     /// Whether nobody else is in the database.
     pub(super) is_hidden: bool,
+    /// The schemas that are the restore's own; none where the whole database is.
+    pub(super) stages: Vec<String>,
     /// The search path of the application, for functions that count on it.
     pub(super) search_path: Option<String>,
 }
@@ -47,12 +49,13 @@ impl Site {
 
     /// A session for what runs functions of the application.
     pub(super) async fn open_as_application(&self) -> Result<Session, Fault> {
+        let path = self.search_path.as_deref();
         if self.is_hidden {
-            let path = self.search_path.as_deref();
-            self.target.hidden_session(&self.database, path).await
-        } else {
-            self.target.session(&self.database).await
+            return self.target.hidden_session(&self.database, path).await;
         }
+        let session = self.target.session(&self.database).await?;
+        Target::find_as(&session, path).await?;
+        Ok(session)
     }
 
     /// Runs steps one after the other, without those that were run before.

@@ -12,7 +12,7 @@ use super::workshop::{Workshop, names_in};
 use crate::answer::{ask, run};
 use crate::globals::DatabaseFacts;
 use crate::identifier::{literal, qualified, quote};
-use crate::layout::{Column, Oid};
+use crate::layout::{Layout, Oid};
 use crate::schema::{Archive, DumpTool, Plan, PlanOptions};
 use crate::sequences::SequenceValue;
 use crate::session::Session;
@@ -68,7 +68,7 @@ impl TableRestore {
             .iter()
             .flat_map(|table| [table.schema.clone(), table.to_schema.clone()])
             .collect();
-        let stages = schemas
+        let stages: BTreeMap<String, String> = schemas
             .into_iter()
             .enumerate()
             .map(|(number, schema)| (schema, hidden.stage(number)))
@@ -79,7 +79,8 @@ impl TableRestore {
                 database: database.into(),
                 marks: Marks::of(&hidden),
                 is_hidden: false,
-                search_path: None,
+                stages: stages.values().cloned().collect(),
+                search_path: Some(facts.search_path.clone()),
             },
             hidden,
             facts,
@@ -153,7 +154,8 @@ impl TableRestore {
         let plan = self.plan(&session).await?;
         self.site
             .in_order(&session, "before rows", &plan.before, progress)
-            .await
+            .await?;
+        self.site.take_checks_away().await
     }
 
     async fn refuse_taken(&self, session: &Session) -> Result<(), Fault> {
@@ -208,18 +210,17 @@ impl TableRestore {
     /// # Errors
     /// What opening a session gives.
     pub async fn session(&self) -> Result<Session, Fault> {
-        self.site.open().await
+        self.site.open_as_application().await
     }
 
-    /// Where rows of a table go until it is published.
+    /// Where rows of a table with this layout go until it is published.
     #[must_use]
-    pub fn load_target(&self, table: Oid, columns: &[Column]) -> Option<LoadTarget> {
-        let table = self.tables.iter().find(|staged| staged.oid == table)?;
+    pub fn load_target(&self, layout: &Layout) -> Option<LoadTarget> {
+        let table = self.tables.iter().find(|staged| staged.oid == layout.oid)?;
         Some(LoadTarget {
             schema: self.stages.get(&table.to_schema)?.clone(),
             table: table.to_name.clone(),
-            columns: columns.to_vec(),
-            encoding: self.facts.locale.encoding.clone(),
+            ..LoadTarget::of(layout, &self.facts)
         })
     }
 
@@ -263,6 +264,7 @@ impl TableRestore {
         let session = self.site.open().await?;
         let plan = self.plan(&session).await?;
         self.site.indexes(&plan.indexes, lanes, progress).await?;
+        self.site.put_checks_back(progress).await?;
         self.site.after(&plan.after, lanes, progress).await?;
         // The hidden schemas themselves have no rights worth keeping.
         self.site

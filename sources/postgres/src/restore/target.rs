@@ -71,16 +71,22 @@ impl Target {
         search_path: Option<&str>,
     ) -> Result<Session, Fault> {
         let session = self.session(database).await?;
-        let mut sql = "SET lock_timeout = 0;".to_owned();
-        if let Some(path) = search_path {
-            // The value comes as the catalog has it, a list already quoted: set as one text it is read as such.
-            sql += &format!(
-                "SELECT pg_catalog.set_config('search_path', {}, false);",
-                literal(path)
-            );
-        }
-        run(&session, "cannot set up a session", &sql).await?;
+        run(&session, "cannot set up a session", "SET lock_timeout = 0").await?;
+        Self::find_as(&session, search_path).await?;
         Ok(session)
+    }
+
+    /// Lets functions find what they found at the source.
+    pub(super) async fn find_as(session: &Session, search_path: Option<&str>) -> Result<(), Fault> {
+        let Some(path) = search_path else {
+            return Ok(());
+        };
+        // The value comes as the catalog has it, a list already quoted: set as one text it is read as such.
+        let sql = format!(
+            "SELECT pg_catalog.set_config('search_path', {}, false)",
+            literal(path)
+        );
+        run(session, "cannot set up a session", &sql).await
     }
 
     /// Whether a database exists.

@@ -84,6 +84,7 @@ impl Workshop<'_> {
         let session = self.target.hidden_session(&self.room, None).await?;
         self.build(&session, archive).await?;
         let outside = self.target.session(self.database).await?;
+        self.extensions(&session, &outside).await?;
         self.foreign_keys(&session, &outside).await?;
         self.rename(&session, &outside).await?;
         drop((session, outside));
@@ -126,6 +127,30 @@ impl Workshop<'_> {
             }
         }
         Ok(())
+    }
+
+    /// Refuses tables that need an extension which the database has not: an extension is no part of a table.
+    async fn extensions(&self, session: &Session, outside: &Session) -> Result<(), Fault> {
+        let sql = "SELECT extname FROM pg_catalog.pg_extension ORDER BY 1";
+        let there = ask(outside, CONTEXT, sql).await?;
+        let there: BTreeSet<String> = there.into_iter().map(|row| row.text(0)).collect();
+        let needed = ask(session, CONTEXT, sql).await?;
+        let missing = needed
+            .into_iter()
+            .map(|row| row.text(0))
+            .find(|name| !there.contains(name));
+        match missing {
+            None => Ok(()),
+            Some(name) => Err(Fault::new(
+                ErrorCode::FailedPrecondition,
+                format!(
+                    "the tables need extension {}, which database {} has not",
+                    name.escape_debug(),
+                    self.database.escape_debug()
+                ),
+            )
+            .hint(format!("run CREATE EXTENSION {} there first", quote(&name)))),
+        }
     }
 
     /// Leaves out, or refuses, foreign keys to tables that neither are restored nor exist.

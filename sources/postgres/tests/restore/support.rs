@@ -123,7 +123,7 @@ impl Backup {
             archive,
             views: MaterializedView::capture(&session).await.expect("views"),
             sequences: sequences::capture(&session).await.expect("sequences"),
-            tables: tables(&session, &data_session(server, database).await).await,
+            tables: tables(&session, &data_session(server, database).await, &facts).await,
             objects,
             chunks,
             facts,
@@ -132,19 +132,14 @@ impl Backup {
 }
 
 /// All relations with rows of their own, and the rows.
-async fn tables(session: &Session, data: &Session) -> Vec<Table> {
+async fn tables(session: &Session, data: &Session, facts: &DatabaseFacts) -> Vec<Table> {
     let mut list = Vec::new();
-    for facts in catalog::read(session).await.expect("the catalog") {
-        let layout = facts.layout;
+    for relation in catalog::read(session).await.expect("the catalog") {
+        let layout = relation.layout;
         if !layout.handling.has_rows() {
             continue;
         }
-        let target = LoadTarget {
-            schema: layout.schema.clone(),
-            table: layout.name.clone(),
-            columns: layout.columns.clone(),
-            encoding: data.info().server_encoding.clone(),
-        };
+        let target = LoadTarget::of(&layout, facts);
         list.push(Table {
             rows: read(data, &target).await,
             oid: layout.oid,

@@ -62,9 +62,7 @@ async fn fill(
     let session = restore.session().await?;
     for table in tables {
         if let Some(rows) = backup.tables.iter().find(|other| other.oid == table.oid) {
-            let target = restore
-                .load_target(table.oid, &rows.target.columns)
-                .expect("a stage");
+            let target = restore.load_target(&rows.layout).expect("a stage");
             load_table(
                 &session,
                 restore.marks(),
@@ -176,12 +174,37 @@ async fn tables_bring_what_they_need_into_another_database_and_can_be_killed_or_
         "CREATE EXTENSION hstore SCHEMA public; CREATE EXTENSION citext SCHEMA public; CREATE SCHEMA app; CREATE TABLE app.hen ();",
     );
     let empty = schema_text(server, &other, None, false);
+    let bare = server.create_database("bare");
+    let one = [staged(&backup, "app", "customer", "app", "customer")];
+    let lacking = restore(server, &backup, 205, &bare, &one);
+    let fault = fill(&backup, &lacking, &one, &Watch::default())
+        .await
+        .expect_err("refused");
+    assert!(fault.message.contains("need extension citext"), "{fault}");
+    lacking.discard().await.expect("discarded");
+    assert_eq!(
+        server.psql(
+            &bare,
+            "SELECT nspname FROM pg_namespace WHERE nspname LIKE 'holdfast%'"
+        ),
+        ""
+    );
+    assert_eq!(
+        server.psql(
+            "postgres",
+            "SELECT datname FROM pg_database WHERE datname LIKE '%_205_%'"
+        ),
+        ""
+    );
     let odd = ("odd \"schema\" naïve", "ta\"ble\n; DROP TABLE x; --");
     let tables = [
         staged(&backup, "app", "customer", "app", "customer"),
         staged(&backup, "app", "event", "app", "event"),
         staged(&backup, "app", "event_2024", "app", "event_2024"),
         staged(&backup, "app", "typed", "app", "typed"),
+        staged(&backup, "public", "a_checked", "public", "a_checked"),
+        staged(&backup, "public", "a_domain", "public", "a_domain"),
+        staged(&backup, "public", "allowed", "public", "allowed"),
         staged(&backup, odd.0, odd.1, odd.0, odd.1),
     ];
     // The foreign key of `event` points to a table that is not there.
@@ -222,7 +245,15 @@ async fn tables_bring_what_they_need_into_another_database_and_can_be_killed_or_
         }
     }
     assert!(kills > 5, "{kills}");
-    for table in ["app.customer", "app.event", "app.event_2024", "app.typed"] {
+    for table in [
+        "app.customer",
+        "app.event",
+        "app.event_2024",
+        "app.typed",
+        "a_checked",
+        "a_domain",
+        "allowed",
+    ] {
         let sum = format!(
             "SET timezone = 'UTC'; SELECT count(*), md5(string_agg(t::text, '|' ORDER BY t::text COLLATE \"C\")) FROM ONLY {table} AS t"
         );

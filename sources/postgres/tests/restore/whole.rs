@@ -5,7 +5,8 @@ use crate::support::{
     run_or_die, schema_text, sums,
 };
 use holdfast_postgres::fingerprint::fingerprint;
-use holdfast_postgres_testing::Server;
+use holdfast_postgres::restore::index_progress;
+use holdfast_postgres_testing::{Options, Server};
 
 #[track_caller]
 fn assert_same(left: &str, right: &str) {
@@ -118,4 +119,59 @@ async fn a_fingerprint_sees_one_changed_value_and_adds_up_over_pages() {
             .await
             .is_ok()
     );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_restore_survives_crashes_of_the_server() {
+    let old = Server::shared();
+    let server = Server::start(Options::default());
+    let database = make_everything(old);
+    let backup = Backup::take(old, &database).await;
+    server.psql(
+        "postgres",
+        "CREATE ROLE hf_owner; CREATE ROLE hf_reader; CREATE ROLE \"hf Odd\"\"Role\"",
+    );
+    let mut crashes = 0;
+    for die_at in [30, 130, 210] {
+        let watch = Watch {
+            die_at: Some(die_at),
+            ..Watch::default()
+        };
+        let restore = restore_of(&server, &backup, 103, "crashed");
+        let outcome = {
+            let running = run(&backup, &restore, &watch);
+            let mut running = std::pin::pin!(running);
+            tokio::select! {
+                biased;
+                () = watch.dying.notified() => {
+                    server.kill();
+                    crashes += 1;
+                    running.await
+                }
+                outcome = &mut running => outcome,
+            }
+        };
+        match outcome {
+            Err(fault) => {
+                assert!(fault.is_retryable(), "{fault:?}");
+                server.launch();
+            }
+            Ok(()) => break,
+        }
+    }
+    assert_eq!(crashes, 3);
+    let session = crate::support::session(&server, "postgres").await;
+    assert_eq!(index_progress(&session).await, Ok(Vec::new()));
+    run(
+        &backup,
+        &restore_of(&server, &backup, 103, "crashed"),
+        &Watch::default(),
+    )
+    .await
+    .expect("restored at last");
+    assert_same(
+        &schema_text(old, &database, None, false),
+        &schema_text(&server, "crashed", None, false),
+    );
+    assert_same(&contents(old, &database), &contents(&server, "crashed"));
 }
