@@ -165,7 +165,9 @@ pub async fn check_file_node(session: &Session, layout: &Layout) -> Result<(), F
 /// Locks a relation against what takes rows away from a snapshot, and sees that nothing did.
 async fn lock(session: &Session, layout: &Layout) -> Result<(), Fault> {
     let name = session.spelling().qualified(&layout.schema, &layout.name);
-    let locked = session.execute(&format!("LOCK TABLE ONLY {name} IN ACCESS SHARE MODE")).await;
+    let locked = session
+        .execute(&format!("LOCK TABLE ONLY {name} IN ACCESS SHARE MODE"))
+        .await;
     match locked {
         Err(fault) if fault.code == ErrorCode::NotFound => Err(moved(layout)),
         Err(fault) => Err(fault.context(layout.display_name())),

@@ -294,7 +294,11 @@ mod tests {
             schema: "public".to_owned(),
             name: "t".to_owned(),
             file_node: FileNode(7),
-            columns: vec![column(1, "id", false), column(2, "a", false), column(4, "r", true)],
+            columns: vec![
+                column(1, "id", false),
+                column(2, "a", false),
+                column(4, "r", true),
+            ],
             key: vec![0],
             generated: Vec::new(),
             filter: None,
@@ -303,12 +307,15 @@ mod tests {
     }
 
     fn relation(identity: u8, keys: [bool; 3], names: [&'static str; 3]) -> Message {
-        let columns = names.iter().zip(keys).map(|(name, is_key)| pgoutput::Column {
-            is_key,
-            name: Bytes::from_static(name.as_bytes()),
-            type_oid: INT,
-            typmod: -1,
-        });
+        let columns = names
+            .iter()
+            .zip(keys)
+            .map(|(name, is_key)| pgoutput::Column {
+                is_key,
+                name: Bytes::from_static(name.as_bytes()),
+                type_oid: INT,
+                typmod: -1,
+            });
         Message::Relation(Relation {
             oid: TABLE,
             schema: Bytes::from_static(b"public"),
@@ -367,10 +374,13 @@ mod tests {
     fn change(messages: Vec<Message>) -> RowChange {
         let mut all = vec![begin(10), as_planned()];
         all.extend(messages);
-        let found = events(all).expect("in order").into_iter().find_map(|event| match event {
-            Event::Row(change) => Some(change),
-            _ => None,
-        });
+        let found = events(all)
+            .expect("in order")
+            .into_iter()
+            .find_map(|event| match event {
+                Event::Row(change) => Some(change),
+                _ => None,
+            });
         found.expect("a change")
     }
 
@@ -412,7 +422,9 @@ mod tests {
         let old = Old::Row(vec![cell("1"), cell("big"), Cell::Null]);
         let full = relation(b'f', [true; 3], ["id", "a", "r"]);
         let new = [cell("1"), Cell::Unchanged, Cell::Null];
-        let row = change(vec![full, update(Some(old), new)]).new.expect("a row");
+        let row = change(vec![full, update(Some(old), new)])
+            .new
+            .expect("a row");
         assert!(row.is_whole());
         // A key that is stored out of line is logged as the old key, and unchanged in the new row.
         let old = Old::Key(vec![cell("long"), Cell::Null, Cell::Null]);
@@ -420,7 +432,10 @@ mod tests {
         let kept = change(vec![update(Some(old), new)]);
         assert_eq!((kept.key, kept.old_key), (key("long"), None));
         let fields: Vec<_> = kept.new.as_ref().expect("a row").fields().collect();
-        assert_eq!(fields, [Field::Value(b"long"), Field::Unchanged, Field::Null]);
+        assert_eq!(
+            fields,
+            [Field::Value(b"long"), Field::Unchanged, Field::Null]
+        );
     }
 
     #[test]
@@ -428,11 +443,22 @@ mod tests {
         let text = || Cell::Text(Bytes::from_static(b"pg_class"));
         let fields = |new: [Cell; 3]| {
             let row = change(vec![update(None, new)]).new.expect("a row");
-            row.fields().map(|field| field == Field::Unchanged).collect::<Vec<_>>()
+            row.fields()
+                .map(|field| field == Field::Unchanged)
+                .collect::<Vec<_>>()
         };
-        assert_eq!(fields([cell("1"), cell("2"), text()]), [false, false, false]);
-        assert_eq!(fields([cell("1"), cell("2"), cell("\0\0\x04\x05")]), [false, false, true]);
-        assert_eq!(fields([cell("1"), text(), Cell::Null]), [false, true, false]);
+        assert_eq!(
+            fields([cell("1"), cell("2"), text()]),
+            [false, false, false]
+        );
+        assert_eq!(
+            fields([cell("1"), cell("2"), cell("\0\0\x04\x05")]),
+            [false, false, true]
+        );
+        assert_eq!(
+            fields([cell("1"), text(), Cell::Null]),
+            [false, true, false]
+        );
     }
 
     #[test]
@@ -444,7 +470,15 @@ mod tests {
             relation(b'i', [true, false, false], ["id", "a", "r"]),
             relation(b'n', [false, false, false], ["id", "a", "r"]),
         ] {
-            let messages = vec![begin(10), as_planned(), row(), reshaped, row(), as_planned(), row()];
+            let messages = vec![
+                begin(10),
+                as_planned(),
+                row(),
+                reshaped,
+                row(),
+                as_planned(),
+                row(),
+            ];
             let events = events(messages).expect("in order");
             let rows = events.iter().filter(|event| matches!(event, Event::Row(_)));
             assert_eq!(rows.count(), 2);
@@ -466,12 +500,19 @@ mod tests {
             cascade: true,
             restart_identity: true,
         };
-        let messages = vec![begin(10), truncate(vec![Oid(1), TABLE]), truncate(vec![Oid(1)])];
+        let messages = vec![
+            begin(10),
+            truncate(vec![Oid(1), TABLE]),
+            truncate(vec![Oid(1)]),
+        ];
         let events = events(messages).expect("in order");
         let [_, Event::Truncate(truncation)] = events.as_slice() else {
             panic!("one truncation: {events:?}");
         };
-        assert_eq!((truncation.relations.as_slice(), truncation.xid), (&[TABLE][..], 3));
+        assert_eq!(
+            (truncation.relations.as_slice(), truncation.xid),
+            (&[TABLE][..], 3)
+        );
     }
 
     #[test]
@@ -484,7 +525,11 @@ mod tests {
             vec![commit(10)],
             vec![begin(10), commit(11)],
             vec![begin(11), commit(11), begin(11)],
-            vec![begin(10), as_planned(), update(None, [Cell::Unchanged, Cell::Null, Cell::Null])],
+            vec![
+                begin(10),
+                as_planned(),
+                update(None, [Cell::Unchanged, Cell::Null, Cell::Null]),
+            ],
         ] {
             let error = events(messages.clone()).expect_err("in disorder");
             assert_eq!(error.code, ErrorCode::Corrupted, "{messages:?}");

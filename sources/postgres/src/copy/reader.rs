@@ -1,6 +1,6 @@
 //! Takes the bytes of a binary copy apart into rows.
 
-use bytes::{Buf, BytesMut};
+use bytes::{Buf, Bytes, BytesMut};
 use holdfast_types::{ErrorCode, Fault};
 
 use super::{SIGNATURE, TRAILER};
@@ -19,14 +19,18 @@ enum State {
     Ended,
 }
 
-/// Takes a binary copy apart into rows, wherever its bytes were cut. It holds the row that it is in, and what was fed beyond it.
+/// Takes a binary copy apart into rows, wherever its bytes were cut. It holds what was fed and not yet taken. A row that came in one piece, as servers
+/// send them, is not copied; it keeps that piece in memory for as long as it lives.
 #[derive(Debug)]
 pub struct CopyReader {
     columns: usize,
     state: State,
-    buffer: BytesMut,
-    /// How far the row at the front of the buffer was looked through, and how many of its columns: a long row that
-    /// arrives in many pieces is not looked through from its start each time.
+    /// What comes next, if nothing is in `partial`.
+    chunk: Bytes,
+    /// A row (or the header) that is not wholly there.
+    partial: BytesMut,
+    /// How far the row at the front was looked through, and how many of its columns: a long row that arrives in many pieces is not looked
+    /// through from its start each time.
     seen: (usize, usize),
 }
 
@@ -37,14 +41,20 @@ impl CopyReader {
         Self {
             columns,
             state: State::Header,
-            buffer: BytesMut::new(),
+            chunk: Bytes::new(),
+            partial: BytesMut::new(),
             seen: (0, 0),
         }
     }
 
-    /// Adds bytes. Take all rows out by [`Self::next_row`] before the next call, to keep the buffer small.
-    pub fn feed(&mut self, bytes: &[u8]) {
-        self.buffer.extend_from_slice(bytes);
+    /// Adds bytes. Take all rows out by [`Self::next_row`] before the next call, or they are copied.
+    pub fn feed(&mut self, bytes: Bytes) {
+        if self.partial.is_empty() && self.chunk.is_empty() {
+            self.chunk = bytes;
+        } else {
+            self.set_aside();
+            self.partial.extend_from_slice(&bytes);
+        }
     }
 
     /// The next row; `None` if it needs more bytes, or the copy has ended.
@@ -53,31 +63,36 @@ impl CopyReader {
     /// [`ErrorCode::Corrupted`] if the bytes are no binary copy of so many columns; [`ErrorCode::ResourceExhausted`] if a row is longer than
     /// [`MAX_ROW`].
     pub fn next_row(&mut self) -> Result<Option<Tuple>, Fault> {
-        if self.state == State::Header && !self.header()? {
-            return Ok(None);
-        }
-        if self.state == State::Ended {
-            return if self.buffer.is_empty() {
-                Ok(None)
-            } else {
-                Err(malformed("bytes follow its end"))
+        loop {
+            let length = match self.state {
+                State::Header => self.header_length()?,
+                State::Rows => self.row_length()?,
+                State::Ended if self.front().is_empty() => return Ok(None),
+                State::Ended => return Err(malformed("bytes follow its end")),
             };
-        }
-        let Some(length) = self.row_length()? else {
-            if self.buffer.len() > MAX_ROW {
-                return Err(Fault::new(
-                    ErrorCode::ResourceExhausted,
-                    format!("a row is longer than {MAX_ROW} bytes"),
-                ));
+            let Some(length) = length else {
+                self.set_aside();
+                if self.partial.len() > MAX_ROW {
+                    return Err(Fault::new(
+                        ErrorCode::ResourceExhausted,
+                        format!("a row is longer than {MAX_ROW} bytes"),
+                    ));
+                }
+                return Ok(None);
+            };
+            self.seen = (0, 0);
+            if !self.partial.is_empty() {
+                self.chunk = std::mem::take(&mut self.partial).freeze();
             }
-            return Ok(None);
-        };
-        self.seen = (0, 0);
-        let bytes = self.buffer.split_to(length).freeze();
-        if self.state == State::Ended {
-            return self.next_row();
+            let bytes = self.chunk.split_to(length);
+            match self.state {
+                State::Header => self.state = State::Rows,
+                State::Rows if bytes.len() == 2 && bytes.starts_with(&TRAILER.to_be_bytes()) => {
+                    self.state = State::Ended;
+                }
+                State::Rows | State::Ended => return Tuple::parse(bytes, self.columns).map(Some),
+            }
         }
-        Tuple::parse(bytes, self.columns).map(Some)
     }
 
     /// Says that no more bytes come.
@@ -85,7 +100,7 @@ impl CopyReader {
     /// # Errors
     /// [`ErrorCode::Unavailable`] if the copy has not ended: the connection was cut.
     pub fn finish(&self) -> Result<(), Fault> {
-        if self.state == State::Ended && self.buffer.is_empty() {
+        if self.state == State::Ended && self.front().is_empty() {
             Ok(())
         } else {
             Err(Fault::new(
@@ -95,13 +110,29 @@ impl CopyReader {
         }
     }
 
-    /// Reads over the header; false if it is not yet there.
-    fn header(&mut self) -> Result<bool, Fault> {
+    /// What comes next, as far as it is there.
+    fn front(&self) -> &[u8] {
+        if self.partial.is_empty() {
+            &self.chunk
+        } else {
+            &self.partial
+        }
+    }
+
+    /// Keeps what is not a whole row until more comes.
+    fn set_aside(&mut self) {
+        let rest = std::mem::take(&mut self.chunk);
+        self.partial.extend_from_slice(&rest);
+    }
+
+    /// The length of the header, if it is wholly there.
+    fn header_length(&self) -> Result<Option<usize>, Fault> {
+        let front = self.front();
         let fixed = SIGNATURE.len() + 8;
-        let Some(mut rest) = self.buffer.get(SIGNATURE.len()..fixed) else {
-            return Ok(false);
+        let Some(mut rest) = front.get(SIGNATURE.len()..fixed) else {
+            return Ok(None);
         };
-        if !self.buffer.starts_with(SIGNATURE) {
+        if !front.starts_with(SIGNATURE) {
             return Err(malformed("it does not begin like one"));
         }
         // The upper half of the flags is critical; bit 16 says that rows carry OIDs, which no server does since 12.
@@ -112,31 +143,27 @@ impl CopyReader {
         if extension > MAX_EXTENSION {
             return Err(malformed("its header is too long"));
         }
-        if self.buffer.len() < fixed + extension {
-            return Ok(false);
-        }
-        self.buffer.advance(fixed + extension);
-        self.state = State::Rows;
-        Ok(true)
+        let length = fixed + extension;
+        Ok((front.len() >= length).then_some(length))
     }
 
-    /// The length of the row at the front, if it is wholly there. At the trailer it sets the state.
+    /// The length of the row (or the trailer) at the front, if it is wholly there.
     fn row_length(&mut self) -> Result<Option<usize>, Fault> {
-        let Some(count) = self.buffer.first_chunk::<2>() else {
+        let (mut offset, mut column) = self.seen;
+        let front = self.front();
+        let Some(count) = front.first_chunk::<2>() else {
             return Ok(None);
         };
         let count = i16::from_be_bytes(*count);
         if count == TRAILER {
-            self.state = State::Ended;
             return Ok(Some(2));
         }
         if usize::try_from(count).ok() != Some(self.columns) {
             return Err(malformed("a row has another number of columns"));
         }
-        let (mut offset, mut column) = self.seen;
         offset = offset.max(2);
         while column < self.columns {
-            let rest = self.buffer.get(offset..).unwrap_or_default();
+            let rest = front.get(offset..).unwrap_or_default();
             let Some(length) = rest.first_chunk::<4>() else {
                 break;
             };
@@ -150,8 +177,9 @@ impl CopyReader {
             offset += 4 + length;
             column += 1;
         }
+        let is_whole = column == self.columns;
         self.seen = (offset, column);
-        Ok((column == self.columns).then_some(offset))
+        Ok(is_whole.then_some(offset))
     }
 }
 
@@ -167,13 +195,12 @@ mod tests {
     use super::*;
     use crate::copy::CopyWriter;
     use crate::tuple::tests::tuple;
-    use bytes::Bytes;
     use proptest::prelude::*;
 
     fn read(reader: &mut CopyReader, pieces: &[&[u8]]) -> Result<Vec<Tuple>, Fault> {
         let mut rows = Vec::new();
         for piece in pieces {
-            reader.feed(piece);
+            reader.feed(Bytes::copy_from_slice(piece));
             while let Some(row) = reader.next_row()? {
                 rows.push(row);
             }

@@ -51,7 +51,7 @@ impl CopyRows {
                 return Ok(None);
             }
             match self.source.next().await {
-                Some(Ok(bytes)) => self.reader.feed(&bytes),
+                Some(Ok(bytes)) => self.reader.feed(bytes),
                 Some(Err(fault)) => return Err(fault),
                 None => self.is_over = true,
             }

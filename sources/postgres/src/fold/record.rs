@@ -71,8 +71,8 @@ pub(super) fn memory(version: &Version, op: &Op) -> usize {
 /// Bytes before an entry that say how long it is.
 pub(super) const LENGTH: usize = 8;
 
-/// Writes an entry: length (u64), relation, position, kind, key, origin, row.
-pub(super) fn encode(version: &Version, op: &Op, out: &mut Vec<u8>) {
+/// Writes all of an entry but its row, which is the end of it and is given back: length (u64), relation, position, kind, key, origin.
+pub(super) fn encode<'a>(version: &Version, op: &'a Op, out: &mut Vec<u8>) -> &'a [u8] {
     let start = out.len();
     out.put_u64(0);
     out.put_u32(version.relation.0);
@@ -82,10 +82,11 @@ pub(super) fn encode(version: &Version, op: &Op, out: &mut Vec<u8>) {
         out.put_u64(key.bytes().len() as u64);
         out.put_slice(key.bytes());
     };
-    match op {
+    let row: &[u8] = match op {
         Op::Delete => {
             out.put_u8(DELETE);
             put_key(out, &version.key);
+            &[]
         }
         Op::Put { row, origin } => {
             out.put_u8(if origin.is_some() { PUT_FROM } else { PUT });
@@ -93,13 +94,14 @@ pub(super) fn encode(version: &Version, op: &Op, out: &mut Vec<u8>) {
             if let Some(origin) = origin {
                 put_key(out, origin);
             }
-            out.put_slice(row.bytes());
+            row.bytes()
         }
-    }
-    let length = (out.len() - start - LENGTH) as u64;
+    };
+    let length = (out.len() - start - LENGTH + row.len()) as u64;
     if let Some(place) = out.get_mut(start..start + LENGTH) {
         place.copy_from_slice(&length.to_be_bytes());
     }
+    row
 }
 
 /// Reads an entry, without its length.

@@ -72,14 +72,19 @@ impl RunWriter {
         })
     }
 
-    /// Adds an entry, which must be later in order than the one before.
+    /// Adds an entry, which must be later in order than the one before. A long row is written from where it is.
     pub(super) fn push(&mut self, version: &Version, op: &Op) -> Result<(), Fault> {
-        encode(version, op, &mut self.buffer);
+        let row = encode(version, op, &mut self.buffer);
         self.run.entries += 1;
-        if self.buffer.len() >= WRITE_BUFFER {
-            self.flush()?;
+        if row.len() < WRITE_BUFFER {
+            self.buffer.extend_from_slice(row);
+            if self.buffer.len() < WRITE_BUFFER {
+                return Ok(());
+            }
+            return self.flush();
         }
-        Ok(())
+        self.flush()?;
+        self.write(row)
     }
 
     /// Ends the run. It is not synced: it does not outlive the process.
@@ -89,14 +94,19 @@ impl RunWriter {
     }
 
     fn flush(&mut self) -> Result<(), Fault> {
+        let mut buffer = std::mem::take(&mut self.buffer);
+        let written = self.write(&buffer);
+        buffer.clear();
+        self.buffer = buffer;
+        written
+    }
+
+    fn write(&mut self, bytes: &[u8]) -> Result<(), Fault> {
         self.run
             .file
-            .write_all_at(self.run.length, &self.buffer)
+            .write_all_at(self.run.length, bytes)
             .map_err(|error| disk_fault(&self.run.path, &error))?;
-        self.run.length += self.buffer.len() as u64;
-        self.buffer.clear();
-        // One long row must not hold its memory to the end of the run.
-        self.buffer.shrink_to(2 * WRITE_BUFFER);
+        self.run.length += bytes.len() as u64;
         Ok(())
     }
 }

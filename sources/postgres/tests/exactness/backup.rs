@@ -108,7 +108,7 @@ impl Chain {
         };
         let mut reader = CopyReader::new(layout.columns.len());
         while let Some(chunk) = part.next().await {
-            reader.feed(&chunk.expect("a chunk"));
+            reader.feed(chunk.expect("a chunk"));
             while let Some(row) = reader.next_row().expect("rows") {
                 let key = Key::of(&row, &layout.key).expect("a key");
                 base.rows.push((oid, key, row));

@@ -6,6 +6,7 @@
 
 mod backup;
 mod database;
+mod keys;
 mod random;
 mod rules;
 mod slot;

@@ -13,7 +13,9 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio_postgres::Client;
 
-use crate::backup::{Base, Chain, MEMORY, Layer, needs_new_snapshot, restore, wait_for_transactions};
+use crate::backup::{
+    Base, Chain, Layer, MEMORY, needs_new_snapshot, restore, wait_for_transactions,
+};
 use crate::database::{State, assert_same, layouts, rows, session, truth};
 use crate::slot::{Life, Slot};
 
@@ -286,7 +288,11 @@ async fn a_table_that_was_swapped_after_the_snapshot_is_not_taken_for_the_other(
     let slot = exact(&chain, "f").await;
     let folded = folded(&chain, slot.position).await;
     run(&client, "CREATE TABLE new (LIKE m INCLUDING ALL)").await;
-    run(&client, "ALTER TABLE m RENAME TO old; ALTER TABLE new RENAME TO m").await;
+    run(
+        &client,
+        "ALTER TABLE m RENAME TO old; ALTER TABLE new RENAME TO m",
+    )
+    .await;
     let reader = session(chain.server, &chain.database, Some(&slot.snapshot)).await;
     match open_whole(reader, &layout).await.expect("opened") {
         Opened::Changed(_, change) => assert_eq!(change, Change::Gone),
