@@ -9,6 +9,7 @@ use actix::{Actor, Addr, Context, Handler, Message};
 use std::fmt;
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
+use tokio_util::sync::CancellationToken;
 
 /// How long to wait before an actor is started again.
 #[derive(Debug, Clone, Copy)]
@@ -99,9 +100,15 @@ fn connected<A: Actor>(slot: &RwLock<Addr<A>>) -> bool {
         .connected()
 }
 
-/// Starts an actor from a factory, and again whenever it stops or panics, for as long as the returned value or a clone of it lives.
+/// Starts an actor from a factory, and again whenever it stops or panics, for as long as the returned value or a clone of it lives, and
+/// until `over` is cancelled: an actor that stops after that has come to its end.
 /// `name` is for the log. Must be called inside a tokio `LocalSet`, as every actix actor.
-pub fn supervise<A, F>(name: &'static str, backoff: Backoff, mut factory: F) -> Supervised<A>
+pub fn supervise<A, F>(
+    name: &'static str,
+    backoff: Backoff,
+    over: CancellationToken,
+    mut factory: F,
+) -> Supervised<A>
 where
     A: Actor<Context = Context<A>>,
     F: FnMut() -> A + 'static,
@@ -114,6 +121,9 @@ where
         loop {
             tokio::time::sleep(WATCH_INTERVAL).await;
             let Some(slot) = weak.upgrade() else { return };
+            if over.is_cancelled() {
+                return;
+            }
             if connected(&slot) {
                 calm += WATCH_INTERVAL;
                 if calm > backoff.most {
@@ -127,7 +137,13 @@ where
                 wait_ms = wait.as_millis(),
                 "actor stopped, starting it again"
             );
-            tokio::time::sleep(wait).await;
+            if over
+                .run_until_cancelled(tokio::time::sleep(wait))
+                .await
+                .is_none()
+            {
+                return;
+            }
             wait = (wait * 2).min(backoff.most);
             calm = Duration::ZERO;
             let Some(slot) = weak.upgrade() else { return };
@@ -167,7 +183,12 @@ mod tests {
             .build()
             .expect("a runtime");
         tokio::task::LocalSet::new().block_on(&runtime, async {
-            let actor = supervise("fragile", Backoff::default(), || Fragile);
+            let actor = supervise(
+                "fragile",
+                Backoff::default(),
+                CancellationToken::new(),
+                || Fragile,
+            );
             assert_eq!(actor.send(Ask { panic: false }).await, Ok(42));
             assert_eq!(actor.send(Ask { panic: true }).await, Err(Busy));
             let mut answer = Err(Busy);

@@ -46,7 +46,8 @@ impl Worker {
             stores,
         });
         let for_agent = Arc::clone(&core);
-        let agent = supervise("agent", Backoff::default(), move || {
+        let over = core.lifecycle.over.clone();
+        let agent = supervise("agent", Backoff::default(), over, move || {
             Agent::new(Arc::clone(&for_agent))
         });
         Ok(WorkerHandle { core, agent })

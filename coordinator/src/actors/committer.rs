@@ -67,7 +67,8 @@ impl Committer {
     /// Starts the committer of an office.
     pub(crate) fn start(core: Arc<Core>, office: Arc<Office>) -> Self {
         let mut restarted = false;
-        let actor = supervise("committer", Backoff::default(), move || {
+        let over = office.over.clone();
+        let actor = supervise("committer", Backoff::default(), over, move || {
             if restarted {
                 // What was queued is lost: reconnecting workers repeat what was not acknowledged.
                 office.sessions.cut_all();

@@ -35,15 +35,19 @@ pub(crate) struct Dispatcher(Supervised<DispatcherActor>);
 impl Dispatcher {
     /// Starts the dispatcher of an office.
     pub(crate) fn start(core: Arc<Core>, office: Arc<Office>) -> Self {
-        Self(supervise("dispatcher", Backoff::default(), move || {
-            DispatcherActor {
+        let over = office.over.clone();
+        Self(supervise(
+            "dispatcher",
+            Backoff::default(),
+            over,
+            move || DispatcherActor {
                 core: Arc::clone(&core),
                 office: Arc::clone(&office),
                 rests: Rests::default(),
                 busy: false,
                 again: false,
-            }
-        }))
+            },
+        ))
     }
 
     /// There may be something to lease. Cheap, and may be said too often; lost words are made up for by the tick.

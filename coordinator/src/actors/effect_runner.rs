@@ -67,11 +67,14 @@ impl<P: Perform> EffectRunner<P> {
             first: core.config.effect_rest_first,
             most: core.config.effect_rest_most,
         };
-        Self(supervise(name, Backoff::default(), move || RunnerActor {
-            core: Arc::clone(&core),
-            office: Arc::clone(&office),
-            performer: Arc::clone(&performer),
-            agenda: Agenda::new(rests, P::AT_ONCE),
+        let over = office.over.clone();
+        Self(supervise(name, Backoff::default(), over, move || {
+            RunnerActor {
+                core: Arc::clone(&core),
+                office: Arc::clone(&office),
+                performer: Arc::clone(&performer),
+                agenda: Agenda::new(rests, P::AT_ONCE),
+            }
         }))
     }
 

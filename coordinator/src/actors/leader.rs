@@ -50,8 +50,9 @@ pub(crate) struct Leader {
 impl Leader {
     /// Starts the leader actor of a node.
     pub(crate) fn start(core: Arc<Core>) -> Self {
+        let over = core.closing.clone();
         Self {
-            _actor: supervise("leader", Backoff::default(), move || LeaderActor {
+            _actor: supervise("leader", Backoff::default(), over, move || LeaderActor {
                 core: Arc::clone(&core),
                 staff: None,
                 taking_office: None,

@@ -27,8 +27,9 @@ pub(crate) struct LeaseKeeper {
 impl LeaseKeeper {
     /// Starts the lease keeper of an office.
     pub(crate) fn start(core: Arc<Core>, office: Arc<Office>) -> Self {
+        let over = office.over.clone();
         Self {
-            _actor: supervise("lease keeper", Backoff::default(), move || {
+            _actor: supervise("lease keeper", Backoff::default(), over, move || {
                 LeaseKeeperActor {
                     core: Arc::clone(&core),
                     office: Arc::clone(&office),

@@ -158,10 +158,13 @@ pub(crate) struct Retention {
 impl Retention {
     /// Starts the retention of an office.
     pub(crate) fn start(core: Arc<Core>, office: Arc<Office>) -> Self {
+        let over = office.over.clone();
         Self {
-            _actor: supervise("retention", Backoff::default(), move || RetentionActor {
-                core: Arc::clone(&core),
-                office: Arc::clone(&office),
+            _actor: supervise("retention", Backoff::default(), over, move || {
+                RetentionActor {
+                    core: Arc::clone(&core),
+                    office: Arc::clone(&office),
+                }
             }),
         }
     }

@@ -266,7 +266,6 @@ impl Agent {
         }
         self.shared.gate.set(None);
         self.drop_all();
-        let lifecycle = Arc::clone(&self.shared);
         let session = self.session.take();
         let wait = match &session {
             Some(_) if quiet => GOODBYE_LINGER,
@@ -274,13 +273,17 @@ impl Agent {
         };
         let cut = session.map(|session| session.cut);
         self.has_left = true;
-        context.run_later(wait, move |_, _| {
+        context.run_later(wait, move |agent, _| {
             if let Some(cut) = cut {
                 cut.cancel();
             }
-            lifecycle.lifecycle.end(Ok(()));
-            lifecycle.lifecycle.over.cancel();
+            agent.finish_leaving();
         });
+    }
+
+    fn finish_leaving(&self) {
+        self.shared.lifecycle.end(Ok(()));
+        self.shared.lifecycle.over.cancel();
     }
 
     /// Ends for good.
@@ -323,9 +326,13 @@ impl Handler<Introduce> for Agent {
     type Result = actix::MessageResult<Introduce>;
 
     fn handle(&mut self, _: Introduce, _: &mut Self::Context) -> Self::Result {
+        if self.has_left {
+            // A leader that took it on again would lease it tasks, and count them as lost when the process ends.
+            return actix::MessageResult(None);
+        }
         self.introduced = self.held.keys().copied().collect();
         let config = &self.shared.config;
-        actix::MessageResult(v1::Hello {
+        actix::MessageResult(Some(v1::Hello {
             worker: config.id.to_string(),
             incarnation: self.shared.incarnation.0,
             locality: config.locality.to_string(),
@@ -341,7 +348,7 @@ impl Handler<Introduce> for Agent {
                 .map(|lease| v1::HeldLease::from(*lease))
                 .collect(),
             key_check: config.cluster_key.check_value().into(),
-        })
+        }))
     }
 }
 
@@ -349,6 +356,10 @@ impl Handler<SessionEnded> for Agent {
     type Result = ();
 
     fn handle(&mut self, ended: SessionEnded, _: &mut Self::Context) {
+        if self.has_left {
+            // The leader has read the goodbye.
+            return self.finish_leaving();
+        }
         if self
             .session
             .as_ref()

@@ -31,7 +31,7 @@ enum Ended {
     Dismissed(Fault),
     /// A leader had taken this worker on, and the stream broke.
     Lost(Fault),
-    /// The agent is gone: nobody wants a stream.
+    /// The agent is gone, or has said goodbye: nobody wants a stream.
     Unwanted,
 }
 
@@ -89,7 +89,7 @@ impl Link {
     async fn session(&mut self, address: &str) -> Ended {
         // Taken before the Hello exists: the fence must count from no later than its sending.
         let hello_sent = self.shared.env.clock.monotonic();
-        let Ok(hello) = self.agent.send(Introduce).await else {
+        let Ok(Some(hello)) = self.agent.send(Introduce).await else {
             return Ended::Unwanted;
         };
         let capacity = self.shared.config.slots as usize * TASKS_PER_SLOT + OUTBOX_SPARE;

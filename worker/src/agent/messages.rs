@@ -7,9 +7,9 @@ use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
-/// Asks for the Hello of a new stream.
+/// Asks for the Hello of a new stream; `None`: this worker wants none any more.
 #[derive(Message)]
-#[rtype(result = "v1::Hello")]
+#[rtype(result = "Option<v1::Hello>")]
 pub(crate) struct Introduce;
 
 /// A leader has taken this worker on.

@@ -280,3 +280,24 @@ fn a_shutdown_gives_everything_back_and_says_goodbye() {
         world.assert_quiet(Duration::from_millis(200)).await;
     });
 }
+
+/// Found by a rolling restart: the worker greeted the leader again after its goodbye, was given leases, and took them with it.
+#[test]
+fn a_worker_that_has_said_goodbye_does_not_come_back() {
+    local(async {
+        let leader = Leader::start().await;
+        let world = World::start(1, &[&leader]).await;
+        let mut present = leader.welcomed().await;
+        let conversation = async {
+            assert!(matches!(present.hear().await, Some(Up::Goodbye(_))));
+            // As a leader does: it ends the stream.
+            drop(present);
+            tokio::select! {
+                _ = leader.greeted() => panic!("it is back"),
+                () = tokio::time::sleep(Duration::from_millis(700)) => {}
+            }
+        };
+        tokio::join!(conversation, world.worker.shutdown());
+        assert_eq!(world.worker.ended().await, Ok(()));
+    });
+}
