@@ -3,6 +3,7 @@
 use super::Finding;
 use crate::Result;
 use crate::tree::{TextFile, Tree};
+use cargo_metadata::{Metadata, Package};
 use serde::Deserialize;
 
 #[derive(Debug, Deserialize)]
@@ -28,6 +29,33 @@ struct Sources {
     allow_registry: Vec<String>,
 }
 
+/// Whether anything of the tree is built with a package. Cargo also locks what `name?/feature` merely mentions, and builds it nowhere.
+fn is_built(metadata: &Metadata, package: &Package) -> bool {
+    let nodes = metadata.resolve.iter().flat_map(|resolve| &resolve.nodes);
+    let mut users = nodes.filter(|node| node.deps.iter().any(|dep| dep.pkg == package.id));
+    users.any(|node| {
+        let user = &metadata[&node.id];
+        let mut needs = user
+            .dependencies
+            .iter()
+            .filter(|need| need.name == package.name.as_str());
+        needs.any(|need| {
+            let name = need.rename.as_ref().unwrap_or(&need.name);
+            let asks = |feature: &String| {
+                *feature == format!("dep:{name}")
+                    || feature == name
+                    || feature.starts_with(&format!("{name}/"))
+            };
+            let enabled = |feature: &str| node.features.iter().any(|on| on.as_str() == feature);
+            !need.optional
+                || user
+                    .features
+                    .iter()
+                    .any(|(feature, implies)| enabled(feature) && implies.iter().any(asks))
+        })
+    })
+}
+
 pub(super) fn check(tree: &Tree) -> Result<Vec<Finding>> {
     let deny: Deny = toml::from_str(&std::fs::read_to_string(tree.root.join("deny.toml"))?)?;
     let mut findings = Vec::new();
@@ -38,6 +66,7 @@ pub(super) fn check(tree: &Tree) -> Result<Vec<Finding>> {
             .deny
             .iter()
             .find(|ban| ban.name == package.name.as_str())
+            && is_built(&tree.metadata, package)
         {
             findings.push(Finding::file(&place, format!("is banned: {}", ban.reason)));
         }
