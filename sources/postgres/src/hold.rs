@@ -8,7 +8,7 @@
 //! * The slot is moved on by [`advance`] alone.
 //!
 //! # Crash consistency
-//! [`place`] that is cut leaves at most a publication and a slot under the hold's names; [`release`] removes them, at any time and any number
+//! [`place()`] that is cut leaves at most a publication and a slot under the hold's names; [`release`] removes them, at any time and any number
 //! of times.
 
 mod blockers;
