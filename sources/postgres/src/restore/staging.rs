@@ -139,7 +139,6 @@ impl TableRestore {
                 target: &self.site.target,
                 database: &self.site.database,
                 room: self.hidden.workshop(),
-                facts: &self.facts,
                 tool,
                 tables: &self.tables,
                 stages: &self.stages,

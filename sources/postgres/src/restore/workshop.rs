@@ -63,7 +63,6 @@ pub(super) struct Workshop<'a> {
     pub(super) database: &'a str,
     /// The room's own database.
     pub(super) room: String,
-    pub(super) facts: &'a DatabaseFacts,
     pub(super) tool: &'a DumpTool,
     pub(super) tables: &'a [StagedTable],
     /// For each schema of the target, the hidden one in which its things wait.
@@ -77,13 +76,13 @@ impl Workshop<'_> {
     pub(super) async fn work(&self, archive: &Archive) -> Result<Vec<u8>, Fault> {
         let maintenance = self.target.maintenance().await?;
         self.close(&maintenance).await?;
-        let create = self
-            .facts
-            .create(&self.room, maintenance.info().major(), None);
+        // With the locale of the database that the tables go to: what cannot be there cannot be here either.
+        let outside = self.target.session(self.database).await?;
+        let facts = DatabaseFacts::capture(&outside).await?;
+        let create = facts.create(&self.room, maintenance.info().major(), None);
         run(&maintenance, CONTEXT, &create).await?;
         let session = self.target.hidden_session(&self.room, None).await?;
         self.build(&session, archive).await?;
-        let outside = self.target.session(self.database).await?;
         self.extensions(&session, &outside).await?;
         self.foreign_keys(&session, &outside).await?;
         self.rename(&session, &outside).await?;

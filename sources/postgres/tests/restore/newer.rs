@@ -96,3 +96,22 @@ async fn a_database_of_18_comes_back_on_18() {
         sums(server, &name, &backup).await
     );
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_database_of_14_comes_back_on_14_by_a_newer_pg_dump() {
+    let server = Server::start(Options::of(Version::V14));
+    let database = make_everything(&server);
+    let backup = Backup::take(&server, &database).await;
+    let name = format!("{database}_again");
+    let watch = Watch::default();
+    run(&backup, &restore_of(&server, &backup, 3, &name), &watch)
+        .await
+        .expect("restored");
+    assert_eq!(watch.warnings(), Vec::<String>::new());
+    let tools = Server::shared().binaries();
+    assert_eq!(
+        schema_text(&server, &database, Some(tools), false),
+        schema_text(&server, &name, Some(tools), false)
+    );
+    assert_eq!(contents(&server, &database), contents(&server, &name));
+}

@@ -3,6 +3,7 @@
 use crate::support::{Backup, Table, Watch, restore_of, run, session, stream_of, target};
 use futures::{StreamExt, stream};
 use holdfast_postgres::restore::{DatabaseRestore, LoadOutcome, RestoreName, load};
+use holdfast_postgres::sequences::{self, SetTo};
 use holdfast_postgres_testing::Server;
 use holdfast_types::{ErrorCode, Fault, JobId};
 
@@ -136,4 +137,37 @@ async fn what_the_source_tolerated_is_restored_with_a_warning() {
         (SELECT relispopulated FROM pg_class WHERE relname = 'quotient')";
     assert_eq!(server.psql(&name, rows), "1|2|3|f");
     drop(session(server, &name).await);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_sequence_never_gives_out_what_its_column_has() {
+    let server = Server::shared();
+    let database = server.create_database("sequences");
+    server.psql(
+        &database,
+        "CREATE TABLE up (id serial, \"odd \"\" \" integer GENERATED ALWAYS AS IDENTITY); INSERT INTO up DEFAULT VALUES;
+         CREATE SEQUENCE falling INCREMENT -1 MINVALUE -100 MAXVALUE -1; CREATE TABLE down (id integer DEFAULT nextval('falling'));
+         ALTER SEQUENCE falling OWNED BY down.id; INSERT INTO down DEFAULT VALUES; CREATE TABLE bare (id serial)",
+    );
+    let session = session(server, &database).await;
+    let early = sequences::capture(&session).await.expect("captured");
+    // A restore to a later time has rows that the reading before did not know of.
+    server.psql(
+        &database,
+        "INSERT INTO up OVERRIDING SYSTEM VALUE VALUES (50, 7); INSERT INTO down VALUES (-30); SELECT setval('up_id_seq', 999)",
+    );
+    sequences::restore(&session, &early, SetTo::AtLeastColumn)
+        .await
+        .expect("set");
+    assert_eq!(
+        server.psql(
+            &database,
+            "SELECT nextval('up_id_seq'), nextval(pg_get_serial_sequence('up', 'odd \" ')), nextval('falling'), nextval('bare_id_seq')"
+        ),
+        "51|8|-31|1"
+    );
+    sequences::restore(&session, &early, SetTo::Captured)
+        .await
+        .expect("set");
+    assert_eq!(sequences::capture(&session).await.expect("captured"), early);
 }

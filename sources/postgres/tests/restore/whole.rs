@@ -6,6 +6,7 @@ use crate::support::{
 };
 use holdfast_postgres::fingerprint::fingerprint;
 use holdfast_postgres::restore::index_progress;
+use holdfast_postgres::schema::{Plan, PlanOptions};
 use holdfast_postgres_testing::{Options, Server};
 
 #[track_caller]
@@ -27,6 +28,11 @@ async fn every_kind_of_object_comes_back_under_another_name_while_the_original_l
     let server = Server::shared();
     let database = make_everything(server);
     let backup = Backup::take(server, &database).await;
+    // The ways around a plain run of the archive are taken, not only provided.
+    let plan = Plan::of(&backup.archive, &PlanOptions::default());
+    let split = plan.indexes.iter().filter(|index| index.split.is_some());
+    let validated = plan.after.iter().filter(|step| step.validated.is_some());
+    assert!(split.count() > 15 && validated.count() > 5);
     let name = format!("{database}_again");
     let watch = Watch::default();
     let restore = restore_of(server, &backup, 101, &name);
