@@ -27,10 +27,12 @@ pub struct Database {
 }
 
 impl Database {
-    /// Whether it holds data of users: it accepts connections and is no template.
+    /// Whether it holds data of users: it accepts connections, is no template, and no restore that is under way.
     #[must_use]
     pub fn is_ordinary(&self) -> bool {
-        self.allows_connections && !self.is_template
+        self.allows_connections
+            && !self.is_template
+            && !self.name.starts_with(crate::restore::HIDDEN)
     }
 }
 
