@@ -44,7 +44,8 @@ pub async fn databases(session: &Session) -> Result<Vec<Database>, Fault> {
     let rows = session
         .query(
             "SELECT d.oid, d.datname::text, pg_catalog.pg_encoding_to_char(d.encoding)::text, d.datallowconn, d.datistemplate,
-                    pg_catalog.has_database_privilege(d.oid, 'CONNECT'), pg_catalog.has_database_privilege(d.oid, 'CREATE'),
+                    coalesce(pg_catalog.has_database_privilege(d.oid, 'CONNECT'), false),
+                    coalesce(pg_catalog.has_database_privilege(d.oid, 'CREATE'), false),
                     CASE WHEN pg_catalog.has_database_privilege(d.oid, 'CONNECT')
                            OR pg_catalog.pg_has_role('pg_read_all_stats', 'USAGE')
                          THEN pg_catalog.pg_database_size(d.oid) END

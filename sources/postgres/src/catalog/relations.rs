@@ -45,6 +45,8 @@ pub struct RelationFacts {
     pub total_bytes: u64,
 }
 
+/// The functions look past the snapshot and give nothing for what is gone by now.
+///
 /// Asking for a size waits for whoever has the relation locked, so that one long `ALTER` would hold everything up: the size of such a relation is what the
 /// last `VACUUM` saw. (Plans need no more: their last range is open.) A configuration table of an extension has its condition.
 const RELATIONS: &str = "
@@ -55,9 +57,10 @@ WITH locked AS MATERIALIZED (
     SELECT c.*, c.oid IN (SELECT relation FROM locked) AS locked FROM pg_catalog.pg_class c
 )
 SELECT c.oid, n.nspname::text, c.relname::text, c.relfilenode, c.relkind, c.relpersistence, c.relreplident,
-       pg_catalog.pg_get_userbyid(c.relowner)::text, pg_catalog.pg_has_role(c.relowner, 'USAGE'),
-       pg_catalog.has_table_privilege(c.oid, 'SELECT'), pg_catalog.has_schema_privilege(n.oid, 'USAGE'),
-       CASE WHEN c.relkind = 'r' THEN pg_catalog.row_security_active(c.oid) ELSE false END,
+       pg_catalog.pg_get_userbyid(c.relowner)::text, coalesce(pg_catalog.pg_has_role(c.relowner, 'USAGE'), false),
+       coalesce(pg_catalog.has_table_privilege(c.oid, 'SELECT'), false),
+       coalesce(pg_catalog.has_schema_privilege(n.oid, 'USAGE'), false),
+       c.relkind = 'r' AND coalesce(pg_catalog.row_security_active(c.oid), false),
        c.relispartition, c.relhassubclass AND c.relkind = 'r', coalesce(am.amname = 'heap', false),
        x.oid IS NOT NULL, coalesce(c.oid = ANY (x.extconfig), false),
        x.extcondition[pg_catalog.array_position(x.extconfig, c.oid)],

@@ -35,13 +35,14 @@ pub(crate) async fn name_holders(session: &Session, relations: &[u32], fault: Fa
     };
     let holders: Vec<String> = rows
         .iter()
-        .map(|row| {
-            let (relation, pid, who): (String, Option<i32>, String) =
-                (row.get(0), row.get(1), row.get(2));
-            match pid {
+        .filter_map(|row| {
+            // In a session for data a name may not be UTF-8.
+            let relation: String = row.try_get(0).ok()?;
+            let who: String = row.try_get(2).ok()?;
+            Some(match row.get::<_, Option<i32>>(1) {
                 Some(pid) => format!("{relation} is locked by process {pid} ({who})"),
                 None => format!("{relation} is locked by a prepared transaction"),
-            }
+            })
         })
         .collect();
     match holders.is_empty() {

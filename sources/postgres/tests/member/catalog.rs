@@ -1,4 +1,4 @@
-use holdfast_postgres::catalog::databases;
+use holdfast_postgres::catalog::{databases, read};
 use holdfast_postgres::layout::DefinitionReason as Only;
 use holdfast_postgres::layout::Handling::{Definition, Keyed, Whole};
 use holdfast_postgres::layout::{Handling, WholeReason as Why};
@@ -269,4 +269,33 @@ async fn a_locked_relation_is_read_all_the_same() {
     let relations = tokio::time::timeout(std::time::Duration::from_secs(5), all(server, &database));
     let relations = relations.await.expect("at once");
     assert_eq!(relations[0].heap_bytes, 8192);
+}
+
+/// Under an older snapshot the catalogs show relations that are gone by now.
+#[tokio::test]
+async fn a_relation_that_is_gone_is_read_under_an_older_snapshot() {
+    let server = Server::shared();
+    let database = server.create_database("gone");
+    server.psql(
+        &database,
+        "CREATE SCHEMA s; CREATE ROLE vanishing; CREATE TYPE s.mood AS ENUM ('ok');
+         CREATE TABLE s.t (id int PRIMARY KEY, m s.mood, g int GENERATED ALWAYS AS (id) STORED); ALTER TABLE s.t OWNER TO vanishing",
+    );
+    let session = control(server, &database).await;
+    let begin = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY";
+    session.execute(begin).await.expect("begins");
+    session
+        .query("SELECT 1", &[])
+        .await
+        .expect("takes the snapshot");
+    server.psql(&database, "DROP SCHEMA s CASCADE; DROP ROLE vanishing");
+    let relations = read(&session).await.expect("no error, and no panic");
+    assert_eq!(
+        relations
+            .iter()
+            .map(|facts| facts.layout.display_name())
+            .collect::<Vec<_>>(),
+        ["s.t"]
+    );
+    assert_eq!(relations[0].layout.columns.len(), 2);
 }
