@@ -53,6 +53,8 @@ pub(crate) struct Layer {
     pub(crate) folded: Folded,
     /// Relations that were read whole, in the place of all older rows.
     pub(crate) whole: State,
+    /// The relations as they are at its end: what the next window is planned with.
+    pub(crate) layouts: Layouts,
 }
 
 impl Chain {
@@ -64,13 +66,15 @@ impl Chain {
             .batch_execute(&publication)
             .await
             .expect("a publication");
+        // Before the slot: of a relation that was rewritten after its position, no change before the rewrite may count.
+        let planned = database::layouts(&client, tables).await;
         let slot = Slot::create(server, database, &format!("hold_{database}"), Life::Lasting).await;
         wait_for_transactions(&client).await;
         Self {
             server,
             database: database.to_owned(),
             env: Env::system(),
-            planned: database::layouts(&client, tables).await,
+            planned,
             start: slot.position,
             directory: tempfile::tempdir().expect("a directory"),
             directories: std::sync::atomic::AtomicU32::new(0),
@@ -199,7 +203,11 @@ impl Chain {
         let disk = Arc::clone(&self.env.disk);
         let fixes = Sorter::new(Keep::Last, disk, &self.directory(), MEMORY);
         let folded = fix_up(&self.env, session, &layouts, folded, &replaced, fixes, at).await?;
-        Ok(Layer { folded, whole })
+        Ok(Layer {
+            folded,
+            whole,
+            layouts,
+        })
     }
 }
 

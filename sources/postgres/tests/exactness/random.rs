@@ -73,10 +73,8 @@ async fn run(seed: u64) {
         &chain.planned,
     );
 
-    // The incremental begins with the tables as they are at F.
-    let client = session(server, &database, None).await;
-    chain.planned = crate::database::layouts(client.client(), &TABLES).await;
-    drop(client);
+    // The incremental begins with the tables as they were at F.
+    chain.planned = layer.layouts;
     let mut instants = Vec::new();
     for number in 0..INSTANTS {
         pause(&mut random).await;
