@@ -4,11 +4,16 @@
 //! A [`Source`] value is a client of **one member**. Any worker in the member's locality can make one at any time; nothing
 //! that matters lives in it, so that a worker may die and another take over with no more than the member's record.
 
+mod logged;
 mod row;
 mod source;
 
 pub mod conformance;
 
+pub use logged::{
+    Inlet, LoadProgress, LoggedBackup, LoggedRelation, LoggedRestore, LoggedSource, Outlet,
+    SettledDatabase, TupleBlock,
+};
 pub use row::{Change, Row, RowBatch};
 pub use source::{
     Capabilities, Fingerprint, ReadRequest, RestoreTable, RowStream, Source, SourceFactory,
