@@ -16,8 +16,10 @@ use holdfast_types::{ErrorCode, Fault};
 use serde::{Deserialize, Serialize};
 use std::fmt::Write;
 
+use crate::changes::wait_until_flushed;
+use crate::exact::log_end;
 use crate::identifier::Spelling;
-use crate::layout::{FileNode, Layout};
+use crate::layout::{FileNode, Layout, Lsn};
 use crate::session::{CopyOut, Session, name_holders};
 
 /// Bytes of a part: how much a lost worker does again, and how long a snapshot is held. 1 to 256 MiB cost the server the same.
@@ -105,6 +107,8 @@ pub struct PartRead {
     stream: CopyOut,
     session: Session,
     owns_transaction: bool,
+    /// The end of the log after the snapshot was taken: all that it sees lies before.
+    log_end: Lsn,
 }
 
 impl PartRead {
@@ -116,7 +120,9 @@ impl PartRead {
         self.stream.next().await
     }
 
-    /// Ends the read, after the last chunk, and gives the session back for the next one. The rows count when this has succeeded.
+    /// Ends the read, after the last chunk, and gives the session back for the next one. The rows count when this has succeeded: it waits until what
+    /// they came from is flushed. A transaction with `synchronous_commit = off` is visible before that, and a crash of the server would
+    /// undo it and leave no trace in the change stream.
     ///
     /// # Errors
     /// What the server says.
@@ -125,12 +131,14 @@ impl PartRead {
             mut stream,
             session,
             owns_transaction,
+            log_end,
         } = *self;
         // The caller has seen the end, or does not care for the rest; a stream at its end gives it again.
         if let Some(chunk) = stream.next().await {
             chunk?;
         }
         drop(stream);
+        wait_until_flushed(&session, log_end).await?;
         if owns_transaction {
             session.execute("COMMIT").await?;
         }
@@ -200,12 +208,14 @@ async fn open(
         }
         return Ok(Opened::Changed(Box::new(session), change));
     }
+    let log_end = log_end(&session).await?;
     let sql = copy_statement(layout, range, session.spelling());
     let stream = session.copy_out(&sql).await.map_err(context)?;
     Ok(Opened::Reading(Box::new(PartRead {
         stream,
         session,
         owns_transaction,
+        log_end,
     })))
 }
 

@@ -1,6 +1,5 @@
 //! Reads a window of the change stream.
 
-use holdfast_env::Env;
 use holdfast_types::{ErrorCode, Fault};
 use std::ops::Range;
 use std::sync::Arc;
@@ -68,26 +67,24 @@ pub fn peek_statement(request: &WindowRequest) -> String {
     )
 }
 
-/// Waits until everything before `position` can be decoded: a commit that nobody waits for (`synchronous_commit = off`) is visible
-/// before it is flushed, and only what is flushed is decoded.
+/// Waits until the server has flushed its log up to `position`. A commit that nobody waits for (`synchronous_commit = off`) is visible before that:
+/// only what is flushed is decoded, and only what is flushed is still there after a crash.
 ///
 /// # Errors
 /// What the server says; [`ErrorCode::DeadlineExceeded`] after [`FLUSH_DEADLINE`].
-pub async fn wait_until_flushed(env: &Env, session: &Session, position: Lsn) -> Result<(), Fault> {
-    let started = env.clock.monotonic();
-    loop {
-        let flushed = flushed(session).await?;
-        if flushed >= position {
-            return Ok(());
+pub async fn wait_until_flushed(session: &Session, position: Lsn) -> Result<(), Fault> {
+    let waited = tokio::time::timeout(FLUSH_DEADLINE, async {
+        while flushed(session).await? < position {
+            tokio::time::sleep(FLUSH_POLL).await;
         }
-        if env.clock.monotonic().saturating_sub(started) > FLUSH_DEADLINE {
-            return Err(Fault::new(
-                ErrorCode::DeadlineExceeded,
-                format!("the server flushed its log to {flushed}, and not to {position}"),
-            ));
-        }
-        tokio::time::sleep(FLUSH_POLL).await;
-    }
+        Ok(())
+    });
+    waited.await.unwrap_or_else(|_| {
+        Err(Fault::new(
+            ErrorCode::DeadlineExceeded,
+            format!("the server did not flush its log to {position} within {FLUSH_DEADLINE:?}"),
+        ))
+    })
 }
 
 async fn flushed(session: &Session) -> Result<Lsn, Fault> {

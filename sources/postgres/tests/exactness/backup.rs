@@ -135,7 +135,7 @@ impl Chain {
     /// Opens the change stream of a window.
     pub(crate) async fn stream(&self, window: Range<Lsn>) -> Changes {
         let session = database::plain(self.server, &self.database).await;
-        wait_until_flushed(&self.env, &session, window.end)
+        wait_until_flushed(&session, window.end)
             .await
             .expect("flushed");
         let request = WindowRequest {

@@ -5,7 +5,7 @@ use holdfast_postgres::changes::ChangePosition;
 use holdfast_postgres::fixup::{check_file_node, fix_up, must_be_read_whole};
 use holdfast_postgres::fold::{Folded, Keep, Op, Sorter, Truncated};
 use holdfast_postgres::layout::{Layout, Lsn, Oid};
-use holdfast_postgres::pages::{Change, Opened, open_whole};
+use holdfast_postgres::pages::{Change, Opened, PageRange, open_range, open_whole};
 use holdfast_postgres_testing::{Options, Server, connect};
 use holdfast_types::ErrorCode;
 use std::collections::BTreeSet;
@@ -16,7 +16,7 @@ use tokio_postgres::Client;
 use crate::backup::{
     Base, Chain, Layer, MEMORY, needs_new_snapshot, restore, wait_for_transactions,
 };
-use crate::database::{State, assert_same, layouts, rows, session, truth};
+use crate::database::{State, assert_same, layouts, plain, rows, session, truth};
 use crate::slot::{Life, Slot};
 
 /// A table `m` with out-of-line values that fill pages four rows each, of which the first pages are full.
@@ -556,6 +556,56 @@ async fn a_commit_that_hangs_before_the_slot_is_waited_for() {
         rows(&reader, layout, "").await.iter().any(updated),
         "and then it is visible"
     );
+}
+
+/// A row that a transaction with `synchronous_commit = off` wrote is visible before its commit record is flushed. A crash undoes it, and nothing in the log
+/// says so: a part that has it must not count before the flush.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_part_counts_when_what_it_saw_is_flushed() {
+    // The writer of the log sleeps as long as it can.
+    let options = Options::default()
+        .set("wal_writer_delay", "10s")
+        .set("autovacuum", "off");
+    let server: &'static Server = Box::leak(Box::new(Server::start(options)));
+    let database = server.create_database("flush");
+    server.psql(&database, MOVER);
+    let chain = Chain::hold(server, &database, &["m"]).await;
+    let layout = Arc::clone(chain.layout("m"));
+    let quick = connect(server, &database).await;
+    run(&quick, "SET synchronous_commit = off").await;
+    run(&quick, "UPDATE m SET n = 1 WHERE id = 1").await;
+    let part = || async {
+        let session = plain(server, &database).await;
+        match open_range(session, &layout, PageRange::ALL)
+            .await
+            .expect("opened")
+        {
+            Opened::Reading(mut part) => {
+                while part.next().await.is_some() {}
+                part
+            }
+            Opened::Changed(..) => panic!("it is as planned"),
+        }
+    };
+    let finished = tokio::spawn(part().await.finish());
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    assert!(!finished.is_finished(), "it waits for the flush");
+    run(
+        &connect(server, &database).await,
+        "UPDATE m SET n = 2 WHERE id = 2",
+    )
+    .await;
+    finished.await.expect("no panic").expect("flushed");
+
+    // Without the rule: the row is read, and gone after a crash.
+    run(&quick, "INSERT INTO m VALUES (99, 99, 'lost', NULL)").await;
+    let session = session(server, &database, None).await;
+    assert_eq!(rows(&session, &layout, "WHERE id = 99").await.len(), 1);
+    drop((session, quick));
+    server.kill();
+    server.launch();
+    let session = plain(server, &database).await;
+    assert_eq!(rows(&session, &layout, "WHERE id = 99").await.len(), 0);
 }
 
 async fn until(client: &Client, count: &str) {
