@@ -1,7 +1,7 @@
 //! Sources, as they are registered.
 
 use holdfast_proto::v1;
-use holdfast_types::{ErrorCode, Fault, MemberRecord, SourceRecord, Timestamp};
+use holdfast_types::{ErrorCode, Fault, MemberRecord, SourceKind, SourceRecord, Timestamp};
 
 /// Members that one source may have.
 const MAX_MEMBERS: usize = 4096;
@@ -35,10 +35,22 @@ pub(crate) fn read_source(
     }
     Ok(SourceRecord {
         name,
-        kind: request.kind.parse()?,
+        kind: served(request.kind.parse()?)?,
         members,
         registered_at: now,
     })
+}
+
+/// Kinds of sources that jobs can work on.
+fn served(kind: SourceKind) -> Result<SourceKind, Fault> {
+    match kind {
+        SourceKind::Mvcc => Ok(kind),
+        other => Err(Fault::new(
+            ErrorCode::Unsupported,
+            format!("sources of kind {other} are not served by this version"),
+        )
+        .hint("the kind served by this version is mvcc")),
+    }
 }
 
 fn read_member(wire: v1::Member) -> Result<MemberRecord, Fault> {
@@ -103,6 +115,22 @@ mod tests {
             name: "bank".into(),
             kind: "mvcc".into(),
             members,
+        }
+    }
+
+    #[test]
+    fn only_kinds_that_jobs_can_work_on_are_registered() {
+        for (kind, code) in [
+            ("postgres", ErrorCode::Unsupported),
+            ("oracle", ErrorCode::InvalidArgument),
+        ] {
+            let request = v1::RegisterSourceRequest {
+                kind: kind.into(),
+                ..request(vec![member("a", "h:1")])
+            };
+            let fault = read_source(request, Timestamp::from_millis(1)).expect_err(kind);
+            assert_eq!(fault.code, code, "{fault}");
+            assert!(fault.hint.is_some(), "{fault}");
         }
     }
 
