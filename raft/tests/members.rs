@@ -2,7 +2,7 @@
 
 mod cluster;
 
-use cluster::{CLUSTER, Host, PATIENCE, SLOW, converge, eventually, found, insist, leader};
+use cluster::{Append, CLUSTER, Host, PATIENCE, converge, eventually, found, insist, leader};
 use holdfast_env::MemoryDisk;
 use holdfast_raft::{RaftConfig, Standing};
 use holdfast_types::{ClusterId, ErrorCode, NodeId};

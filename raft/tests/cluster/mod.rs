@@ -10,7 +10,7 @@ mod net;
 mod toy;
 
 pub use net::CuttableNet;
-pub use toy::{Append, SLOW, Toy};
+pub use toy::{Append, Toy};
 
 use holdfast_env::{Disk, Env, MemoryDisk};
 use holdfast_raft::{Node, RaftConfig, Standing};

@@ -14,6 +14,9 @@ pub struct Append {
 }
 
 impl Append {
+    /// A value that takes long to apply.
+    pub const SLOW: u64 = u64::MAX;
+
     pub fn new(value: u64) -> Self {
         Self { value, padding: 0 }
     }
@@ -33,9 +36,6 @@ fn number(bytes: &[u8]) -> Result<u64, Fault> {
     Ok(u64::from_le_bytes(*number))
 }
 
-/// A value that takes long to apply.
-pub const SLOW: u64 = u64::MAX;
-
 impl StateMachine for Toy {
     type Command = Append;
     type Outcome = u64;
@@ -46,7 +46,7 @@ impl StateMachine for Toy {
 
     fn apply(&mut self, position: LogPosition, command: &Append) -> u64 {
         assert!(position > self.position, "positions only grow");
-        if command.value == SLOW {
+        if command.value == Append::SLOW {
             std::thread::sleep(Duration::from_millis(300));
         }
         self.position = position;
