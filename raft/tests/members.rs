@@ -23,7 +23,10 @@ async fn a_new_voter_votes_from_the_first_moment() {
     let mut hosts = found(3, |_| ()).await;
     let first = leader(&hosts).await;
     // The new one has the log before it has applied it, as on a busy machine.
-    hosts[first].append(SLOW).await.expect("is committed");
+    hosts[first]
+        .append(Append::SLOW)
+        .await
+        .expect("is committed");
     let victim = (first + 1) % 3;
     let old = hosts[victim].node.status().await.node;
     let host = Host::new(4, |_| ()).await;
