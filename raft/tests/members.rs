@@ -106,7 +106,7 @@ async fn members_come_and_go_while_commands_flow() {
         tokio::spawn(async move {
             while !stop.load(Ordering::SeqCst) {
                 let next = written.load(Ordering::SeqCst);
-                match node.propose(&cluster::Append::new(next)).await {
+                match node.propose(&Append::new(next)).await {
                     Ok(_) => written.store(next + 1, Ordering::SeqCst),
                     Err(fault) => assert!(fault.is_retryable(), "{fault}"),
                 }
@@ -333,7 +333,7 @@ async fn a_snapshot_is_made_by_size_too() {
     .await;
     leader(&hosts).await;
     for value in 0..10 {
-        let command = cluster::Append {
+        let command = Append {
             value,
             padding: 60_000,
         };
