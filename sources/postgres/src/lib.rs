@@ -20,6 +20,7 @@ pub mod identifier;
 pub mod key;
 pub mod large_objects;
 pub mod layout;
+pub mod member;
 pub mod pages;
 pub mod pgoutput;
 pub mod preflight;
