@@ -17,7 +17,7 @@ mod publication;
 mod slot;
 
 pub use blockers::Blocker;
-pub use place::{Placed, Waiting, place};
+pub use place::{Placed, Waiting, place, wait_for_writers};
 pub use publication::{PublicationState, publish, published, unpublish_unidentified};
 pub use slot::{SlotState, WalStatus, advance, release, state, verify};
 

@@ -187,6 +187,35 @@ async fn wait_until_visible(
     }
 }
 
+/// Waits until every transaction that writes now, or is in commit, has ended: then all whose commit record lies before are visible. For a slot
+/// whose snapshot is not there any more.
+///
+/// # Errors
+/// `DeadlineExceeded`, naming who was waited for; or what the server says.
+pub async fn wait_for_writers(
+    session: &Session,
+    deadline: Duration,
+    show: &(dyn Fn(&Waiting) + Send + Sync),
+) -> Result<(), Fault> {
+    let writing = writers(session).await?;
+    let waited: BTreeSet<u32> = writing.iter().map(|writer| writer.xid).collect();
+    let ends = tokio::time::sleep(deadline);
+    tokio::pin!(ends);
+    loop {
+        let blockers = remaining(session, &waited).await?;
+        if blockers.is_empty() {
+            return Ok(());
+        }
+        show(&Waiting::ForWriters(blockers.clone()));
+        tokio::select! {
+            () = tokio::time::sleep(LOOK_INTERVAL) => {}
+            () = &mut ends => {
+                return Err(overdue("the hold waits for transactions that are writing", &blockers));
+            }
+        }
+    }
+}
+
 /// Which transactions a snapshot shows.
 #[derive(Debug)]
 struct Snapshot {

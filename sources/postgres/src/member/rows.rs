@@ -129,15 +129,23 @@ pub fn read_version_row(row: &Row, layout: &Layout) -> Result<Entry, Fault> {
 }
 
 fn with_key(version: &Version, change: Change) -> Result<Row, Fault> {
-    let ordinal = u32::try_from(version.position.ordinal).map_err(|_| {
-        Fault::new(
-            ErrorCode::ResourceExhausted,
-            format!(
-                "the transaction committed at {} has more than 2^32 changes",
-                version.position.commit
-            ),
-        )
-    })?;
+    let ordinal = match (
+        version.position.ordinal,
+        u32::try_from(version.position.ordinal),
+    ) {
+        // What was read again at the end of a window stands after all of its changes.
+        (u64::MAX, _) | (_, Ok(u32::MAX)) => u32::MAX,
+        (_, Ok(ordinal)) => ordinal,
+        (_, Err(_)) => {
+            return Err(Fault::new(
+                ErrorCode::ResourceExhausted,
+                format!(
+                    "the transaction committed at {} has more than 2^32 changes",
+                    version.position.commit
+                ),
+            ));
+        }
+    };
     Ok(Row {
         key: row_key(version.relation, &version.key),
         position: Position::Lsn(holdfast_types::Lsn {

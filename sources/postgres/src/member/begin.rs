@@ -1,0 +1,442 @@
+//! The beginning of a backup: the hold, and the plan.
+
+use bytes::Bytes;
+use holdfast_source::{LoggedBackup, LoggedRelation};
+use holdfast_types::{
+    ByteCount, ErrorCode, Fault, KeyRange, Position, Relation, TableName, Target,
+};
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::PostgresMember;
+use super::catalog::{DatabaseCatalog, relation_id, to_json};
+use super::plan::{DatabasePlan, LogPlan, RelationPlan};
+use super::standing::{self, Standings};
+use crate::catalog::{self, Database, RelationFacts, databases};
+use crate::dsn::Dsn;
+use crate::hold::{self, HoldNames, SlotState, Waiting, WalStatus};
+use crate::layout::{Layout, Lsn, Oid};
+use crate::pages;
+use crate::preflight::{self, Mode, Request};
+use crate::replication::{ReplicationSession, SystemIdentity};
+use crate::session::{Purpose, Session};
+
+/// Parts of a span: a GiB of heap, about.
+const PARTS_PER_SPAN: usize = 16;
+
+/// See [`holdfast_source::LoggedSource::begin`].
+pub(super) async fn begin(
+    member: &PostgresMember,
+    backup: &LoggedBackup,
+) -> Result<Vec<LoggedRelation>, Fault> {
+    let session = Session::connect(&member.env, &member.dsn, Purpose::Control).await?;
+    let parents = parents(backup)?;
+    let chosen = choose(databases(&session).await?, &backup.target, &parents)?;
+    let is_log = match parents.is_empty() {
+        true => is_log_mode(member, backup, &chosen).await?,
+        false => true,
+    };
+    if !is_log {
+        let identity = system(&session).await?;
+        return chosen
+            .iter()
+            .map(|database| settling(database_plan(database, identity, None)))
+            .collect();
+    }
+    let mut slots = ReplicationSession::connect(&member.env, &member.dsn).await?;
+    let identity = slots.identify().await?;
+    drop(slots);
+    if let Some(parent) = parents.values().next() {
+        same_server(parent, &identity)?;
+    }
+    let mut relations = Vec::new();
+    for database in &chosen {
+        let started = match parents.get(&database.oid) {
+            Some(parent) => go_on(member, backup, database, parent, &identity).await,
+            None => start(member, backup, database, &identity).await,
+        };
+        let started = started.map_err(|fault| fault.context(&database.name));
+        relations.extend(started?);
+    }
+    Ok(relations)
+}
+
+/// The parent layer's catalogs, by database.
+pub(super) fn parents(backup: &LoggedBackup) -> Result<BTreeMap<Oid, DatabaseCatalog>, Fault> {
+    let read = |bytes: &Bytes| {
+        let catalog = DatabaseCatalog::decode(bytes)?;
+        if catalog.hold.is_none() {
+            return Err(Fault::new(
+                ErrorCode::ChainRule,
+                "the parent was made in snapshot mode, after which no incremental can follow",
+            )
+            .hint("take a full backup"));
+        }
+        Ok((catalog.database, catalog))
+    };
+    backup.parent.iter().map(read).collect()
+}
+
+fn choose(
+    present: Vec<Database>,
+    target: &Target,
+    parents: &BTreeMap<Oid, DatabaseCatalog>,
+) -> Result<Vec<Database>, Fault> {
+    let wanted: BTreeSet<&str> = match target {
+        Target::Source => {
+            return Ok(present.into_iter().filter(Database::is_ordinary).collect());
+        }
+        Target::Databases(names) => names.iter().map(String::as_str).collect(),
+        Target::Tables(names) => names.iter().map(|name| name.database.as_str()).collect(),
+    };
+    // One that was there at the parent's end was dropped.
+    let known: BTreeSet<&str> = parents
+        .values()
+        .map(|parent| parent.facts.name.as_str())
+        .collect();
+    for name in &wanted {
+        if !known.contains(name) && !present.iter().any(|database| database.name == *name) {
+            return Err(Fault::new(
+                ErrorCode::NotFound,
+                format!("there is no database {name}"),
+            ));
+        }
+    }
+    Ok(present
+        .into_iter()
+        .filter(|database| wanted.contains(database.name.as_str()))
+        .collect())
+}
+
+/// Looks whether the member can be backed up, and in which mode.
+async fn is_log_mode(
+    member: &PostgresMember,
+    backup: &LoggedBackup,
+    chosen: &[Database],
+) -> Result<bool, Fault> {
+    let names = chosen.iter().map(|database| database.name.clone());
+    let request = Request {
+        databases: Some(names.collect()),
+        snapshot_mode: false,
+    };
+    let report = preflight::check(&member.env, &member.dsn, &request).await?;
+    let mut blocking = report
+        .findings
+        .iter()
+        .chain(report.databases.iter().flat_map(|it| &it.findings))
+        .chain(report.databases.iter().flat_map(|database| {
+            let is_covered = |layout: &Layout| {
+                let name = table_name(&database.name, layout);
+                backup.target.covers(&name)
+            };
+            let relations = database.relations.iter();
+            relations
+                .filter(move |relation| is_covered(&relation.layout))
+                .flat_map(|relation| &relation.findings)
+        }))
+        .filter(|finding| finding.severity == preflight::Severity::Blocks);
+    if let Some(first) = blocking.next() {
+        let more = match blocking.count() {
+            0 => String::new(),
+            more => format!(", and {more} more findings"),
+        };
+        let fault = Fault::new(
+            ErrorCode::FailedPrecondition,
+            format!("{}: {}{more}", first.about, first.message),
+        );
+        return Err(match &first.mend {
+            Some(mend) => fault.hint(mend.clone()),
+            None => fault,
+        });
+    }
+    for reason in &report.reasons {
+        tracing::warn!(member = %member.dsn, reason, "backed up in snapshot mode");
+    }
+    Ok(report.mode == Mode::Log)
+}
+
+/// The server, where it does not speak the replication protocol.
+async fn system(session: &Session) -> Result<(u64, u32), Fault> {
+    let row = session
+        .query_one(
+            "SELECT s.system_identifier, c.timeline_id FROM pg_catalog.pg_control_system() s, pg_catalog.pg_control_checkpoint() c",
+            &[],
+        )
+        .await;
+    match row {
+        Ok(row) => Ok((
+            u64::from_ne_bytes(row.get::<_, i64>(0).to_ne_bytes()),
+            u32::try_from(row.get::<_, i32>(1)).unwrap_or_default(),
+        )),
+        // A service may keep it from its users; it is of use to chains only, and there will be none.
+        Err(fault) if fault.code == ErrorCode::FailedPrecondition => Ok((0, 0)),
+        Err(fault) => Err(fault),
+    }
+}
+
+fn database_plan(
+    database: &Database,
+    (system_id, timeline): (u64, u32),
+    log: Option<LogPlan>,
+) -> DatabasePlan {
+    DatabasePlan {
+        database: database.oid,
+        name: database.name.clone(),
+        system_id,
+        timeline,
+        log,
+    }
+}
+
+fn same_server(parent: &DatabaseCatalog, now: &SystemIdentity) -> Result<(), Fault> {
+    if parent.system_id == now.system_id && parent.timeline == now.timeline {
+        return Ok(());
+    }
+    // The slot is not looked at before the server is the right one.
+    let then = SystemIdentity {
+        system_id: parent.system_id,
+        timeline: parent.timeline,
+        flushed: Lsn::ZERO,
+    };
+    hold::verify(None, &parent.facts.name, parent.end, &then, now)
+}
+
+/// Continues a chain: the hold must still be there.
+async fn go_on(
+    member: &PostgresMember,
+    backup: &LoggedBackup,
+    database: &Database,
+    parent: &DatabaseCatalog,
+    identity: &SystemIdentity,
+) -> Result<Vec<LoggedRelation>, Fault> {
+    let Some(held) = &parent.hold else {
+        return Ok(Vec::new());
+    };
+    let names = member.hold_names(backup.hold, database.oid)?;
+    if names != held.names {
+        return Err(Fault::new(
+            ErrorCode::ChainRule,
+            "the parent was made under another hold than the one that this backup names",
+        ));
+    }
+    same_server(parent, identity)?;
+    let session = member.control(&database.name).await?;
+    let state = hold::state(&session, &names.slot).await?;
+    hold::verify(
+        state.as_ref(),
+        &database.name,
+        parent.end,
+        identity,
+        identity,
+    )?;
+    let log = LogPlan {
+        names,
+        publication: held.publication,
+        start: parent.end,
+        continues: true,
+    };
+    let system = (identity.system_id, identity.timeline);
+    Ok(vec![settling(database_plan(database, system, Some(log)))?])
+}
+
+/// Places a hold, or finds it in place, and cuts the relations.
+async fn start(
+    member: &PostgresMember,
+    backup: &LoggedBackup,
+    database: &Database,
+    identity: &SystemIdentity,
+) -> Result<Vec<LoggedRelation>, Fault> {
+    let names = member.hold_names(backup.hold, database.oid)?;
+    let dsn = member.dsn.with_database(&database.name);
+    let session = member.control(&database.name).await?;
+    let found = hold::state(&session, &names.slot).await?;
+    let (facts, standings) = look(&session, backup, &database.name, &names).await?;
+    let found = found.filter(|slot| is_ready(slot, &database.name));
+    let (facts, standings, start) = match (found, standings.publication) {
+        (Some(slot), Some(_)) => {
+            // It is not known whether its maker had waited.
+            let deadline = member.limits.hold_deadline;
+            hold::wait_for_writers(&session, deadline, &show).await?;
+            (facts, standings, slot.confirmed)
+        }
+        _ => place(member, backup, &session, &dsn, &names, facts).await?,
+    };
+    let publication = standings.publication.ok_or_else(|| {
+        Fault::new(
+            ErrorCode::Unavailable,
+            "the publication was dropped while the hold was placed",
+        )
+    })?;
+    let log = LogPlan {
+        names,
+        publication,
+        start,
+        continues: false,
+    };
+    let page_bytes = session.info().page_bytes;
+    let mut relations = Vec::new();
+    for facts in facts.iter().filter(|facts| facts.layout.is_published()) {
+        relations.push(cut(database, facts, &standings, page_bytes, start)?);
+    }
+    let system = (identity.system_id, identity.timeline);
+    relations.push(settling(database_plan(database, system, Some(log)))?);
+    Ok(relations)
+}
+
+/// Whether a slot was made to its end and can be used.
+fn is_ready(slot: &SlotState, database: &str) -> bool {
+    slot.database.as_deref() == Some(database)
+        && slot.plugin.as_deref() == Some("pgoutput")
+        && slot.confirmed > Lsn::ZERO
+        && slot.invalidated.is_none()
+        && slot.wal_status != WalStatus::Lost
+}
+
+/// Places a hold anew.
+async fn place(
+    member: &PostgresMember,
+    backup: &LoggedBackup,
+    session: &Session,
+    dsn: &Dsn,
+    names: &HoldNames,
+    facts: Vec<RelationFacts>,
+) -> Result<(Vec<RelationFacts>, Standings, Lsn), Fault> {
+    hold::release(session, names).await?;
+    let layouts = |facts: &[RelationFacts]| -> Vec<Layout> {
+        facts.iter().map(|facts| facts.layout.clone()).collect()
+    };
+    hold::publish(session, &names.publication, &layouts(&facts))
+        .await
+        .map_err(moving)?;
+    // After they were published, and before the slot: what is seen now holds from its beginning on.
+    let (facts, mut standings) = look(session, backup, &dsn.database, names).await?;
+    let deadline = member.limits.hold_deadline;
+    let placed = hold::place(&member.env, dsn, names, &layouts(&facts), deadline, &show)
+        .await
+        .map_err(moving)?;
+    for seen in standings.relations.values_mut() {
+        seen.is_recent = false;
+    }
+    Ok((facts, standings, placed.start))
+}
+
+/// A relation was dropped or renamed while it was published.
+fn moving(fault: Fault) -> Fault {
+    match fault.code {
+        ErrorCode::NotFound | ErrorCode::AlreadyExists => Fault {
+            code: ErrorCode::Unavailable,
+            ..fault
+        },
+        _ => fault,
+    }
+}
+
+fn show(waiting: &Waiting) {
+    let (what, blockers) = match waiting {
+        Waiting::ForWriters(blockers) => ("transactions that write", blockers),
+        Waiting::ForVisibility(blockers) => ("transactions in commit", blockers),
+    };
+    if let Some(first) = blockers.first() {
+        tracing::info!(count = blockers.len(), %first, "the hold waits for {what}");
+    }
+}
+
+/// The covered relations and how they stand, at one moment.
+async fn look(
+    session: &Session,
+    backup: &LoggedBackup,
+    database: &str,
+    names: &HoldNames,
+) -> Result<(Vec<RelationFacts>, Standings), Fault> {
+    session
+        .execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
+        .await?;
+    let mut facts = catalog::read(session).await?;
+    let standings = standing::read(session, &names.publication, &names.slot).await?;
+    session.execute("COMMIT").await?;
+    facts.retain(|facts| backup.target.covers(&table_name(database, &facts.layout)));
+    Ok((facts, standings))
+}
+
+/// The name of a relation in a backup.
+pub(super) fn table_name(database: &str, layout: &Layout) -> TableName {
+    TableName {
+        database: database.to_owned(),
+        table: layout.display_name(),
+    }
+}
+
+/// Cuts a keyed relation into spans.
+fn cut(
+    database: &Database,
+    facts: &RelationFacts,
+    standings: &Standings,
+    page_bytes: u64,
+    start: Lsn,
+) -> Result<LoggedRelation, Fault> {
+    let layout = facts.layout.clone();
+    let seen = standings.relations.get(&layout.oid);
+    // One whose standing at the slot's beginning is not known is read whole at the end.
+    let standing = seen
+        .filter(|seen| !seen.is_recent)
+        .map(|seen| seen.standing.clone())
+        .unwrap_or_default();
+    let parts = match standing.membership {
+        Some(_) => pages::plan(facts.heap_bytes, facts.total_bytes, page_bytes),
+        None => Vec::new(),
+    };
+    let bounds: Vec<u32> = parts.iter().map(|part| part.start).collect();
+    let weight = facts.total_bytes / bounds.len().max(1) as u64;
+    let mut spans = Vec::new();
+    for (number, chunk) in bounds.chunks(PARTS_PER_SPAN).enumerate() {
+        let bound = |index: usize| bounds.get(index).map(|page| page_bound(*page));
+        let range = KeyRange {
+            start: match number {
+                0 => Bytes::new(),
+                _ => bound(number * PARTS_PER_SPAN).unwrap_or_default(),
+            },
+            end: bound((number + 1) * PARTS_PER_SPAN).unwrap_or_default(),
+        };
+        spans.push((range, ByteCount(weight * chunk.len() as u64)));
+    }
+    let plan = RelationPlan {
+        standing,
+        part_pages: match bounds.as_slice() {
+            [first, second, ..] => second - first,
+            _ => 0,
+        },
+        last_page: bounds.last().copied().unwrap_or_default(),
+        layout,
+    };
+    Ok(LoggedRelation {
+        relation: Relation {
+            id: relation_id(database.oid, plan.layout.oid),
+            name: table_name(&database.name, &plan.layout),
+            created_at: Position::Lsn(holdfast_types::Lsn::at(start.0)),
+            dropped_at: None,
+            definition: to_json(&plan)?.to_vec(),
+        },
+        spans,
+        settles: false,
+    })
+}
+
+/// A page as the bound of a span.
+pub(super) fn page_bound(page: u32) -> Bytes {
+    Bytes::copy_from_slice(&page.to_be_bytes())
+}
+
+/// The settling relation of a database.
+fn settling(plan: DatabasePlan) -> Result<LoggedRelation, Fault> {
+    let start = plan.log.as_ref().map_or(0, |log| log.start.0);
+    Ok(LoggedRelation {
+        relation: Relation {
+            id: relation_id(plan.database, Oid(0)),
+            name: TableName::of_database(&plan.name),
+            created_at: Position::Lsn(holdfast_types::Lsn::at(start)),
+            dropped_at: None,
+            definition: to_json(&plan)?.to_vec(),
+        },
+        spans: vec![(KeyRange::all(), ByteCount(1))],
+        settles: true,
+    })
+}

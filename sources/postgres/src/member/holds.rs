@@ -1,0 +1,66 @@
+//! Holds after the backup: moved on, and ended.
+
+use holdfast_types::{ErrorCode, Fault, HoldId, Position};
+
+use super::PostgresMember;
+use super::catalog::end_after;
+use crate::catalog::{Database, databases};
+use crate::hold;
+use crate::session::{Purpose, Session};
+
+/// See [`holdfast_source::LoggedSource::advance_hold`].
+pub(super) async fn advance(
+    member: &PostgresMember,
+    hold: HoldId,
+    to: Position,
+) -> Result<(), Fault> {
+    let upto = end_after(to)?;
+    let session = Session::connect(&member.env, &member.dsn, Purpose::Control).await?;
+    for database in databases(&session).await? {
+        let names = member.hold_names(hold, database.oid)?;
+        // Slots are seen from every database, and moved from their own.
+        if hold::state(&session, &names.slot).await?.is_none() {
+            continue;
+        }
+        let own = member.control(&database.name).await?;
+        hold::advance(&own, &names.slot, upto)
+            .await
+            .map_err(|fault| fault.context(&database.name))?;
+    }
+    Ok(())
+}
+
+/// See [`holdfast_source::LoggedSource::release`].
+pub(super) async fn release(member: &PostgresMember, hold: HoldId) -> Result<(), Fault> {
+    let session = Session::connect(&member.env, &member.dsn, Purpose::Control).await?;
+    if session.info().in_recovery {
+        // Nothing can have been placed on a standby.
+        return Ok(());
+    }
+    let mut first: Option<Fault> = None;
+    for database in databases(&session).await? {
+        let may_enter = database.allows_connections && database.may_connect;
+        if !may_enter {
+            continue;
+        }
+        // One database that cannot be entered must not keep the others' log.
+        if let Err(fault) = release_one(member, hold, &database).await {
+            first.get_or_insert(fault.context(&database.name));
+        }
+    }
+    first.map_or(Ok(()), Err)
+}
+
+async fn release_one(
+    member: &PostgresMember,
+    hold: HoldId,
+    database: &Database,
+) -> Result<(), Fault> {
+    let names = member.hold_names(hold, database.oid)?;
+    match member.control(&database.name).await {
+        Ok(session) => hold::release(&session, &names).await,
+        // It was dropped meanwhile, and all that was in it.
+        Err(fault) if fault.code == ErrorCode::NotFound => Ok(()),
+        Err(fault) => Err(fault),
+    }
+}

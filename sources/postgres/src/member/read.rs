@@ -1,0 +1,194 @@
+//! Page ranges of a relation, part by part, each at a snapshot of its own.
+
+use bytes::{Bytes, BytesMut};
+use holdfast_source::Outlet;
+use holdfast_types::{ByteCount, ErrorCode, Fault, KeyRange, Relation};
+
+use super::PostgresMember;
+use super::begin::page_bound;
+use super::plan::{RelationPlan, relation_plan};
+use crate::catalog;
+use crate::copy::CopyReader;
+use crate::layout::Layout;
+use crate::pages::{Change, Opened, PartRead, open_range};
+use crate::session::{Purpose, Session};
+use crate::tuple::Tuple;
+
+/// Bytes of rows that are handed on at once.
+const BLOCK: usize = 256 << 10;
+
+/// How often a part is tried under the relation's present name, while it is renamed again and again.
+const RENAMES: usize = 5;
+
+/// See [`holdfast_source::LoggedSource::read`].
+pub(super) async fn read(
+    member: &PostgresMember,
+    relation: &Relation,
+    range: KeyRange,
+    outlet: &mut dyn Outlet,
+) -> Result<(), Fault> {
+    let mut plan = relation_plan(relation)?;
+    let database = relation.name.database.as_str();
+    let dsn = member.dsn.with_database(database);
+    let start = page(&range.start)?.unwrap_or(0);
+    let parts = plan.parts(start, page(&range.end)?);
+    let mut session = Session::connect(&member.env, &dsn, Purpose::Data).await?;
+    let mut renames = 0;
+    let mut parts = parts.into_iter().peekable();
+    while let Some(part) = parts.peek().copied() {
+        let mut opened = match open_range(session, &plan.layout, part).await? {
+            Opened::Reading(opened) => opened,
+            Opened::Changed(back, Change::Gone) => {
+                renames += 1;
+                if !follow(member, database, &mut plan, renames).await? {
+                    break;
+                }
+                session = *back;
+                continue;
+            }
+            // Nothing of it counts: it is read whole when the backup settles, or a truncation explains it, which empties it.
+            Opened::Changed(..) => break,
+        };
+        let mut rows = RowWriter::begin(outlet, &plan.layout).await?;
+        copy(&mut opened, &plan.layout, &mut rows).await?;
+        // The rows count when what they came from is flushed.
+        session = opened.finish().await?;
+        let read = rows.end().await?;
+        parts.next();
+        let upto = parts.peek().map(|next| page_bound(next.start));
+        let is_over = upto.is_none();
+        outlet.advance(upto, ByteCount(read)).await?;
+        if is_over {
+            return Ok(());
+        }
+    }
+    outlet.advance(None, ByteCount(0)).await
+}
+
+/// Gives the plan the relation's present name; `false` if the relation is gone.
+async fn follow(
+    member: &PostgresMember,
+    database: &str,
+    plan: &mut RelationPlan,
+    renames: usize,
+) -> Result<bool, Fault> {
+    let session = member.control(database).await?;
+    session
+        .execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
+        .await?;
+    let Some(now) = catalog::read_one(&session, plan.layout.oid).await? else {
+        return Ok(false);
+    };
+    if renames > RENAMES {
+        return Err(Fault::new(
+            ErrorCode::Unavailable,
+            format!("{} is renamed all the time", plan.layout.display_name()),
+        ));
+    }
+    plan.layout.schema = now.layout.schema;
+    plan.layout.name = now.layout.name;
+    // Columns are read by name.
+    for column in &mut plan.layout.columns {
+        let mut same = now.layout.columns.iter();
+        if let Some(same) = same.find(|same| same.attnum == column.attnum) {
+            column.name.clone_from(&same.name);
+        }
+    }
+    Ok(true)
+}
+
+/// The page of a bound; `None` for the open one.
+fn page(bound: &Bytes) -> Result<Option<u32>, Fault> {
+    match (bound.is_empty(), bound.first_chunk()) {
+        (true, _) => Ok(None),
+        (false, Some(bytes)) if bound.len() == bytes.len() => Ok(Some(u32::from_be_bytes(*bytes))),
+        _ => Err(Fault::new(
+            ErrorCode::InvalidArgument,
+            "the bound of a span is no page number",
+        )),
+    }
+}
+
+/// Hands on all rows of a read.
+pub(super) async fn copy(
+    part: &mut PartRead,
+    layout: &Layout,
+    rows: &mut RowWriter<'_>,
+) -> Result<(), Fault> {
+    let mut reader = CopyReader::new(layout.columns.len());
+    while let Some(chunk) = part.next().await {
+        reader.feed(chunk?);
+        while let Some(row) = reader.next_row()? {
+            rows.push(&row).await?;
+        }
+    }
+    reader.finish()
+}
+
+/// Writes a tuple object in blocks.
+pub(super) struct RowWriter<'a> {
+    outlet: &'a mut dyn Outlet,
+    block: BytesMut,
+    bytes: u64,
+}
+
+impl<'a> RowWriter<'a> {
+    /// Begins an object of rows of a relation.
+    pub(super) async fn begin(outlet: &'a mut dyn Outlet, layout: &Layout) -> Result<Self, Fault> {
+        let columns = u16::try_from(layout.columns.len()).map_err(|_| {
+            Fault::new(
+                ErrorCode::Corrupted,
+                format!("{} has too many columns", layout.display_name()),
+            )
+        })?;
+        outlet.begin_tuples(columns).await?;
+        Ok(Self {
+            outlet,
+            block: BytesMut::new(),
+            bytes: 0,
+        })
+    }
+
+    /// Adds a row.
+    pub(super) async fn push(&mut self, row: &Tuple) -> Result<(), Fault> {
+        self.block.extend_from_slice(row.bytes());
+        self.bytes += row.bytes().len() as u64;
+        if self.block.len() >= BLOCK {
+            self.outlet.tuples(self.block.split().freeze()).await?;
+        }
+        Ok(())
+    }
+
+    /// Bytes so far.
+    pub(super) fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
+    /// Ends the object, adds its name and bytes to those before, and begins another one.
+    pub(super) async fn next(
+        mut self,
+        layout: &Layout,
+        names: &mut Vec<String>,
+        bytes: &mut u64,
+    ) -> Result<Self, Fault> {
+        *bytes += self.bytes;
+        if !self.block.is_empty() {
+            self.outlet.tuples(self.block.split().freeze()).await?;
+        }
+        names.extend(self.outlet.end_tuples().await?);
+        Self::begin(self.outlet, layout).await
+    }
+
+    /// Ends the object; gives its bytes.
+    pub(super) async fn end(self) -> Result<u64, Fault> {
+        Ok(self.end_named().await?.1)
+    }
+
+    /// Ends the object; gives its name, if it has rows, and its bytes.
+    pub(super) async fn end_named(mut self) -> Result<(Option<String>, u64), Fault> {
+        if !self.block.is_empty() {
+            self.outlet.tuples(self.block.split().freeze()).await?;
+        }
+        Ok((self.outlet.end_tuples().await?, self.bytes))
+    }
+}

@@ -1,0 +1,458 @@
+//! The end of a backup, database by database: the exact snapshot F, the changes up to it, and all that only F can tell.
+//!
+//! If something takes rows away from F, or F is lost, the finish is repeated under a later F; objects that were written for the
+//! earlier one are named by no catalog.
+
+mod changes;
+mod objects;
+mod view;
+mod whole;
+
+use holdfast_source::{LoggedBackup, Outlet, SettledDatabase};
+use holdfast_types::{ByteCount, ErrorCode, Fault, Position, Relation, TableName};
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::PostgresMember;
+use super::begin::{parents, table_name};
+use super::catalog::{
+    Content, DatabaseCatalog, HoldState, RelationEntry, Standing, VERSION, last_before,
+    relation_id, split_relation_id,
+};
+use super::plan::{DatabasePlan, LogPlan, database_plan, relation_plan};
+use crate::dsn::Dsn;
+use crate::exact::{HeldSnapshot, import, log_end};
+use crate::fixup::{AtF, fix_up, replaced};
+use crate::fold::{Folded, Keep, Sorter};
+use crate::hold;
+use crate::layout::{Handling, Layout, Lsn, Oid, WholeReason};
+use crate::replication::{ReplicationSession, SystemIdentity};
+use crate::session::{Purpose, Session};
+use changes::{Changes, Gathered};
+use view::View;
+
+/// How many snapshots F are tried before the application is left alone for a while: something truncates all the time.
+const ATTEMPTS: u32 = 4;
+
+/// The pause between two.
+const PAUSE: Duration = Duration::from_millis(500);
+
+/// What a relation was at the beginning of the window.
+struct Planned {
+    layout: Arc<Layout>,
+    standing: Standing,
+}
+
+/// All that one settling works on.
+struct Settling<'a> {
+    member: &'a PostgresMember,
+    backup: &'a LoggedBackup,
+    plan: &'a DatabasePlan,
+    dsn: Dsn,
+    /// Relations whose changes are in the stream.
+    planned: BTreeMap<Oid, Planned>,
+    /// Relations that the backup covers whatever their name is now.
+    covered: BTreeSet<Oid>,
+    directory: String,
+}
+
+/// See [`holdfast_source::LoggedSource::settle`].
+pub(super) async fn settle(
+    member: &PostgresMember,
+    backup: &LoggedBackup,
+    relation: &Relation,
+    planned: &[Relation],
+    outlet: &mut dyn Outlet,
+) -> Result<SettledDatabase, Fault> {
+    let plan = database_plan(relation)?;
+    let (planned, covered) = window(backup, &plan, planned)?;
+    let mut settling = Settling {
+        member,
+        backup,
+        dsn: member.dsn.with_database(&plan.name),
+        plan: &plan,
+        planned,
+        covered,
+        directory: String::new(),
+    };
+    let named = |fault: Fault| fault.context(&plan.name);
+    settling.check().await.map_err(named)?;
+    settling.publish().await.map_err(named)?;
+    let mut tries = 0;
+    loop {
+        tries += 1;
+        let fault = match settling.attempt(outlet).await {
+            Ok(settled) => return Ok(settled),
+            Err(fault) => fault,
+        };
+        // The hold was seen to be in order: what is gone now is only what this snapshot could see.
+        let is_passed = matches!(fault.code, ErrorCode::HistoryGone | ErrorCode::NotFound);
+        if !is_passed {
+            return Err(named(fault));
+        }
+        if tries == ATTEMPTS {
+            return Err(named(Fault {
+                code: ErrorCode::Unavailable,
+                ..fault
+            }));
+        }
+        tracing::info!(database = plan.name, %fault, "the finish is repeated under a later snapshot");
+        tokio::time::sleep(PAUSE).await;
+        settling.check().await.map_err(named)?;
+    }
+}
+
+/// The relations whose changes make the layer exact, and all that are covered by number.
+fn window(
+    backup: &LoggedBackup,
+    plan: &DatabasePlan,
+    planned: &[Relation],
+) -> Result<(BTreeMap<Oid, Planned>, BTreeSet<Oid>), Fault> {
+    let mut changes = BTreeMap::new();
+    let mut covered = BTreeSet::new();
+    let mut add = |layout: Layout, standing: Standing| {
+        covered.insert(layout.oid);
+        if layout.is_published() && standing.membership.is_some() {
+            let layout = Arc::new(layout);
+            changes.insert(layout.oid, Planned { layout, standing });
+        }
+    };
+    if plan.log.as_ref().is_some_and(|log| log.continues) {
+        let parent = parents(backup)?.remove(&plan.database).ok_or_else(|| {
+            Fault::new(
+                ErrorCode::InvalidArgument,
+                format!("the parent's catalog of database {} is missing", plan.name),
+            )
+        })?;
+        for entry in parent.relations {
+            add(entry.layout, entry.standing);
+        }
+    } else {
+        for relation in planned {
+            if split_relation_id(relation.id).0 == plan.database {
+                let plan = relation_plan(relation)?;
+                add(plan.layout, plan.standing);
+            }
+        }
+    }
+    Ok((changes, covered))
+}
+
+impl Settling<'_> {
+    /// Sees that every change since the start can be had.
+    async fn check(&self) -> Result<(), Fault> {
+        let Some(log) = &self.plan.log else {
+            return Ok(());
+        };
+        let now = ReplicationSession::connect(&self.member.env, &self.dsn)
+            .await?
+            .identify()
+            .await?;
+        let then = SystemIdentity {
+            system_id: self.plan.system_id,
+            timeline: self.plan.timeline,
+            flushed: log.start,
+        };
+        let session = self.member.control(&self.plan.name).await?;
+        let state = hold::state(&session, &log.names.slot).await?;
+        hold::verify(state.as_ref(), &self.plan.name, log.start, &then, &now)
+    }
+
+    /// Publishes relations that came since the hold was placed, so that the next window has their changes, and takes those out that lost their
+    /// identity. What is seen under F decides what that was good for, so that a lock in the way does no harm.
+    async fn publish(&self) -> Result<(), Fault> {
+        let Some(log) = &self.plan.log else {
+            return Ok(());
+        };
+        let session = self.member.control(&self.plan.name).await?;
+        let facts = crate::catalog::read(&session).await?;
+        let layouts: Vec<Layout> = facts
+            .into_iter()
+            .map(|facts| facts.layout)
+            .filter(|layout| self.covers(layout))
+            .collect();
+        match hold::publish(&session, &log.names.publication, &layouts).await {
+            Err(fault) if matches!(fault.code, ErrorCode::Unavailable | ErrorCode::NotFound) => {
+                tracing::warn!(database = self.plan.name, %fault, "the publication is not as it should be");
+                Ok(())
+            }
+            other => other,
+        }
+    }
+
+    fn covers(&self, layout: &Layout) -> bool {
+        self.covered.contains(&layout.oid)
+            || self
+                .backup
+                .target
+                .covers(&table_name(&self.plan.name, layout))
+    }
+
+    /// Settles under one snapshot.
+    async fn attempt(&mut self, outlet: &mut dyn Outlet) -> Result<SettledDatabase, Fault> {
+        self.directory = self.new_directory().await?;
+        let mut gathered = match &self.plan.log {
+            Some(log) => Some(self.up_to_now(log, outlet).await?),
+            None => None,
+        };
+        let (env, dsn) = (&self.member.env, &self.dsn);
+        let mut held = match self.plan.log {
+            Some(_) => HeldSnapshot::exact(env, dsn, self.member.limits.hold_deadline).await?,
+            None => HeldSnapshot::plain(env, dsn).await?,
+        };
+        let view = View::take(self, &held).await?;
+        let schema = view::schema(self, &held, view.major).await?;
+        let schema = outlet.catalog(schema).await?;
+        let changes = match (&self.plan.log, gathered.take()) {
+            (Some(log), Some(mut gathered)) => {
+                self.gather(log, &mut gathered, held.lsn(), outlet).await?;
+                let gathered = changes::end(env, gathered, outlet).await?;
+                Some(self.resolve(log, gathered, &view, &held).await?)
+            }
+            _ => None,
+        };
+        held.keep(env, dsn).await?;
+        let mut catalog = self.catalog(&held, &view, schema, changes.as_ref());
+        let mut read = whole::copy_all(self, &mut held, &mut catalog, outlet).await?;
+        objects::globals(&view, &mut catalog, outlet).await?;
+        if !matches!(self.backup.target, holdfast_types::Target::Tables(_)) {
+            held.keep(env, dsn).await?;
+            read += objects::large_objects(self, &held, &mut catalog, outlet).await?;
+        }
+        drop(held);
+        if let Some(changes) = changes {
+            read += changes::write(self, changes, &mut catalog, outlet).await?;
+        }
+        outlet.catalog(catalog.encode()?).await?;
+        outlet.advance(None, ByteCount(read)).await?;
+        Ok(self.settled(&catalog))
+    }
+
+    /// A new directory for files of folds, which go with them.
+    async fn new_directory(&self) -> Result<String, Fault> {
+        let path = format!(
+            "{}/{}-{}-{:016x}",
+            self.member.directory,
+            self.backup.job,
+            self.plan.database,
+            self.member.env.entropy.next_u64()
+        );
+        let disk = Arc::clone(&self.member.env.disk);
+        let directory = path.clone();
+        self.member
+            .env
+            .blocking(move || {
+                for part in ["changes", "history", "fixes"] {
+                    disk.create_dir_all(&format!("{directory}/{part}"))?;
+                }
+                Ok::<_, std::io::Error>(())
+            })
+            .await
+            .map_err(|error| {
+                Fault::new(
+                    ErrorCode::StorageFull,
+                    format!("a working directory cannot be made: {error}"),
+                )
+            })?;
+        Ok(path)
+    }
+
+    /// Takes in most of the window before F is taken, so that F need not be held for long.
+    async fn up_to_now(&self, log: &LogPlan, outlet: &mut dyn Outlet) -> Result<Gathered, Fault> {
+        let history = self.backup.history && log.continues;
+        let mut gathered = Gathered::new(
+            &self.member.env,
+            &self.directory,
+            self.member.limits.fold_memory,
+            log.start,
+            history,
+        );
+        let session = self.member.control(&self.plan.name).await?;
+        let now = log_end(&session).await?;
+        drop(session);
+        self.gather(log, &mut gathered, now, outlet).await?;
+        Ok(gathered)
+    }
+
+    async fn gather(
+        &self,
+        log: &LogPlan,
+        gathered: &mut Gathered,
+        upto: Lsn,
+        outlet: &mut dyn Outlet,
+    ) -> Result<(), Fault> {
+        let session = Session::connect(&self.member.env, &self.dsn, Purpose::Data).await?;
+        let layouts: Vec<_> = self
+            .planned
+            .values()
+            .map(|planned| Arc::clone(&planned.layout))
+            .collect();
+        gathered
+            .take_to(
+                &self.member.env,
+                &session,
+                &log.names,
+                &layouts,
+                upto,
+                outlet,
+            )
+            .await
+    }
+
+    /// Decides which relations are read whole, and makes the changes of the others whole.
+    async fn resolve(
+        &self,
+        log: &LogPlan,
+        (folded, rest): (Folded, changes::Rest),
+        view: &View,
+        held: &HeldSnapshot,
+    ) -> Result<Changes, Fault> {
+        let layouts: BTreeMap<Oid, Arc<Layout>> = self
+            .planned
+            .iter()
+            .map(|(oid, planned)| (*oid, Arc::clone(&planned.layout)))
+            .collect();
+        let at_f: BTreeMap<Oid, AtF> = view
+            .relations
+            .iter()
+            .filter_map(|layout| {
+                let seen = view.standings.relations.get(&layout.oid)?;
+                let at_f = AtF {
+                    layout: Arc::clone(layout),
+                    file_node_xid: seen.file_node_xid,
+                };
+                Some((layout.oid, at_f))
+            })
+            .collect();
+        let is_published = view.standings.publication == Some(log.publication);
+        let standing = |oid: &Oid| view.standings.relations.get(oid).map(|seen| &seen.standing);
+        // A read may have found other columns than planned, which were there only for a while.
+        let changed: BTreeSet<Oid> = self
+            .planned
+            .iter()
+            .filter(|(oid, planned)| {
+                standing(oid).is_none_or(|now| now.columns != planned.standing.columns)
+            })
+            .map(|(oid, _)| *oid)
+            .collect();
+        let mut replaced = replaced(&layouts, &at_f, &folded, &changed);
+        replaced.extend(
+            self.planned
+                .iter()
+                .filter(|(oid, planned)| {
+                    !is_published
+                        || standing(oid)
+                            .is_none_or(|now| now.membership != planned.standing.membership)
+                })
+                .map(|(oid, _)| *oid),
+        );
+        let now: BTreeMap<Oid, Arc<Layout>> = at_f
+            .into_iter()
+            .map(|(oid, at_f)| (oid, at_f.layout))
+            .collect();
+        let env = &self.member.env;
+        let session = Session::connect(env, &self.dsn, Purpose::Data).await?;
+        import(&session, held.id()?).await?;
+        let fixes = Sorter::new(
+            Keep::Last,
+            Arc::clone(&env.disk),
+            &format!("{}/fixes", self.directory),
+            self.member.limits.fold_memory,
+        );
+        let folded = fix_up(env, &session, &now, folded, &replaced, fixes, held.lsn()).await?;
+        Ok(Changes {
+            folded,
+            rest,
+            replaced,
+        })
+    }
+
+    /// The catalog as far as it is known before whole relations are copied: those have no objects yet.
+    fn catalog(
+        &self,
+        held: &HeldSnapshot,
+        view: &View,
+        schema: String,
+        changes: Option<&Changes>,
+    ) -> DatabaseCatalog {
+        let log = self.plan.log.as_ref();
+        let entry = |layout: &Arc<Layout>| {
+            let mut layout = Layout::clone(layout);
+            if log.is_none() && layout.handling == Handling::Keyed {
+                layout.handling = Handling::Whole(WholeReason::SnapshotMode);
+            }
+            let seen = view.standings.relations.get(&layout.oid);
+            let is_kept = layout.is_published()
+                && self.planned.contains_key(&layout.oid)
+                && changes.is_some_and(|changes| !changes.replaced.contains(&layout.oid));
+            let truncated = changes.and_then(|changes| changes.folded.truncated().get(&layout.oid));
+            RelationEntry {
+                content: match (layout.handling.has_rows(), is_kept) {
+                    (false, _) => Content::Definition,
+                    (true, true) if log.is_some_and(|log| log.continues) => Content::Continued,
+                    (true, true) => Content::Base,
+                    (true, false) => Content::Whole {
+                        objects: Vec::new(),
+                    },
+                },
+                truncated: truncated.filter(|_| is_kept).map(|it| it.position),
+                standing: seen.map(|seen| seen.standing.clone()).unwrap_or_default(),
+                rows: None,
+                sum: None,
+                layout,
+            }
+        };
+        DatabaseCatalog {
+            version: VERSION,
+            system_id: self.plan.system_id,
+            timeline: self.plan.timeline,
+            server_version: view.server_version,
+            database: self.plan.database,
+            facts: view.facts.clone(),
+            hold: log.map(|log| HoldState {
+                names: log.names.clone(),
+                publication: view.standings.publication.unwrap_or(log.publication),
+            }),
+            start: log.map_or(held.lsn(), |log| log.start),
+            end: held.lsn(),
+            ended_at: view.clock,
+            continues: log.is_some_and(|log| log.continues),
+            history: changes.is_some_and(|changes| changes.rest.history.is_some()),
+            relations: view.relations.iter().map(entry).collect(),
+            rows: Vec::new(),
+            versions: Vec::new(),
+            truncations: Vec::new(),
+            commit_times: Vec::new(),
+            schema,
+            globals: String::new(),
+            sequences: String::new(),
+            matviews: view.matviews.clone(),
+            large_objects: super::catalog::LargeObjectParts::default(),
+        }
+    }
+
+    fn settled(&self, catalog: &DatabaseCatalog) -> SettledDatabase {
+        let relation = |oid: Oid, name: TableName| Relation {
+            id: relation_id(self.plan.database, oid),
+            name,
+            created_at: match self.covered.contains(&oid) || oid == Oid(0) {
+                true => Position::Lsn(holdfast_types::Lsn::at(catalog.start.0)),
+                false => last_before(catalog.end),
+            },
+            dropped_at: None,
+            definition: Vec::new(),
+        };
+        let database = relation(Oid(0), TableName::of_database(&self.plan.name));
+        let with_rows = catalog
+            .relations
+            .iter()
+            .filter(|entry| entry.content != Content::Definition);
+        let relations = with_rows
+            .map(|entry| relation(entry.layout.oid, table_name(&self.plan.name, &entry.layout)));
+        SettledDatabase {
+            end: catalog.settled(),
+            relations: std::iter::once(database).chain(relations).collect(),
+        }
+    }
+}

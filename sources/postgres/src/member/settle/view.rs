@@ -1,0 +1,84 @@
+//! What the snapshot F shows of a database, beside rows.
+
+use bytes::Bytes;
+use holdfast_types::{Fault, Timestamp};
+use std::sync::Arc;
+
+use super::Settling;
+use crate::catalog;
+use crate::exact::{HeldSnapshot, import};
+use crate::globals::{DatabaseFacts, Globals};
+use crate::layout::Layout;
+use crate::member::standing::{self, Standings};
+use crate::restore::MaterializedView;
+use crate::schema::{DumpOptions, DumpTool, dump};
+use crate::sequences::{self, SequenceValue};
+use crate::session::LOCK_TIMEOUT;
+
+/// A database under F.
+pub(super) struct View {
+    /// The relations that are covered.
+    pub(super) relations: Vec<Arc<Layout>>,
+    pub(super) standings: Standings,
+    pub(super) facts: DatabaseFacts,
+    pub(super) globals: Globals,
+    pub(super) sequences: Vec<SequenceValue>,
+    pub(super) matviews: Vec<MaterializedView>,
+    /// The server's clock just after F.
+    pub(super) clock: Timestamp,
+    pub(super) server_version: u32,
+    pub(super) major: u32,
+}
+
+impl View {
+    /// Looks.
+    pub(super) async fn take(settling: &Settling<'_>, held: &HeldSnapshot) -> Result<Self, Fault> {
+        let session = settling.member.control(&settling.plan.name).await?;
+        import(&session, held.id()?).await?;
+        let row = session
+            .query_one(
+                "SELECT (extract(epoch FROM pg_catalog.clock_timestamp()) * 1000000)::pg_catalog.int8",
+                &[],
+            )
+            .await?;
+        let clock = Timestamp::from_micros(u64::try_from(row.get::<_, i64>(0)).unwrap_or_default());
+        let relations = catalog::read(&session).await?;
+        let (publication, slot) = match &settling.plan.log {
+            Some(log) => (log.names.publication.as_str(), log.names.slot.as_str()),
+            None => ("", ""),
+        };
+        let standings = standing::read(&session, publication, slot).await?;
+        Ok(Self {
+            relations: relations
+                .into_iter()
+                .map(|facts| Arc::new(facts.layout))
+                .filter(|layout| settling.covers(layout))
+                .collect(),
+            standings,
+            facts: DatabaseFacts::capture(&session).await?,
+            globals: Globals::capture(&session).await?,
+            matviews: MaterializedView::capture(&session).await?,
+            // Last: one that was dropped after F ends the transaction.
+            sequences: sequences::capture(&session).await?,
+            clock,
+            server_version: session.info().version,
+            major: session.info().major(),
+        })
+    }
+}
+
+/// The schema under F, as pg_dump writes it.
+pub(super) async fn schema(
+    settling: &Settling<'_>,
+    held: &HeldSnapshot,
+    major: u32,
+) -> Result<Bytes, Fault> {
+    let preferred = settling.member.limits.tools.as_deref();
+    let tool = DumpTool::find(&settling.member.env, major, preferred).await?;
+    let options = DumpOptions {
+        snapshot: Some(held.id()?.to_owned()),
+        schemas: Vec::new(),
+        lock_timeout: Some(u32::try_from(LOCK_TIMEOUT.as_millis()).unwrap_or(u32::MAX)),
+    };
+    dump(&tool, &settling.dsn, &options).await.map(Bytes::from)
+}

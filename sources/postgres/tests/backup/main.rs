@@ -1,0 +1,7 @@
+//! Backups of a member, as a job makes them: spans in any order and twice, settling killed and repeated, layers put together again.
+
+mod chains;
+#[path = "../support_store/mod.rs"]
+mod store;
+mod support;
+mod trouble;

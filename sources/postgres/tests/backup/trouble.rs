@@ -1,0 +1,81 @@
+//! What ends a chain, and what there is without the log.
+
+use holdfast_postgres::layout::Handling;
+use holdfast_postgres_testing::{Options, Server, Version};
+use holdfast_types::{ErrorCode, Target};
+
+use crate::support::Job;
+
+const TABLE: &str = "CREATE TABLE t (id int PRIMARY KEY, v int); INSERT INTO t SELECT i, i FROM generate_series(1, 100) i";
+
+#[tokio::test]
+async fn a_lost_slot_ends_the_chain() {
+    let server = Server::shared();
+    let database = server.create_database("lost");
+    server.psql(&database, TABLE);
+    let mut job = Job::new(server, &database, 10);
+    job.run(false).await.expect("a full");
+    let backup = job.backup(false);
+    job.member.begin(&backup).await.expect("begun");
+    server.psql(&database, "SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots WHERE starts_with(slot_name, 'holdfast_test_10_')");
+    let fault = job.member.begin(&backup).await.expect_err("it is gone");
+    assert_eq!(fault.code, ErrorCode::HistoryGone, "{fault}");
+    job.member.release(job.hold).await.expect("released");
+}
+
+#[tokio::test]
+async fn a_slot_that_is_lost_before_the_end_fails_the_backup() {
+    let server = Server::shared();
+    let database = server.create_database("lost_full");
+    server.psql(&database, TABLE);
+    let mut job = Job::new(server, &database, 11);
+    let backup = job.backup(false);
+    let relations = job.member.begin(&backup).await.expect("begun");
+    job.member.release(job.hold).await.expect("released");
+    let layer = crate::store::SharedLayer::default();
+    let fault = job
+        .settle_all(&backup, &relations, &layer)
+        .await
+        .expect_err("no slot");
+    assert_eq!(fault.code, ErrorCode::HistoryGone, "{fault}");
+}
+
+#[tokio::test]
+async fn another_server_and_no_log() {
+    let server = Server::shared();
+    let database = server.create_database("elsewhere");
+    server.psql(&database, TABLE);
+    let mut job = Job::new(server, &database, 12);
+    job.run(false).await.expect("a full");
+    let other: &'static Server = Box::leak(Box::new(Server::start(
+        Options::of(Version::V15).set("wal_level", "replica"),
+    )));
+    let name = other.create_database("elsewhere");
+    other.psql(&name, TABLE);
+    let mut elsewhere = Job::new(other, &name, 12);
+    elsewhere.target = Target::Source;
+    elsewhere.chain = job.chain.clone();
+    let backup = elsewhere.backup(false);
+    let fault = elsewhere
+        .member
+        .begin(&backup)
+        .await
+        .expect_err("another server");
+    assert_eq!(fault.code, ErrorCode::HistoryGone, "{fault}");
+    job.member.release(job.hold).await.expect("released");
+    // No logical decoding: one snapshot, and no incremental after it.
+    let mut plain = Job::new(other, &name, 13);
+    plain.run(false).await.expect("a full in snapshot mode");
+    plain.compare(&[&name]).await;
+    let catalog = &plain.catalogs().await[0][0];
+    assert!(catalog.hold.is_none());
+    assert!(
+        catalog
+            .relations
+            .iter()
+            .all(|it| it.layout.handling != Handling::Keyed)
+    );
+    let fault = plain.run(false).await.expect_err("no incremental");
+    assert_eq!(fault.code, ErrorCode::ChainRule, "{fault}");
+    plain.member.release(plain.hold).await.expect("released");
+}
