@@ -20,6 +20,7 @@ mod workshop;
 
 pub use database::DatabaseRestore;
 pub use indexes::{IndexLanes, IndexProgress, index_progress};
+pub(crate) use load::load_noted;
 pub use load::{LoadOutcome, LoadTarget, load};
 pub use marks::Marks;
 pub use matviews::MaterializedView;

@@ -5,6 +5,7 @@ use std::collections::{BTreeSet, VecDeque};
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 
+use super::record::Op;
 use super::run::{Run, RunReader};
 use crate::key::Key;
 use crate::layout::Oid;
@@ -82,18 +83,10 @@ impl Touched {
         if self.truncated.contains(&relation) {
             return Ok(true);
         }
-        let is_marked =
-            |(place, bit): (usize, u64)| self.filter.get(place).is_some_and(|word| word & bit != 0);
-        if !self.places(relation, key).into_iter().all(is_marked) {
-            return Ok(false);
-        }
-        let wanted = (relation, key);
-        let after = self
-            .index
-            .partition_point(|(relation, key, _)| (*relation, key) <= wanted);
-        let Some(block) = after.checked_sub(1) else {
+        let Some(block) = self.block_of(relation, key) else {
             return Ok(false);
         };
+        let wanted = (relation, key);
         let find = |keys: &[(Oid, Key)]| {
             keys.binary_search_by(|(relation, key)| (*relation, key).cmp(&wanted))
                 .is_ok()
@@ -110,13 +103,52 @@ impl Touched {
         Ok(is_in)
     }
 
-    fn read_block(&self, block: usize) -> Result<Vec<(Oid, Key)>, Fault> {
+    /// What became of the row with a key; `None` if the key was not touched. Blocking.
+    ///
+    /// # Errors
+    /// A failing disk.
+    pub fn find(&self, relation: Oid, key: &Key) -> Result<Option<Op>, Fault> {
+        let Some(block) = self.block_of(relation, key) else {
+            return Ok(None);
+        };
+        let (mut reader, end) = self.block(block);
+        while reader.position() < end {
+            let Some(entry) = reader.next()? else {
+                break;
+            };
+            if entry.version.relation == relation && entry.version.key == *key {
+                return Ok(Some(entry.op));
+            }
+        }
+        Ok(None)
+    }
+
+    /// The block in which a key is, if it is anywhere.
+    fn block_of(&self, relation: Oid, key: &Key) -> Option<usize> {
+        let is_marked =
+            |(place, bit): (usize, u64)| self.filter.get(place).is_some_and(|word| word & bit != 0);
+        if !self.places(relation, key).into_iter().all(is_marked) {
+            return None;
+        }
+        let wanted = (relation, key);
+        let after = self
+            .index
+            .partition_point(|(relation, key, _)| (*relation, key) <= wanted);
+        after.checked_sub(1)
+    }
+
+    /// A reader at the start of a block, and where the block ends.
+    fn block(&self, block: usize) -> (RunReader, u64) {
         let start = self.index.get(block).map_or(0, |(.., offset)| *offset);
         let end = self
             .index
             .get(block + 1)
             .map_or(self.run.length(), |(.., offset)| *offset);
-        let mut reader = RunReader::new(Arc::clone(&self.run), start);
+        (RunReader::new(Arc::clone(&self.run), start), end)
+    }
+
+    fn read_block(&self, block: usize) -> Result<Vec<(Oid, Key)>, Fault> {
+        let (mut reader, end) = self.block(block);
         let mut keys = Vec::new();
         while reader.position() < end {
             let Some(entry) = reader.next()? else {

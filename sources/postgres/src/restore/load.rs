@@ -70,6 +70,21 @@ pub async fn load(
     part: &str,
     rows: impl Stream<Item = Result<Tuple, Fault>> + Send,
 ) -> Result<LoadOutcome, Fault> {
+    load_noted(session, marks, target, part, rows, || None).await
+}
+
+/// As [`load`], and keeps a note on the part, asked for when all rows have passed, until the restore ends ([`Marks::part_notes`]).
+///
+/// # Errors
+/// As [`load`].
+pub(crate) async fn load_noted(
+    session: &Session,
+    marks: &Marks,
+    target: &LoadTarget,
+    part: &str,
+    rows: impl Stream<Item = Result<Tuple, Fault>> + Send,
+    note: impl FnOnce() -> Option<String> + Send,
+) -> Result<LoadOutcome, Fault> {
     let mark = format!("part/{part}");
     let begun = if is_unlogged(session, target).await? {
         marks.begin_fleeting(session, &mark).await?
@@ -84,8 +99,9 @@ pub async fn load(
     match loaded {
         Ok(rows) => {
             // Whoever is told of a loaded part must not find it gone after a crash of the server.
-            let end = "SET LOCAL synchronous_commit = on; COMMIT";
-            run(session, &context, end).await?;
+            let noted = note().map_or(String::new(), |note| marks.note_statement(part, &note));
+            let end = format!("{noted} SET LOCAL synchronous_commit = on; COMMIT");
+            run(session, &context, &end).await?;
             Ok(LoadOutcome::Loaded { rows })
         }
         Err(fault) => {

@@ -8,6 +8,9 @@ use crate::session::Session;
 use holdfast_types::Fault;
 use std::collections::BTreeSet;
 
+/// Before the name of a part that has a note.
+const NOTED: &str = "noted/";
+
 /// Where the marks of one restored database are. They are in that database, and go with the end of the restore.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Marks {
@@ -101,6 +104,31 @@ impl Marks {
             .into_iter()
             .map(|row| (row.text(0), row.text(1)))
             .collect())
+    }
+
+    /// The statement that leaves a note on a part, in the place of an older one: a part of an unlogged table may be loaded anew.
+    pub(super) fn note_statement(&self, part: &str, note: &str) -> String {
+        format!(
+            "INSERT INTO {} VALUES ({}, {}) ON CONFLICT (mark) DO UPDATE SET note = excluded.note;",
+            self.table(),
+            literal(&format!("{NOTED}{part}")),
+            literal(note)
+        )
+    }
+
+    /// The notes on all parts that have one, by part.
+    ///
+    /// # Errors
+    /// What the server says.
+    pub(crate) async fn part_notes(
+        &self,
+        session: &Session,
+    ) -> Result<Vec<(String, String)>, Fault> {
+        let mut notes = self.notes(session, NOTED).await?;
+        for (mark, _) in &mut notes {
+            mark.drain(..NOTED.len());
+        }
+        Ok(notes)
     }
 
     /// The statement that leaves a mark; it fails if the mark is there, after waiting for whoever is just leaving it.

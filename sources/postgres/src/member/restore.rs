@@ -1,0 +1,245 @@
+//! Restores a member's layers: plans what each relation is made of, makes what the rows go into, loads them exactly once, and makes
+//! everything visible at the end.
+//!
+//! Bounds of a relation's spans: a byte 0 and the number of a base object (u32 BE), then a byte 1 and the number of a part of the rows that
+//! changed (u32 BE).
+//!
+//! # Crash consistency
+//! Everything that was made is known from the job's number alone, and every part carries a mark in the same transaction, so that any worker goes
+//! on, or throws away, what another one left.
+
+mod begin;
+mod discard;
+mod finish;
+mod large_objects;
+mod load;
+mod plan;
+mod touched;
+
+use holdfast_env::Env;
+use holdfast_source::{Inlet, LoggedRestore};
+use holdfast_types::{Fault, JobId};
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use crate::dsn::Dsn;
+use crate::layout::{Layout, Oid};
+use crate::restore::{
+    DatabaseRestore, IndexLanes, LoadTarget, Marks, Progress, RestoreName, TableRestore, Target,
+};
+use crate::session::Session;
+use plan::{DatabasePlan, Into, RelationPlan, RestorePlan};
+use touched::{Changed, Room};
+
+/// Restores whose catalogs are kept in memory.
+const KEPT_PLANS: usize = 2;
+
+/// Relations whose changed rows are kept on the disk for their next span.
+const KEPT_RELATIONS: usize = 4;
+
+/// Sessions that build indexes, and the server's memory for all of them, in MiB.
+const LANES: IndexLanes = IndexLanes {
+    lanes: 4,
+    memory: 1024,
+};
+
+/// A job, the number of a database in it, and a relation.
+type Place = (JobId, u32, Oid);
+
+type Kept = Arc<tokio::sync::OnceCell<Arc<Changed>>>;
+
+/// Restores layers onto one server.
+#[derive(Debug)]
+pub struct Restorer {
+    target: Target,
+    directory: String,
+    tools: Option<String>,
+    /// The latest last.
+    plans: Mutex<Vec<(JobId, Arc<RestorePlan>)>>,
+    /// The latest last.
+    changed: Mutex<Vec<(Place, Kept)>>,
+    rooms: Arc<Mutex<BTreeSet<u32>>>,
+}
+
+/// A directory that nobody else of this process uses.
+#[derive(Debug)]
+struct RoomKey {
+    number: u32,
+    rooms: Arc<Mutex<BTreeSet<u32>>>,
+}
+
+impl Drop for RoomKey {
+    fn drop(&mut self) {
+        lock(&self.rooms).remove(&self.number);
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Where one database's contents go.
+#[derive(Debug)]
+enum Destination {
+    New(DatabaseRestore),
+    Existing(TableRestore),
+}
+
+impl Destination {
+    fn marks(&self) -> &Marks {
+        match self {
+            Self::New(database) => database.marks(),
+            Self::Existing(tables) => tables.marks(),
+        }
+    }
+
+    async fn session(&self) -> Result<Session, Fault> {
+        match self {
+            Self::New(database) => database.session().await,
+            Self::Existing(tables) => tables.session().await,
+        }
+    }
+
+    fn load_target(&self, plan: &DatabasePlan, layout: &Layout) -> Result<LoadTarget, Fault> {
+        match self {
+            Self::New(_) => Ok(LoadTarget::of(layout, &plan.newest()?.catalog.facts)),
+            Self::Existing(tables) => tables
+                .load_target(layout)
+                .ok_or_else(|| plan::broken("a table that is not restored")),
+        }
+    }
+}
+
+/// Tells the log what happens.
+#[derive(Debug)]
+struct Told;
+
+impl Progress for Told {
+    fn step(&self, phase: &'static str, done: usize, total: usize, name: &str) {
+        tracing::debug!(phase, done, total, name, "restore");
+    }
+
+    fn warning(&self, text: &str) {
+        tracing::warn!(text, "restored with a difference");
+    }
+}
+
+impl Restorer {
+    /// Restores onto the server of a connection string; its database is the one for maintenance. Files go below `directory`, which is
+    /// this process's own.
+    #[must_use]
+    pub fn new(env: Env, dsn: Dsn, directory: impl std::convert::Into<String>) -> Self {
+        Self {
+            target: Target::new(env, dsn),
+            directory: directory.into(),
+            tools: None,
+            plans: Mutex::default(),
+            changed: Mutex::default(),
+            rooms: Arc::default(),
+        }
+    }
+
+    /// Looks for PostgreSQL's client programs in this directory first.
+    #[must_use]
+    pub fn with_tools(mut self, directory: Option<String>) -> Self {
+        self.tools = directory;
+        self
+    }
+
+    fn env(&self) -> &Env {
+        self.target.env()
+    }
+
+    async fn plan(
+        &self,
+        restore: &LoggedRestore,
+        inlet: &dyn Inlet,
+    ) -> Result<Arc<RestorePlan>, Fault> {
+        let known = |plans: &Vec<(JobId, Arc<RestorePlan>)>| {
+            let found = plans.iter().find(|(job, _)| *job == restore.job);
+            found.map(|(_, plan)| Arc::clone(plan))
+        };
+        if let Some(plan) = known(&lock(&self.plans)) {
+            return Ok(plan);
+        }
+        let plan = Arc::new(RestorePlan::read(restore, inlet).await?);
+        let mut plans = lock(&self.plans);
+        plans.retain(|(job, _)| *job != restore.job);
+        if plans.len() >= KEPT_PLANS {
+            plans.remove(0);
+        }
+        plans.push((restore.job, Arc::clone(&plan)));
+        Ok(plan)
+    }
+
+    fn destination(&self, job: JobId, plan: &DatabasePlan) -> Result<Destination, Fault> {
+        let hidden = RestoreName::new(job, plan.number);
+        let facts = plan.newest()?.catalog.facts.clone();
+        let (target, name) = (self.target.clone(), plan.name.as_str());
+        Ok(match &plan.into {
+            Into::New(_) => Destination::New(DatabaseRestore::new(target, &hidden, facts, name)),
+            Into::Existing(tables) => Destination::Existing(TableRestore::new(
+                target,
+                hidden,
+                facts,
+                name,
+                tables.clone(),
+            )),
+        })
+    }
+
+    /// The rows of a relation that changed, read once for all of its spans; `None` if nothing can have changed.
+    async fn changed(
+        &self,
+        job: JobId,
+        plan: &DatabasePlan,
+        relation: &RelationPlan,
+        inlet: &dyn Inlet,
+    ) -> Result<Option<Arc<Changed>>, Fault> {
+        if !plan.has_changes(relation) {
+            return Ok(None);
+        }
+        let key = (job, plan.number, relation.layout.oid);
+        let cell = {
+            let mut kept = lock(&self.changed);
+            let place = kept.iter().position(|(of, _)| *of == key);
+            let cell = place.map_or_else(Kept::default, |place| kept.remove(place).1);
+            while kept.len() >= KEPT_RELATIONS {
+                kept.remove(0);
+            }
+            kept.push((key, Arc::clone(&cell)));
+            cell
+        };
+        let changed = cell.get_or_try_init(|| async {
+            let room = self.room()?;
+            let changed = Changed::read(&room, plan, relation, inlet).await?;
+            Ok::<_, Fault>(Arc::new(changed))
+        });
+        changed.await.map(|changed| Some(Arc::clone(changed)))
+    }
+
+    /// A directory that nobody uses.
+    fn room(&self) -> Result<Room, Fault> {
+        let mut rooms = lock(&self.rooms);
+        let number = (0..u32::MAX).find(|number| !rooms.contains(number));
+        let number = number.ok_or_else(|| plan::broken("too many relations"))?;
+        rooms.insert(number);
+        Ok(Room {
+            env: self.env().clone(),
+            directory: format!("{}/restore-{number}", self.directory),
+            _key: Arc::new(RoomKey {
+                number,
+                rooms: Arc::clone(&self.rooms),
+            }),
+        })
+    }
+
+    /// Forgets what is kept of a job.
+    fn forget(&self, job: JobId) {
+        lock(&self.plans).retain(|(of, _)| *of != job);
+        lock(&self.changed).retain(|((of, ..), _)| *of != job);
+    }
+}
+
+/// Notes of parts by relation: the sums of their rows.
+type Sums = BTreeMap<Oid, holdfast_types::RowSum>;

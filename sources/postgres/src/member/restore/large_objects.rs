@@ -1,0 +1,105 @@
+//! Restores large objects, each list of descriptions in a transaction with its mark.
+
+use futures::stream::BoxStream;
+use futures::{StreamExt, TryStreamExt, stream};
+use holdfast_source::Inlet;
+use holdfast_types::{ErrorCode, Fault};
+
+use super::Restorer;
+use super::plan::DatabasePlan;
+use super::touched::parse;
+use crate::large_objects::{self, LargeObject, LargeObjectChunk};
+use crate::layout::Oid;
+use crate::member::catalog::from_json;
+use crate::restore::Marks;
+use crate::session::Session;
+use crate::tuple::{Field, Tuple, take};
+
+/// Columns of a chunk: number, offset, bytes.
+const COLUMNS: usize = 3;
+
+type Chunks<'a> = BoxStream<'a, Result<LargeObjectChunk, Fault>>;
+
+/// Chunks in order, one of them read ahead.
+struct Ahead<'a> {
+    chunks: Chunks<'a>,
+    next: Option<LargeObjectChunk>,
+}
+
+impl Ahead<'_> {
+    /// The next chunk of an object with a number up to `last`.
+    async fn upto(&mut self, last: Oid) -> Result<Option<LargeObjectChunk>, Fault> {
+        if self.next.is_none() {
+            self.next = self.chunks.try_next().await?;
+        }
+        Ok(self.next.take_if(|chunk| chunk.oid <= last))
+    }
+}
+
+impl Restorer {
+    /// Restores all large objects of a database.
+    pub(super) async fn large_objects(
+        &self,
+        database: &DatabasePlan,
+        marks: &Marks,
+        session: &Session,
+        inlet: &dyn Inlet,
+    ) -> Result<(), Fault> {
+        let newest = database.newest()?;
+        let parts = &newest.catalog.large_objects;
+        let layer = newest.layer;
+        let chunks = stream::iter(&parts.chunks)
+            .map(move |name| inlet.tuples(layer, name))
+            .flatten()
+            .map_ok(|block| {
+                let rows: Vec<_> = block
+                    .rows
+                    .iter()
+                    .map(|range| chunk(&parse(&block.bytes, range, COLUMNS)?))
+                    .collect();
+                stream::iter(rows)
+            })
+            .try_flatten();
+        let mut ahead = Ahead {
+            chunks: chunks.boxed(),
+            next: None,
+        };
+        for (number, name) in parts.descriptions.iter().enumerate() {
+            let objects: Vec<LargeObject> = from_json(&inlet.blob(layer, name).await?)?;
+            let Some(last) = objects.last().map(|object| object.oid) else {
+                continue;
+            };
+            let own = stream::try_unfold(&mut ahead, |ahead| async move {
+                Ok::<_, Fault>(ahead.upto(last).await?.map(|chunk| (chunk, ahead)))
+            });
+            let part = number.to_string();
+            large_objects::restore(session, marks, &part, &objects, own.boxed(), true, true)
+                .await?;
+            // What was restored by an earlier call is passed over.
+            while ahead.upto(last).await?.is_some() {}
+        }
+        Ok(())
+    }
+}
+
+fn chunk(row: &Tuple) -> Result<LargeObjectChunk, Fault> {
+    let malformed = || {
+        Fault::new(
+            ErrorCode::Corrupted,
+            "a piece of a large object is malformed",
+        )
+    };
+    let mut fields = row.fields();
+    let (Some(Field::Value(mut oid)), Some(Field::Value(mut offset)), Some(Field::Value(bytes))) =
+        (fields.next(), fields.next(), fields.next())
+    else {
+        return Err(malformed());
+    };
+    let oid = take::<4>(&mut oid).ok_or_else(malformed)?;
+    let offset = take::<8>(&mut offset).ok_or_else(malformed)?;
+    Ok(LargeObjectChunk {
+        oid: Oid(u32::from_be_bytes(oid)),
+        offset: u64::from_be_bytes(offset),
+        bytes: bytes::Bytes::copy_from_slice(bytes),
+    })
+}
