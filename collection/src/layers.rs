@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use futures::{StreamExt, TryStreamExt};
 use holdfast_format::{
-    Envelope, Layer, Manifest, ManifestEntry, PartRef, PartSummary, SpanFileReader,
+    CatalogFile, Envelope, Layer, Manifest, ManifestEntry, PartRef, PartSummary, SpanFileReader,
     SpanFileSummary, TupleFileReader, TupleFileSummary,
 };
 use holdfast_types::{ByteCount, Digest, ErrorCode, Fault, LayerPath, ObjectKind, ObjectRef};
@@ -88,6 +88,21 @@ impl CollectionStore {
     ) -> Result<ObjectRef, Fault> {
         let object = summary.object_ref(name.to_string());
         self.put_object(path, ObjectKind::Tuples, chunks, object)
+            .await
+    }
+
+    /// [`CollectionStore::put_data`] of a catalog file, whose name is [`DataName::catalog`].
+    ///
+    /// # Errors
+    /// As [`CollectionStore::put_data`].
+    pub async fn put_catalog(
+        &self,
+        path: &LayerPath,
+        name: DataName,
+        file: CatalogFile,
+    ) -> Result<ObjectRef, Fault> {
+        let object = file.object_ref(name.to_string());
+        self.put_object(path, ObjectKind::Catalog, vec![file.bytes], object)
             .await
     }
 
@@ -185,7 +200,7 @@ impl CollectionStore {
             other => other?,
         };
         if manifest.is_full() {
-            let pointer = layout::latest(manifest.end);
+            let pointer = layout::latest(&path.full, manifest.end);
             self.put_once(&pointer, vec![Bytes::from(path.full.clone())])
                 .await?;
         }
@@ -296,6 +311,19 @@ impl CollectionStore {
         let bytes = self.get_verified(path, object).await?;
         TupleFileReader::open(bytes)
             .map_err(|fault| fault.context(format!("{path}/data/{}", object.name)))
+    }
+
+    /// What a catalog file holds, with its full digest checked.
+    ///
+    /// # Errors
+    /// As [`CollectionStore::get_verified`].
+    pub async fn read_catalog(&self, path: &LayerPath, object: &ObjectRef) -> Result<Bytes, Fault> {
+        let file = self.get_verified(path, object).await?;
+        let content = self
+            .env()
+            .blocking(move || CatalogFile::decode(&file))
+            .await;
+        content.map_err(|fault| fault.context(format!("{path}/data/{}", object.name)))
     }
 }
 

@@ -6,7 +6,7 @@
 //! metadata/latest/LATEST-<descending>     pointers to fulls, newest first
 //! ```
 
-use holdfast_types::{Hlc, LayerPath};
+use holdfast_types::{Hlc, LayerPath, full_subdir};
 use object_store::path::Path;
 
 use crate::names::{descending, is_full_subdir};
@@ -52,15 +52,20 @@ pub(crate) fn incrementals(full: &str) -> Path {
     Path::from(format!("{INCREMENTALS}/{full}"))
 }
 
-/// The pointer to a full that ends at this position.
-pub(crate) fn latest(end: Hlc) -> Path {
-    let time = end.wall;
-    let text = format!(
-        "{}.{:06}.{:010}",
-        time.format("%Y%m%d-%H%M%S"),
-        time.as_micros() % 1_000_000,
-        end.logical
-    );
+/// The pointer to a full in this directory that ends at this position. Its name is the time that the directory's gives, and what the end
+/// adds to that. (A full of a source that only knows its end when it is there ends after the time that its directory was named by.)
+pub(crate) fn latest(full: &str, end: Hlc) -> Path {
+    let text = if full_subdir(end.wall) == full {
+        let time = end.wall;
+        format!(
+            "{}.{:06}.{:010}",
+            time.format("%Y%m%d-%H%M%S"),
+            time.as_micros() % 1_000_000,
+            end.logical
+        )
+    } else {
+        format!("{}0000.{:010}", full.replace('/', ""), 0)
+    };
     Path::from(format!("{LATEST}/{LATEST_PREFIX}{}", descending(&text)))
 }
 
@@ -78,15 +83,31 @@ pub(crate) fn points_to(pointer: &Path, full: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use holdfast_types::{Timestamp, full_subdir};
+    use holdfast_types::Timestamp;
 
     #[test]
     fn a_pointer_belongs_to_one_full() {
         let time = Timestamp::from_micros(1_790_000_000_123_456);
-        let pointer = latest(Hlc::at(time));
+        let pointer = latest(&full_subdir(time), Hlc::at(time));
         assert!(points_to(&pointer, &full_subdir(time)));
         let later = Timestamp::from_micros(time.as_micros() + 10_000);
         assert!(!points_to(&pointer, &full_subdir(later)));
         assert!(!points_to(&pointer, ""));
+    }
+
+    #[test]
+    fn a_pointer_is_named_by_the_directory_and_not_by_a_later_end() {
+        let at = |micros: u64| Timestamp::from_micros(1_790_000_000_120_000 + micros);
+        let named = full_subdir(at(3_456));
+        let exact = latest(&named, Hlc::at(at(3_456)));
+        let late = latest(&named, Hlc::at(at(70_000_000)));
+        assert!(points_to(&late, &named));
+        assert_eq!(late, latest(&named, Hlc::at(at(0))), "the hundredth alone");
+        assert!(late > exact, "the newest first");
+        let next = full_subdir(at(10_000));
+        assert!(
+            latest(&next, Hlc::at(at(10_000))) < late,
+            "whatever they end at"
+        );
     }
 }

@@ -20,6 +20,8 @@ mod provider;
 mod span_object;
 mod store;
 mod sweep;
+mod tail;
+mod tuple_object;
 mod uri;
 mod verify;
 
@@ -32,5 +34,6 @@ pub use provider::{StoreProvider, SystemStores};
 pub use span_object::SpanObject;
 pub use store::CollectionStore;
 pub use sweep::SweepReport;
+pub use tuple_object::TupleObject;
 pub use uri::{CollectionUri, Scheme};
 pub use verify::{Damage, Depth, VerifyReport};

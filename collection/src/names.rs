@@ -4,7 +4,7 @@ use holdfast_types::{Epoch, ErrorCode, Fault, JobId, ObjectKind, TaskId};
 use std::fmt;
 use std::str::FromStr;
 
-/// The name of a data object under a layer's `data/`: `<job>-<task>-<epoch>-<sequence>`, and the suffix of its kind: `.hfs` or `.hft`.
+/// The name of a data object under a layer's `data/`: `<job>-<task>-<epoch>-<sequence>`, and the suffix of its kind: `.hfs`, `.hft` or `.hfc`.
 ///
 /// No two leases ever share a name, so that a zombie's late write cannot meet its successor's.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -39,6 +39,15 @@ impl DataName {
     pub fn tuples(task: TaskId, epoch: Epoch, sequence: u32) -> Self {
         Self {
             kind: ObjectKind::Tuples,
+            ..Self::new(task, epoch, sequence)
+        }
+    }
+
+    /// The name of a lease's nth object, a catalog file.
+    #[must_use]
+    pub fn catalog(task: TaskId, epoch: Epoch, sequence: u32) -> Self {
+        Self {
+            kind: ObjectKind::Catalog,
             ..Self::new(task, epoch, sequence)
         }
     }
@@ -86,7 +95,7 @@ impl FromStr for DataName {
     /// Reads the one spelling of a name; anything else, leading zeros included, is an error.
     fn from_str(text: &str) -> Result<Self, Fault> {
         let parse = || {
-            let kinds = [ObjectKind::Rows, ObjectKind::Tuples].into_iter();
+            let kinds = ObjectKind::ALL.into_iter();
             let mut forms =
                 kinds.filter_map(|kind| Some((kind, text.strip_suffix(kind.suffix())?)));
             let (kind, numbers) = forms.next()?;
@@ -176,6 +185,9 @@ mod tests {
         assert_eq!(name.to_string().parse::<DataName>().expect("legal"), name);
         let name = DataName::tuples(task, Epoch(3), 43);
         assert_eq!(name.to_string(), "1763924880500001-17-3-43.hft");
+        assert_eq!(name.to_string().parse::<DataName>().expect("legal"), name);
+        let name = DataName::catalog(task, Epoch(3), 44);
+        assert_eq!(name.to_string(), "1763924880500001-17-3-44.hfc");
         assert_eq!(name.to_string().parse::<DataName>().expect("legal"), name);
         let part = PartName {
             job: JobId(5),

@@ -12,8 +12,6 @@ use std::sync::Arc;
 use crate::layout;
 use crate::store::{CollectionStore, damaged};
 
-/// Bytes that are fetched with the trailer, in the hope that the footer is among them.
-const TAIL_GUESS: u64 = 64 << 10;
 /// Stored bytes that one request fetches, unless a single block is larger.
 const READ_SIZE: u64 = 1 << 20;
 /// Requests that run ahead of the reader.
@@ -57,35 +55,10 @@ impl CollectionStore {
     }
 
     async fn read_index(&self, at: &Path, stored: u64) -> Result<SpanIndex, Fault> {
-        let length = self.envelope().clear_length(stored);
-        let tail_start = length.saturating_sub(TAIL_GUESS);
-        let end = self.get_clear(at, stored, tail_start..length).await?;
-        let tail = SpanTail::parse(&end, length)?;
-        let header = self
-            .get_clear(at, stored, 0..SpanTail::HEADER_LENGTH.min(length))
-            .await?;
-        let footer = if tail.footer.start >= tail_start {
-            let from = usize::try_from(tail.footer.start.saturating_sub(tail_start));
-            let to = usize::try_from(tail.footer.end.saturating_sub(tail_start));
-            match (from, to) {
-                (Ok(from), Ok(to)) if to <= end.len() => end.slice(from..to),
-                _ => return Err(damaged(at, "its footer is not where it says")),
-            }
-        } else {
-            self.get_clear(at, stored, tail.footer.clone()).await?
-        };
+        let end = self.get_tail(at, stored).await?;
+        let tail = SpanTail::parse(&end.bytes, end.length)?;
+        let (header, footer) = self.get_ends(at, &end, tail.footer.clone()).await?;
         SpanIndex::parse(&header, &footer, &tail)
-    }
-
-    /// A range of an object's content.
-    async fn get_clear(&self, at: &Path, stored: u64, range: Range<u64>) -> Result<Bytes, Fault> {
-        let mut cover = self.envelope().cover(range.clone());
-        cover.end = cover.end.min(stored);
-        if cover.is_empty() {
-            return Ok(Bytes::new());
-        }
-        let bytes = self.get_range(at, cover).await?;
-        self.envelope().open_range(at.as_ref(), &range, bytes)
     }
 }
 

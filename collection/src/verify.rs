@@ -1,7 +1,7 @@
 //! Comparing stored objects with what a manifest says of them.
 
-use holdfast_format::{ManifestEntry, SpanFileReader, TupleFileReader};
-use holdfast_types::{ByteCount, ErrorCode, Fault, LayerPath, ObjectKind};
+use holdfast_format::{CatalogFile, ManifestEntry, SpanFileReader, TupleFileReader};
+use holdfast_types::{ByteCount, ErrorCode, Fault, LayerPath, ObjectKind, RowCount};
 use std::ops::ControlFlow;
 
 use crate::layers::data_key;
@@ -146,6 +146,8 @@ impl CollectionStore {
                     ObjectKind::Tuples => {
                         TupleFileReader::check(&bytes).map(|found| (found.rows, found.logical))
                     }
+                    ObjectKind::Catalog => CatalogFile::decode(&bytes)
+                        .map(|content| (RowCount(0), ByteCount(content.len() as u64))),
                 };
                 let checked = self.env().blocking(check).await;
                 let found = checked.map_err(|fault| fault.context(&at))?;

@@ -14,8 +14,8 @@ use holdfast_collection::{
 };
 use holdfast_env::Env;
 use holdfast_format::{
-    LayerTotals, Manifest, ManifestEntry, PartWriter, SpanFileOptions, SpanFileSummary,
-    SpanFileWriter, TupleFileOptions, TupleFileWriter,
+    CatalogFile, LayerTotals, Manifest, ManifestEntry, PartWriter, SpanFileOptions,
+    SpanFileSummary, SpanFileWriter, TupleFileOptions, TupleFileWriter,
 };
 use holdfast_types::{
     ClusterId, Epoch, ErrorCode, Fault, Hlc, JobId, KeyRange, LayerPath, ObjectKind, ObjectRef,
@@ -408,6 +408,13 @@ async fn a_tuple_file_is_kept_and_verified_like_any_object() {
         .expect("sound");
     let rows = reader.read().next().expect("a block").expect("sound");
     assert_eq!(rows.bytes(), &row[..]);
+    let opened = place
+        .store
+        .open_tuples(&path(), &object)
+        .await
+        .expect("sound");
+    let blocks: Vec<_> = opened.read().try_collect().await.expect("sound");
+    assert_eq!(blocks, [rows]);
     let entry = |rows| ManifestEntry {
         member: 0,
         relation: RelationId(1),
@@ -423,6 +430,101 @@ async fn a_tuple_file_is_kept_and_verified_like_any_object() {
         let _ = place
             .store
             .verify_objects(&path(), &entries, Depth::Rows, &mut report)
+            .await
+            .expect("looked at");
+        assert_eq!(report.is_sound(), is_sound, "{report:?}");
+    }
+}
+
+#[tokio::test]
+async fn tuple_objects_are_read_block_by_block_and_damage_is_found() {
+    let place = Place::new().await;
+    let task = TaskId {
+        job: JobId(1),
+        index: 0,
+    };
+    let options = TupleFileOptions {
+        block_rows: 10,
+        ..TupleFileOptions::default()
+    };
+    let mut writer = TupleFileWriter::new(1, options).expect("a level");
+    let mut rows = Vec::new();
+    for row in 0u32..105 {
+        rows.extend_from_slice(&[0, 1, 0, 0, 0, 4]);
+        rows.extend_from_slice(&row.to_be_bytes());
+    }
+    assert_eq!(writer.push(&rows).expect("rows"), rows.len());
+    let (bytes, summary) = writer.finish().expect("closes");
+    let name = DataName::tuples(task, Epoch(1), 0);
+    let object = place
+        .store
+        .put_tuples(&path(), name, vec![bytes], &summary)
+        .await
+        .expect("written");
+    let opened = place
+        .store
+        .open_tuples(&path(), &object)
+        .await
+        .expect("sound");
+    let blocks: Vec<_> = opened.read().try_collect().await.expect("sound");
+    assert_eq!(blocks.len(), 11);
+    let together: Vec<u8> = blocks
+        .iter()
+        .flat_map(|rows| rows.bytes().to_vec())
+        .collect();
+    assert_eq!(together, rows);
+
+    let file = place
+        .directory
+        .path()
+        .join(format!("{}/data/{}", path(), object.name));
+    let mut damaged = std::fs::read(&file).expect("there");
+    damaged[20] ^= 1;
+    std::fs::write(&file, damaged).expect("written");
+    let mut stream = opened.read();
+    let mut fault = None;
+    while let Some(block) = stream.try_next().await.unwrap_or_else(|found| {
+        fault = Some(found);
+        None
+    }) {
+        assert!(block.count().0 > 0);
+    }
+    assert_eq!(fault.expect("found").code, ErrorCode::Corrupted);
+}
+
+#[tokio::test]
+async fn catalog_files_are_kept_and_verified() {
+    let place = Place::new().await;
+    let task = TaskId {
+        job: JobId(1),
+        index: 0,
+    };
+    let content = b"a catalog of many words ".repeat(100);
+    let file = CatalogFile::encode(&content, Some(3)).expect("fits");
+    let put = async |name| place.store.put_catalog(&path(), name, file.clone()).await;
+    let object = put(DataName::catalog(task, Epoch(1), 0))
+        .await
+        .expect("written");
+    assert_eq!(object.kind(), ObjectKind::Catalog);
+    put(DataName::tuples(task, Epoch(1), 0))
+        .await
+        .expect_err("misnamed");
+    let read = place.store.read_catalog(&path(), &object).await;
+    assert_eq!(read.expect("sound"), content);
+    let entry = |logical| ManifestEntry {
+        member: 0,
+        relation: RelationId(1),
+        range: KeyRange::all(),
+        object: ObjectRef {
+            logical: holdfast_types::ByteCount(logical),
+            ..object.clone()
+        },
+    };
+    for (logical, is_sound) in [(2400, true), (2401, false)] {
+        let mut report = VerifyReport::default();
+        let _ = place
+            .store
+            .verify_objects(&path(), &[entry(logical)], Depth::Rows, &mut report)
             .await
             .expect("looked at");
         assert_eq!(report.is_sound(), is_sound, "{report:?}");

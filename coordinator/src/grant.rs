@@ -1,7 +1,7 @@
 //! A lease as its worker is told of it.
 
 use holdfast_ledger::{Ledger, Setting, TaskKind, TaskView};
-use holdfast_proto::{sealed_to_wire, to_json, v1};
+use holdfast_proto::{planned_to_wire, sealed_to_wire, to_json, v1};
 use holdfast_types::JobSpec;
 
 use crate::spec_cache::SpecCache;
@@ -41,6 +41,14 @@ pub(crate) fn task_grant(
             .map(to_json)
             .unwrap_or_default(),
             settles: *settles,
+            planned: match settles {
+                true => job
+                    .planned_with(task.id)
+                    .iter()
+                    .map(planned_to_wire)
+                    .collect(),
+                false => Vec::new(),
+            },
         }),
         TaskKind::Finish => v1::task_grant::Work::Finish(v1::FinishWork {
             member,

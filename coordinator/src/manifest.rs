@@ -9,8 +9,8 @@ use holdfast_format::{
 use holdfast_ledger::Job;
 use holdfast_node::ClusterKey;
 use holdfast_types::{
-    BackupSpec, ClusterId, DatabaseName, ErrorCode, Fault, KeyRange, Position, Relation, Target,
-    Window,
+    BackupSpec, ClusterId, DatabaseName, ErrorCode, Fault, KeyRange, MemberName, ParentLayer,
+    Position, PositionKind, Relation, Target, Window,
 };
 use std::collections::BTreeSet;
 
@@ -61,16 +61,19 @@ pub(crate) fn write_part(
     Ok(PreparedPart { chunks, summary })
 }
 
-/// The manifest of a backup whose parts are all durable.
-pub(crate) fn manifest_of(cluster: ClusterId, job: &Job, spec: &BackupSpec) -> Manifest {
-    let start = spec
-        .parent
-        .as_ref()
-        .map(|parent| Position::from(parent.end));
+/// The manifest of a backup whose parts are all durable. `parent` is that of the layer that it continues; only members that have counts of
+/// their own need it ([`needs_parent`]).
+pub(crate) fn manifest_of(
+    cluster: ClusterId,
+    job: &Job,
+    spec: &BackupSpec,
+    parent: Option<&Manifest>,
+) -> Manifest {
     let relations: Vec<_> = (0u32..)
         .zip(&spec.members)
-        .map(|(index, _)| job.relations(index))
+        .map(|(index, _)| job.held_relations(index))
         .collect();
+    let end = job.end(spec);
     let counters = job.counters();
     Manifest {
         cluster,
@@ -84,22 +87,26 @@ pub(crate) fn manifest_of(cluster: ClusterId, job: &Job, spec: &BackupSpec) -> M
             &spec.target,
             relations.iter().flat_map(|relations| relations.iter()),
         ),
-        end: spec.end,
+        end,
         history: spec.history,
         revision_start: None,
-        members: spec
-            .members
-            .iter()
+        members: (0u32..)
+            .zip(&spec.members)
             .zip(&relations)
-            .map(|(member, relations)| ManifestMember {
-                name: member.member.name.clone(),
-                locality: member.member.locality.clone(),
-                window: Window {
-                    after: start,
-                    upto: spec.end.into(),
-                    history: spec.history,
-                },
-                relations: held(start, relations),
+            .map(|((index, member), relations)| {
+                let name = &member.member.name;
+                let start = member_start(spec, parent, name);
+                let settled = job.settled(index);
+                ManifestMember {
+                    name: name.clone(),
+                    locality: member.member.locality.clone(),
+                    window: Window {
+                        after: start,
+                        upto: settled.map_or(end.into(), |settled| settled.position),
+                        history: spec.history,
+                    },
+                    relations: held(start, relations),
+                }
             })
             .collect(),
         totals: LayerTotals {
@@ -118,6 +125,29 @@ pub(crate) fn manifest_of(cluster: ClusterId, job: &Job, spec: &BackupSpec) -> M
                 entries: part.entries,
             })
             .collect(),
+    }
+}
+
+/// Whether the parent's manifest says where the members of a layer start: by their own count, which no clock tells.
+pub(crate) fn needs_parent(spec: &BackupSpec) -> Option<&ParentLayer> {
+    let own_count = spec.kind.position_kind() != PositionKind::Hlc;
+    spec.parent.as_ref().filter(|_| own_count)
+}
+
+/// Where a member's part of an incremental starts.
+fn member_start(
+    spec: &BackupSpec,
+    parent: Option<&Manifest>,
+    name: &MemberName,
+) -> Option<Position> {
+    let ended = |parent: &Manifest| {
+        let mut members = parent.members.iter();
+        let member = members.find(|member| member.name == *name)?;
+        Some(member.window.upto)
+    };
+    match parent {
+        Some(parent) => ended(parent),
+        None => spec.parent.as_ref().map(|parent| parent.end.into()),
     }
 }
 

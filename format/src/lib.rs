@@ -1,4 +1,4 @@
-//! What a Holdfast collection consists of, as pure bytes: span files, tuple files, parts, manifests, the rules of a chain, and the merge of
+//! What a Holdfast collection consists of, as pure bytes: span files, tuple files, catalog files, parts, manifests, the rules of a chain, and the merge of
 //! its layers. No I/O, no clock, no async. `docs/FORMAT.md` describes every byte.
 //!
 //! Purpose: bytes in, values out, and back. Invariants: a reader checks every digest before it believes a byte, bounds every
@@ -16,6 +16,7 @@
     )
 )]
 
+mod catalog_file;
 mod chain;
 mod entry;
 mod envelope;
@@ -28,6 +29,7 @@ mod span_file;
 mod tuple_file;
 mod wire;
 
+pub use catalog_file::CatalogFile;
 pub use chain::{
     AppendRequest, Chain, Layer, MemberPlan, RestorePlan, RestorePoint, RestoreRelation,
 };

@@ -28,6 +28,7 @@ const MAX_BLOCK_LENGTH: usize = 4 << 20;
 const MAX_NAME: usize = 1024;
 const KIND_ROWS: u8 = 1;
 const KIND_TUPLES: u8 = 2;
+const KIND_CATALOG: u8 = 3;
 const WHAT: &str = "a part of a file list";
 
 /// One object of a layer, and what it holds.
@@ -39,7 +40,7 @@ pub struct ManifestEntry {
     pub relation: RelationId,
     /// The keys that the object speaks of: within this range and the layer's window it holds all there is. A span is covered by
     /// the ranges of its objects without gap or overlap. Of a tuple file it is no range of keys, but the range of its relation that was
-    /// read, in the source's terms.
+    /// read, in the source's terms. Several objects of one range hold it together.
     pub range: KeyRange,
     /// The object.
     pub object: ObjectRef,
@@ -208,6 +209,7 @@ const fn kind_code(kind: ObjectKind) -> u8 {
     match kind {
         ObjectKind::Rows => KIND_ROWS,
         ObjectKind::Tuples => KIND_TUPLES,
+        ObjectKind::Catalog => KIND_CATALOG,
     }
 }
 
@@ -362,7 +364,7 @@ fn read_entries(decoder: &mut Decoder<'_>, count: u32) -> Result<Vec<ManifestEnt
     let mut context = Context::default();
     for _ in 0..count {
         let kind = decoder.u8()?;
-        if kind != KIND_ROWS && kind != KIND_TUPLES {
+        if !(KIND_ROWS..=KIND_CATALOG).contains(&kind) {
             return Err(decoder.damaged("an object is of an unknown kind"));
         }
         let member = u16::try_from(decoder.varint()?)

@@ -1,13 +1,13 @@
 //! What a version wrote is read for ever, and written the same today. The bytes of version 1 are in `tests/compat/format-v1/`, and what
-//! version 2 brought (PostgreSQL: its positions, and tuple files) is in `tests/compat/format-v2/`.
+//! version 2 brought (PostgreSQL: its positions, tuple files, and catalog files) is in `tests/compat/format-v2/`.
 
 #![expect(clippy::disallowed_methods, reason = "fixtures are files")]
 
 use bytes::Bytes;
 use holdfast_format::{
-    Change, Entry, LayerRelation, LayerTotals, Manifest, ManifestEntry, ManifestMember, PartReader,
-    PartSummary, PartWriter, SpanFileOptions, SpanFileReader, SpanFileWriter, TupleFileOptions,
-    TupleFileReader, TupleFileWriter,
+    CatalogFile, Change, Entry, LayerRelation, LayerTotals, Manifest, ManifestEntry,
+    ManifestMember, PartReader, PartSummary, PartWriter, SpanFileOptions, SpanFileReader,
+    SpanFileWriter, TupleFileOptions, TupleFileReader, TupleFileWriter,
 };
 use holdfast_types::{
     ByteCount, ClusterId, Digest, Hlc, JobId, KeyRange, LayerPath, Lsn, ParentLayer, Position,
@@ -172,6 +172,29 @@ fn listed_v2() -> Vec<ManifestEntry> {
     ]
 }
 
+fn catalog() -> Vec<u8> {
+    br#"{"database":"bank","end":"16/B374F000"}"#.repeat(4)
+}
+
+fn catalog_file(level: Option<i32>) -> CatalogFile {
+    CatalogFile::encode(&catalog(), level).expect("fits")
+}
+
+/// What a settling step writes: versions of rows, and a catalog at the end, all of the whole range.
+fn listed_catalog() -> Vec<ManifestEntry> {
+    let rows = SpanFileReader::check(&fixture("format-v2/rows-lsn-zstd.hfs")).expect("sound");
+    let catalog = catalog_file(None).object_ref("78-2-1-1.hfc");
+    [rows.object_ref("78-2-1-0.hfs"), catalog]
+        .into_iter()
+        .map(|object| ManifestEntry {
+            member: 0,
+            relation: RelationId(5 << 32),
+            range: KeyRange::all(),
+            object,
+        })
+        .collect()
+}
+
 fn part() -> Bytes {
     part_of(&listed()).0
 }
@@ -321,6 +344,17 @@ fn lists_of_version_2_are_read() {
     );
 }
 
+#[test]
+fn catalog_files_of_version_1_are_read() {
+    for name in ["format-v2/catalog-raw.hfc", "format-v2/catalog-zstd.hfc"] {
+        let content = CatalogFile::decode(&fixture(name)).expect(name);
+        assert_eq!(content, catalog(), "{name}");
+    }
+    let mut reader = PartReader::new();
+    reader.feed(&fixture("format-v2/list-catalog.hfp"));
+    assert_eq!(reader.next_block().expect("sound"), Some(listed_catalog()));
+}
+
 /// Not for compressed blocks: another version of the compressor may find other bytes, and that is no other format.
 #[test]
 fn todays_writers_write_the_same_bytes() {
@@ -340,6 +374,14 @@ fn todays_writers_write_the_same_bytes() {
     assert!(
         tuple_file(None) == fixture("format-v2/tuples-raw.hft"),
         "tuple file"
+    );
+    assert!(
+        catalog_file(None).bytes == fixture("format-v2/catalog-raw.hfc"),
+        "catalog file"
+    );
+    assert!(
+        part_of(&listed_catalog()).0 == fixture("format-v2/list-catalog.hfp"),
+        "part with a catalog file"
     );
     assert!(
         part_of(&listed_v2()).0 == fixture("format-v2/list.hfp"),
@@ -377,6 +419,13 @@ fn compat_fixtures_are_there() {
     ensure("format-v2/rows-lsn-zstd.hfs", &lsn(Some(1)));
     ensure("format-v2/tuples-raw.hft", &|| tuple_file(None));
     ensure("format-v2/tuples-zstd.hft", &|| tuple_file(Some(1)));
+    ensure("format-v2/catalog-raw.hfc", &|| catalog_file(None).bytes);
+    ensure("format-v2/catalog-zstd.hfc", &|| {
+        catalog_file(Some(3)).bytes
+    });
+    ensure("format-v2/list-catalog.hfp", &|| {
+        part_of(&listed_catalog()).0
+    });
     ensure("format-v2/list.hfp", &|| part_of(&listed_v2()).0);
     ensure("format-v2/MANIFEST", &|| {
         manifest_v2().encode().expect("encodable")

@@ -4,7 +4,7 @@
 use holdfast_types::{
     ByteCount, ClusterId, ControlVerb, Digest, Epoch, Fault, HoldId, Incarnation, JobId, JobSpec,
     LayerPath, Locality, MemberName, ObjectRef, PlannedSpan, Relation, RequestKey, RowCount,
-    Sealed, Settled, SourceName, SourceRecord, TaskId, Timestamp, WorkerId,
+    Sealed, SettledDatabase, SourceName, SourceRecord, TaskId, Timestamp, WorkerId,
 };
 use serde::{Deserialize, Serialize};
 
@@ -246,8 +246,8 @@ pub struct Checkpoint {
     pub written: ByteCount,
     /// Rows.
     pub rows: RowCount,
-    /// With the last checkpoint of a settling span: where its part of the member ended.
-    pub settled: Option<Settled>,
+    /// With the last checkpoint of a settling span: where its database ended, and what the layer holds of it.
+    pub settled: Option<SettledDatabase>,
 }
 
 /// A durable part of a layer's file list.

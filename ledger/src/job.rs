@@ -112,6 +112,8 @@ pub(crate) struct Lane {
     pub(crate) spans_done: u32,
     /// Where the member ended, as its settling spans found.
     pub(crate) settled: Option<Settled>,
+    /// What the layer holds of the member, as its settling spans found; in the order in which they were done.
+    pub(crate) settled_relations: Arc<Vec<Relation>>,
 }
 
 /// A job.
@@ -258,6 +260,31 @@ impl Job {
             .get(member as usize)
             .map(|lane| Arc::clone(&lane.relations))
             .unwrap_or_default()
+    }
+
+    /// What the layer of a backup holds of a member: what its settling spans found, or, without such, what its plan described. Known
+    /// once all its spans are done, dropped when the job is terminal.
+    #[must_use]
+    pub fn held_relations(&self, member: u32) -> Arc<Vec<Relation>> {
+        match self.lanes.get(member as usize) {
+            Some(lane) if lane.settled.is_some() => Arc::clone(&lane.settled_relations),
+            Some(lane) => Arc::clone(&lane.relations),
+            None => Arc::default(),
+        }
+    }
+
+    /// The other relations of the database that a settling span stands for, as planned.
+    #[must_use]
+    pub fn planned_with(&self, task: TaskId) -> Vec<Relation> {
+        let Some(settling) = self.relation_of_task(task) else {
+            return Vec::new();
+        };
+        let member = self.tasks.member(task.index).unwrap_or_default();
+        let relations = self.relations(member);
+        let others = relations.iter().filter(|relation| {
+            relation.name.database == settling.name.database && relation.id != settling.id
+        });
+        others.cloned().collect()
     }
 
     /// Where a member ended, if only its settling spans could tell; known once all its spans are done.

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use holdfast_types::{
     ByteCount, ClusterId, Digest, Epoch, ErrorCode, Fault, HoldId, JobId, JobSpec, MemberName,
     MemberRecord, ObjectRef, PlannedSpan, Position, Relation, RelationId, RowCount, Sealed,
-    Settled, SourceKind, SourceName, TaskId,
+    SettledDatabase, SourceKind, SourceName, TaskId,
 };
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -116,8 +116,31 @@ pub struct SpanWork {
     pub frontier: Sealed,
     /// The relation as planned, if the specification does not tell.
     pub record: Option<Relation>,
-    /// All other spans of the member are done: its last checkpoint says where the member ended.
+    /// All other spans of the member are done: its last checkpoint says where its database ended, and what the layer holds of it.
     pub settles: bool,
+    /// If it settles: the other relations of its database, as planned.
+    pub planned: Vec<Relation>,
+}
+
+/// A relation for [`SpanWork::planned`]: JSON would write a definition four times as long.
+#[must_use]
+pub fn planned_to_wire(relation: &Relation) -> v1::PlannedRelation {
+    let record = Relation {
+        definition: Vec::new(),
+        ..relation.clone()
+    };
+    v1::PlannedRelation {
+        record: to_json(&record),
+        definition: Bytes::copy_from_slice(&relation.definition),
+    }
+}
+
+fn planned_from_wire(wire: &v1::PlannedRelation) -> Result<Relation, Fault> {
+    let record: Relation = from_json(&wire.record, "span.planned")?;
+    Ok(Relation {
+        definition: wire.definition.to_vec(),
+        ..record
+    })
 }
 
 impl From<&Grant> for v1::TaskGrant {
@@ -136,6 +159,7 @@ impl From<&Grant> for v1::TaskGrant {
                 frontier: sealed_to_wire(&span.frontier),
                 relation_record: span.record.as_ref().map(to_json).unwrap_or_default(),
                 settles: span.settles,
+                planned: span.planned.iter().map(planned_to_wire).collect(),
             }),
             Work::Finish { member, relations } => Wire::Finish(v1::FinishWork {
                 member: *member,
@@ -176,6 +200,11 @@ impl TryFrom<v1::TaskGrant> for Grant {
                     false => Some(from_json(&span.relation_record, "span.relation_record")?),
                 },
                 settles: span.settles,
+                planned: span
+                    .planned
+                    .iter()
+                    .map(planned_from_wire)
+                    .collect::<Result<_, _>>()?,
             }),
             Some(Wire::Finish(finish)) => Work::Finish {
                 member: finish.member,
@@ -238,8 +267,8 @@ pub enum LeaseReportBody {
         written: ByteCount,
         /// Rows.
         rows: RowCount,
-        /// With the last one of a settling span: where its part of the member ended.
-        settled: Option<Settled>,
+        /// With the last one of a settling span: where its database ended, and what the layer holds of it.
+        settled: Option<SettledDatabase>,
     },
     /// A finish or revert task is done.
     Done {
@@ -642,6 +671,7 @@ mod tests {
                 frontier: Sealed::from_sealed(vec![2; 20]),
                 record: Some(relation()),
                 settles: true,
+                planned: vec![relation(), relation()],
             }),
             Work::Finish {
                 member: 0,
@@ -685,9 +715,12 @@ mod tests {
                 read: ByteCount(1),
                 written: ByteCount(2),
                 rows: RowCount(3),
-                settled: Some(Settled {
-                    position: Hlc::ZERO.into(),
-                    at: Hlc::ZERO,
+                settled: Some(SettledDatabase {
+                    end: holdfast_types::Settled {
+                        position: Hlc::ZERO.into(),
+                        at: Hlc::ZERO,
+                    },
+                    relations: vec![relation()],
                 }),
             },
             LeaseReportBody::Done {

@@ -33,7 +33,7 @@ pub use lsn::Lsn;
 pub use position::{AsOf, Hlc, Position, PositionKind, Window};
 pub use row_sum::RowSum;
 pub use seal::Sealed;
-pub use settled::Settled;
+pub use settled::{Settled, SettledDatabase};
 pub use source::{
     DatabaseName, MemberRecord, Relation, SourceKind, SourceRecord, TableName, Target,
 };

@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::position::{Hlc, Position};
+use crate::source::Relation;
 
 /// The end that a settling span has found for its member: a source that cannot be read as of the past knows it only when it is
 /// reached.
@@ -24,4 +25,13 @@ impl Settled {
             at: self.at.max(other.at),
         }
     }
+}
+
+/// What a settling span has found of the database that it stands for.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SettledDatabase {
+    /// Where it ended.
+    pub end: Settled,
+    /// The relations that the layer holds of the database, as of that end. Their definitions may be empty: the catalog has them.
+    pub relations: Vec<Relation>,
 }

@@ -30,6 +30,16 @@ impl SourceKind {
             Self::Postgres => PositionKind::Lsn,
         }
     }
+
+    /// Whether its history is a log: it cannot be read as of the past, and knows where a backup ends only when it is there. What a
+    /// backup of it consists of is settled at its end, database by database.
+    #[must_use]
+    pub const fn is_logged(self) -> bool {
+        match self {
+            Self::Mvcc => false,
+            Self::Postgres => true,
+        }
+    }
 }
 
 impl fmt::Display for SourceKind {

@@ -74,15 +74,21 @@ pub enum ObjectKind {
     Rows,
     /// Rows of a relation as one snapshot showed them, without keys or positions: a tuple file.
     Tuples,
+    /// Something in the source's own terms: a catalog file.
+    Catalog,
 }
 
 impl ObjectKind {
+    /// All there are.
+    pub const ALL: [Self; 3] = [Self::Rows, Self::Tuples, Self::Catalog];
+
     /// What the name of such an object ends with.
     #[must_use]
     pub const fn suffix(self) -> &'static str {
         match self {
             Self::Rows => ".hfs",
             Self::Tuples => ".hft",
+            Self::Catalog => ".hfc",
         }
     }
 }
@@ -96,9 +102,9 @@ pub struct ObjectRef {
     pub length: ByteCount,
     /// Digest of the stored bytes.
     pub digest: Digest,
-    /// Rows (of a span file: versions) in it.
+    /// Rows (of a span file: versions) in it; a catalog file has none.
     pub rows: RowCount,
-    /// Bytes of keys and values, of a tuple file all bytes of its rows, before compression.
+    /// Bytes of keys and values, of a tuple file all bytes of its rows, of a catalog file all that it holds, before compression.
     pub logical: ByteCount,
 }
 
@@ -107,10 +113,8 @@ impl ObjectRef {
     /// change, and are part of every record that was ever written of an object.
     #[must_use]
     pub fn kind(&self) -> ObjectKind {
-        if self.name.ends_with(ObjectKind::Tuples.suffix()) {
-            ObjectKind::Tuples
-        } else {
-            ObjectKind::Rows
-        }
+        let kinds = ObjectKind::ALL.into_iter();
+        let mut named = kinds.filter(|kind| self.name.ends_with(kind.suffix()));
+        named.next().unwrap_or(ObjectKind::Rows)
     }
 }

@@ -13,7 +13,7 @@ use std::sync::Arc;
 
 use super::effect_runner::{Perform, Setback};
 use crate::core::{Core, MANY_CALLS_TIMEOUT, bounded_by};
-use crate::manifest::{manifest_of, write_part};
+use crate::manifest::{manifest_of, needs_parent, write_part};
 use crate::office::Office;
 
 /// What is to be written.
@@ -192,10 +192,16 @@ async fn layer_of(core: &Core, office: &Arc<Office>, job: JobId) -> Result<(), S
         return Err(Setback::Later);
     };
     let cluster = core.replica.read(|ledger| ledger.cluster());
+    let parent = match parent_of(core, job).await {
+        Ok(parent) => parent,
+        Err(fault) if fault.is_retryable() => return Err(fault.into()),
+        Err(fault) => return fail_job(core, job, fault).await,
+    };
     let manifest = cluster.and_then(|cluster| {
         running_backup(core, job, |job, spec| {
             let ready = job.is_committing() && !job.is_committed();
-            ready.then(|| (spec.collection.clone(), manifest_of(cluster, job, spec)))
+            let manifest = || manifest_of(cluster, job, spec, parent.as_ref());
+            ready.then(|| (spec.collection.clone(), manifest()))
         })
     });
     let Some((collection, manifest)) = manifest else {
@@ -214,6 +220,21 @@ async fn layer_of(core: &Core, office: &Arc<Office>, job: JobId) -> Result<(), S
         Err(fault) if fault.is_retryable() => Err(fault.into()),
         Err(fault) => fail_job(core, job, fault).await,
     }
+}
+
+/// The manifest of the layer that a backup continues, if only that says where its members start.
+async fn parent_of(core: &Core, job: JobId) -> Result<Option<Manifest>, Fault> {
+    let needed = running_backup(core, job, |_, spec| {
+        let parent = needs_parent(spec)?;
+        Some((spec.collection.clone(), parent.clone()))
+    });
+    let Some((collection, parent)) = needed else {
+        return Ok(None);
+    };
+    let store = open(core, &collection).await?;
+    let loading = store.load_layer_as(&parent.path, parent.manifest);
+    let what = format!("reading the manifest of {}", parent.path);
+    Ok(Some(core.bounded(what, loading).await?.manifest))
 }
 
 /// Writes a manifest; `None` if it is not sure any more that this node leads.

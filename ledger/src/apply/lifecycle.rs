@@ -193,6 +193,7 @@ impl Apply<'_> {
         if let Some(job) = self.known(id) {
             for lane in &mut job.lanes {
                 lane.relations = Arc::default();
+                lane.settled_relations = Arc::default();
             }
             job.tasks = Default::default();
             job.list.clear(true);

@@ -18,8 +18,12 @@
 //! | plan batch: anything else | `Refused` |
 //! | of a kind that does not fit the task | `Refused` |
 
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
 use holdfast_types::{
-    ControlVerb, Digest, Epoch, ErrorCode, Fault, JobEvent, JobKind, JobState, RowCount, TaskId,
+    ControlVerb, Digest, Epoch, ErrorCode, Fault, JobEvent, JobKind, JobSpec, JobState, RelationId,
+    RowCount, SettledDatabase, TaskId,
 };
 
 use super::Apply;
@@ -214,11 +218,8 @@ impl Apply<'_> {
                 to: checkpoint.to.clone(),
                 object: object.clone(),
             }));
-        if let Some(settled) = checkpoint.settled {
-            let member = job.tasks.member(task.index).unwrap_or_default();
-            if let Some(lane) = job.lanes.get_mut(member as usize) {
-                lane.settled = Some(lane.settled.map_or(settled, |other| other.and(settled)));
-            }
+        if let Some(settled) = &checkpoint.settled {
+            take_settled(job, task, settled);
         }
         if checkpoint.last {
             self.finish_span(task);
@@ -380,10 +381,56 @@ fn judge(job: &Job, task: TaskId, checkpoint: &Checkpoint) -> Result<bool, Fault
     if checkpoint.settled.is_some() != (settles && checkpoint.last) {
         return refuse("only the last one of a settling span says where its member ended");
     }
+    if let Some(settled) = &checkpoint.settled
+        && let Err(why) = check_settled(job, task, settled)
+    {
+        return refuse(why);
+    }
     if job.kind() != JobKind::Backup && !checkpoint.objects.is_empty() {
         return refuse("only a backup makes objects");
     }
     Ok(true)
+}
+
+/// Whether what a settling span has found can stand in a layer of the job: a manifest that cannot be written would be tried for ever.
+fn check_settled(job: &Job, task: TaskId, settled: &SettledDatabase) -> Result<(), &'static str> {
+    let JobSpec::Backup(spec) = job.spec.as_ref() else {
+        return Ok(());
+    };
+    let kind = spec.kind.position_kind();
+    let relations = settled.relations.iter();
+    let positions = relations.flat_map(|relation| [Some(relation.created_at), relation.dropped_at]);
+    let mut positions = positions.flatten().chain([settled.end.position]);
+    if positions.any(|position| position.kind() != kind) {
+        return Err("its positions are not of the source's kind");
+    }
+    let member = job.tasks.member(task.index).unwrap_or_default();
+    let mut known: BTreeSet<RelationId> = (job.lanes.get(member as usize).iter())
+        .flat_map(|lane| lane.settled_relations.iter())
+        .map(|relation| relation.id)
+        .collect();
+    if !settled.relations.iter().all(|held| known.insert(held.id)) {
+        return Err("it names a relation twice");
+    }
+    Ok(())
+}
+
+/// Notes what a settling span has found. Its own relation, the database, is held too: its objects are those that the span wrote.
+fn take_settled(job: &mut Job, task: TaskId, settled: &SettledDatabase) {
+    let member = job.tasks.member(task.index).unwrap_or_default();
+    let own = job.relation_of_task(task).cloned();
+    let Some(lane) = job.lanes.get_mut(member as usize) else {
+        return;
+    };
+    let end = settled.end;
+    lane.settled = Some(lane.settled.map_or(end, |other| other.and(end)));
+    let held = Arc::make_mut(&mut lane.settled_relations);
+    held.extend(settled.relations.iter().cloned());
+    if let Some(own) = own
+        && !held.iter().any(|relation| relation.id == own.id)
+    {
+        held.push(own);
+    }
 }
 
 /// Counts what an accepted checkpoint brings.

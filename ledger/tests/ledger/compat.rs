@@ -22,7 +22,7 @@ use holdfast_types::{
 };
 
 use crate::specs;
-use crate::world::{World, checkpoint, plan_of};
+use crate::world::{World, checkpoint, plan_of, settling_plan_of};
 
 fn directory() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../tests/compat/ledger-v1")
@@ -57,6 +57,15 @@ fn commands() -> Vec<Command> {
     world.register("us", 2);
     world.control(job, ControlVerb::Pause);
     world.control(job, ControlVerb::Resume);
+    let settled = world.submit(JobSpec::Backup(specs::full("app", &["eu"], 20)));
+    world.done(Action::StartJob { job: settled });
+    let plan = world.lease_all(settled).remove(0);
+    world.accepted(&plan, settling_plan_of(5));
+    for span in world.lease_all(settled) {
+        world.accepted(&span, checkpoint(&span, None, 60, false));
+    }
+    let settling = world.lease_all(settled).remove(0);
+    world.accepted(&settling, checkpoint(&settling, None, 60, true));
     let restore = world.submit(specs::restore("app", &["eu"]));
     world.done(Action::StartJob { job: restore });
     world.plan(restore);

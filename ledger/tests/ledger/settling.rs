@@ -1,7 +1,7 @@
 //! Spans that settle the others of their member.
 
 use holdfast_ledger::{ReportBody, ReportOutcome, TaskView};
-use holdfast_types::{Fault, JobId, JobState, Settled};
+use holdfast_types::{Fault, JobId, JobState, Lsn, RelationId, Settled, SettledDatabase, TaskId};
 
 use crate::specs;
 use crate::world::{World, checkpoint, settled, settling_plan_of};
@@ -24,7 +24,7 @@ fn last(view: &TaskView) -> ReportBody {
 }
 
 fn lease(world: &mut World, job: JobId, index: u32) -> Result<TaskView, Fault> {
-    let task = holdfast_types::TaskId { job, index };
+    let task = TaskId { job, index };
     world.lease(task, "eu")?;
     Ok(world.view(task))
 }
@@ -77,7 +77,10 @@ fn only_their_last_checkpoints_say_where_the_member_ended() {
     let with_end = |view: &TaskView, settles: bool| {
         let mut body = last(view);
         if let ReportBody::Checkpoint(checkpoint) = &mut body {
-            checkpoint.settled = settles.then(|| settled(5));
+            checkpoint.settled = settles.then(|| SettledDatabase {
+                end: settled(5),
+                relations: Vec::new(),
+            });
         }
         body
     };
@@ -98,4 +101,95 @@ fn only_their_last_checkpoints_say_where_the_member_ended() {
         with_end(&settling[0], false)
     ));
     world.accepted(&settling[0], last(&settling[0]));
+}
+
+fn settle_with(view: &TaskView, change: impl FnOnce(&mut SettledDatabase)) -> ReportBody {
+    let mut body = last(view);
+    if let ReportBody::Checkpoint(checkpoint) = &mut body
+        && let Some(settled) = &mut checkpoint.settled
+    {
+        change(settled);
+    }
+    body
+}
+
+#[test]
+fn what_they_found_is_what_the_layer_holds() {
+    let (mut world, job) = planned();
+    let held = |world: &World| {
+        let job = world.ledger.job(job).expect("there");
+        let held = job.held_relations(0);
+        held.iter()
+            .map(|relation| relation.id.0)
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(held(&world), [1, 101], "as planned, so far");
+    for span in world.lease_all(job) {
+        world.accepted(&span, last(&span));
+    }
+    let settling = world.lease_all(job);
+    let planned: Vec<RelationId> = (world.ledger.job(job).expect("there"))
+        .planned_with(settling[0].id)
+        .iter()
+        .map(|relation| relation.id)
+        .collect();
+    assert_eq!(planned, [RelationId(1)], "all of the database but itself");
+    let found = |id| settle_with(&settling[0], |settled| settled.relations = id);
+    world.accepted(
+        &settling[0],
+        found(vec![crate::world::relation(7), crate::world::relation(8)]),
+    );
+    assert_eq!(
+        held(&world),
+        [7, 8, 101],
+        "what was found, and the database itself"
+    );
+    world.accepted(&settling[1], last(&settling[1]));
+    let second = 1000 + u64::from(settling[1].id.index);
+    assert_eq!(held(&world), [7, 8, 101, second]);
+    let other = TaskId {
+        job,
+        index: settling[1].id.index + 9,
+    };
+    assert!(
+        world
+            .ledger
+            .job(job)
+            .expect("there")
+            .planned_with(other)
+            .is_empty()
+    );
+}
+
+#[test]
+fn what_no_manifest_can_hold_is_refused() {
+    let (mut world, job) = planned();
+    for span in world.lease_all(job) {
+        world.accepted(&span, last(&span));
+    }
+    let settling = world.lease_all(job);
+    let view = &settling[0];
+    let stray = [
+        settle_with(view, |settled| settled.end.position = Lsn::at(9).into()),
+        settle_with(view, |settled| {
+            settled.relations[0].created_at = Lsn::at(9).into();
+        }),
+        settle_with(view, |settled| {
+            settled.relations[0].dropped_at = Some(Lsn::at(9).into());
+        }),
+        settle_with(view, |settled| {
+            settled.relations.push(settled.relations[0].clone());
+        }),
+    ];
+    for body in stray {
+        let outcome = world.report(view.id, view.epoch, body.clone());
+        assert!(matches!(outcome, ReportOutcome::Refused(_)), "{body:?}");
+    }
+    world.accepted(view, last(view));
+    let again = settle_with(&settling[1], |settled| {
+        settled.relations[0].id = RelationId(1000 + u64::from(view.id.index));
+    });
+    let outcome = world.report(settling[1].id, settling[1].epoch, again);
+    assert!(matches!(outcome, ReportOutcome::Refused(_)), "held already");
+    world.accepted(&settling[1], last(&settling[1]));
 }

@@ -9,7 +9,7 @@ use holdfast_ledger::{
 use holdfast_types::{
     ByteCount, ControlVerb, Digest, Epoch, Fault, Hlc, HoldId, Incarnation, JobId, JobSpec,
     JobState, ObjectRef, PlannedSpan, Position, Relation, RelationId, RowCount, Sealed, Settled,
-    TableName, TaskId, Timestamp,
+    SettledDatabase, TableName, TaskId, Timestamp,
 };
 
 use crate::specs;
@@ -336,6 +336,9 @@ pub(crate) fn checkpoint(
         read: ByteCount(read),
         written: ByteCount(read / 2),
         rows: RowCount(read / 10),
-        settled: (*settles && to.is_none()).then(|| settled(read)),
+        settled: (*settles && to.is_none()).then(|| SettledDatabase {
+            end: settled(read),
+            relations: vec![relation(1000 + u64::from(view.id.index))],
+        }),
     })
 }

@@ -10,9 +10,10 @@ mod source;
 
 pub mod conformance;
 
+pub use holdfast_types::SettledDatabase;
 pub use logged::{
     Inlet, LoadProgress, LoggedBackup, LoggedRelation, LoggedRestore, LoggedSource, Outlet,
-    SettledDatabase, TupleBlock,
+    TupleBlock,
 };
 pub use row::{Change, Row, RowBatch};
 pub use source::{

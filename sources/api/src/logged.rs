@@ -11,7 +11,7 @@ use bytes::Bytes;
 use futures::stream::BoxStream;
 use holdfast_types::{
     ByteCount, DatabaseName, Fault, HoldId, JobId, KeyRange, Position, Relation, RelationId,
-    RowCount, RowSum, Settled, TableName, Target,
+    RowCount, RowSum, SettledDatabase, TableName, Target,
 };
 use std::collections::BTreeMap;
 use std::fmt::Debug;
@@ -41,21 +41,12 @@ pub struct LoggedBackup {
 /// What the bounds mean is the source's business; a range is read in the order of its bounds.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LoggedRelation {
-    /// The relation. A settling one stands for a database: its definition says which.
+    /// The relation. A settling one stands for a database, by whose name it goes ([`TableName::of_database`]).
     pub relation: Relation,
-    /// Its spans, each with its estimated bytes. A relation may have none.
+    /// Its spans, each with its estimated bytes. A relation may have none; a settling one has one, the open range.
     pub spans: Vec<(KeyRange, ByteCount)>,
     /// Whether it is read when all others of the member are done.
     pub settles: bool,
-}
-
-/// What a settling span has found.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct SettledDatabase {
-    /// Where it ended.
-    pub end: Settled,
-    /// The relations that the layer holds of the database, as of that end. Their definitions may be empty: the catalog has them.
-    pub relations: Vec<Relation>,
 }
 
 /// Where a source puts what it has read. Objects are durable when [`Outlet::advance`] returns, and belong to the layer only then.
@@ -81,7 +72,7 @@ pub trait Outlet: Send {
     async fn catalog(&mut self, bytes: Bytes) -> Result<String, Fault>;
 
     /// Everything up to `upto` is done (`None`: the whole range), with the objects since the last call. Returns when that counts; after an
-    /// error nothing may go on.
+    /// error nothing may go on. A settling span, which is one step, only tells here what it has read: its objects count when it is done.
     async fn advance(&mut self, upto: Option<Bytes>, read: ByteCount) -> Result<(), Fault>;
 }
 
@@ -128,7 +119,8 @@ pub struct LoggedRestore {
     pub job: JobId,
     /// What is restored.
     pub target: Target,
-    /// The instant, if it lies inside the newest layer, which then has history; `None`: that layer's end.
+    /// The instant, by the clock ([`Position::Hlc`]), if it lies inside the newest layer, which then has history; `None`: that layer's
+    /// end.
     pub as_of: Option<Position>,
     /// Databases that get another name: old → new.
     pub databases: BTreeMap<DatabaseName, DatabaseName>,
@@ -175,7 +167,7 @@ pub trait LoggedSource: Debug + Send + Sync {
     ) -> Result<(), Fault>;
 
     /// Settles a database, whose other relations are `planned`; the whole span is one step. The last object that it writes is the
-    /// database's catalog.
+    /// database's catalog, by [`Outlet::catalog`].
     async fn settle(
         &self,
         backup: &LoggedBackup,

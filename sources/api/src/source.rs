@@ -4,12 +4,13 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use futures::stream::BoxStream;
 use holdfast_types::{
-    ByteCount, Digest, Fault, HoldId, JobId, KeyRange, MemberRecord, Position, Relation,
+    ByteCount, Digest, ErrorCode, Fault, HoldId, JobId, KeyRange, MemberRecord, Position, Relation,
     RelationId, RowCount, SourceKind, TableName, Target, Window,
 };
 use std::fmt::Debug;
 use std::sync::Arc;
 
+use crate::logged::LoggedSource;
 use crate::row::RowBatch;
 
 /// What a source can do. A job that needs more is refused at submission.
@@ -163,6 +164,25 @@ pub trait SourceFactory: Debug + Send + Sync {
     /// # Errors
     /// A malformed address or an unknown kind.
     fn member(&self, kind: SourceKind, member: &MemberRecord) -> Result<Arc<dyn Source>, Fault>;
+
+    /// A client of a member of a kind whose history is a log ([`SourceKind::is_logged`]); connecting is lazy. `Unsupported` for a kind
+    /// that this build does not serve.
+    ///
+    /// # Errors
+    /// A malformed address or an unknown kind.
+    fn logged(
+        &self,
+        kind: SourceKind,
+        member: &MemberRecord,
+    ) -> Result<Arc<dyn LoggedSource>, Fault> {
+        Err(Fault::new(
+            ErrorCode::Unsupported,
+            format!(
+                "member {} is of kind {kind}, which this build does not serve",
+                member.name
+            ),
+        ))
+    }
 }
 
 /// The key that follows `key` directly in memcmp order: where a read resumes after `key`.

@@ -1,7 +1,7 @@
 //! How far a span is done.
 
 use holdfast_proto::{LeaseReportBody, SpanWork};
-use holdfast_types::{ByteCount, ObjectRef, RowCount, Sealed, Settled};
+use holdfast_types::{ByteCount, ObjectRef, RowCount, Sealed, SettledDatabase};
 
 /// What a part of a span amounts to.
 #[derive(Debug, Default)]
@@ -10,8 +10,8 @@ pub(crate) struct Progress {
     pub(crate) read: ByteCount,
     pub(crate) written: ByteCount,
     pub(crate) rows: RowCount,
-    /// With the last part of a settling span: where its part of the member ended.
-    pub(crate) settled: Option<Settled>,
+    /// With the last part of a settling span: where its database ended, and what the layer holds of it.
+    pub(crate) settled: Option<SettledDatabase>,
 }
 
 /// How far a span is done: where its next checkpoint starts.
@@ -63,6 +63,7 @@ mod tests {
             frontier: sealed(3),
             record: None,
             settles: false,
+            planned: Vec::new(),
         });
         let ends = [Some(sealed(5)), Some(sealed(7)), None];
         let chain: Vec<_> = ends

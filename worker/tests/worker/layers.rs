@@ -82,6 +82,7 @@ fn work_of(planned: &PlannedSpan, relations: &[Relation]) -> Work {
             .find(|relation| relation.id == planned.relation)
             .cloned(),
         settles: planned.settles,
+        planned: Vec::new(),
     })
 }
 

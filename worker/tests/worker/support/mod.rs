@@ -168,6 +168,7 @@ pub(crate) fn span(relation: &Relation, frontier: &[u8]) -> Work {
         frontier: key().seal_bound(frontier),
         record: Some(relation.clone()),
         settles: false,
+        planned: Vec::new(),
     })
 }
 
