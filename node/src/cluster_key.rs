@@ -14,6 +14,11 @@ use zeroize::Zeroizing;
 const KEY_LENGTH: usize = 32;
 const BOUND_PURPOSE: &[u8] = b"holdfast span bound v1";
 const CHECK_PURPOSE: &[u8] = b"holdfast cluster key check v1";
+const SECRET_PURPOSE: &[u8] = b"holdfast credential v1 for ";
+const TAG_PURPOSE: &[u8] = b"holdfast cluster tag v1";
+
+/// Bytes of [`ClusterKey::tag`]: by 48 bits two clusters that share a server differ.
+const TAG_LENGTH: usize = 6;
 
 /// The cluster key. Cheap to clone; never printed.
 #[derive(Clone)]
@@ -123,11 +128,57 @@ impl ClusterKey {
     /// What two processes can compare to see whether they have the same key. It tells nothing else of it.
     #[must_use]
     pub fn check_value(&self) -> Vec<u8> {
+        self.mark(CHECK_PURPOSE)
+    }
+
+    /// What the cluster's own things on somebody else's server are named by: twelve hexadecimal digits, the same for every process of the
+    /// cluster, and others for another cluster.
+    #[must_use]
+    pub fn tag(&self) -> String {
+        let mark = self.mark(TAG_PURPOSE);
+        let digits = mark.iter().take(TAG_LENGTH);
+        digits.map(|byte| format!("{byte:02x}")).collect()
+    }
+
+    /// Sixteen bytes that only this key makes of a purpose.
+    fn mark(&self, purpose: &[u8]) -> Vec<u8> {
         let mut bytes = Vec::new();
         self.key
-            .seal_in_place_append_tag(Self::nonce(), Aad::from(CHECK_PURPOSE), &mut bytes)
+            .seal_in_place_append_tag(Self::nonce(), Aad::from(purpose), &mut bytes)
             .expect("nothing is far below the cipher's limit of 64 GiB");
         bytes
+    }
+
+    /// Seals a credential for the server at `address`. It opens for no other address, so that whoever may change a member's address cannot
+    /// have its password sent there.
+    #[must_use]
+    pub fn seal_secret(&self, address: &str, secret: &str) -> Sealed {
+        let mut bytes = secret.as_bytes().to_vec();
+        self.key
+            .seal_in_place_append_tag(Self::nonce(), secret_purpose(address), &mut bytes)
+            .expect("a credential is far below the cipher's limit of 64 GiB");
+        Sealed::from_sealed(bytes)
+    }
+
+    /// Opens a credential for the server at `address`.
+    ///
+    /// # Errors
+    /// It was sealed with another cluster's key, or for another address, or is damaged.
+    pub fn open_secret(&self, address: &str, sealed: &Sealed) -> Result<Zeroizing<String>, Fault> {
+        let fault = || {
+            Fault::new(
+                ErrorCode::Corrupted,
+                format!("the password for {address} does not open with this cluster key"),
+            )
+            .hint("every node has the same key file? then give the source's password again")
+        };
+        let mut bytes = Zeroizing::new(sealed.as_bytes().to_vec());
+        let opened = self
+            .key
+            .open_in_place(Self::nonce(), secret_purpose(address), &mut bytes)
+            .map_err(|_| fault())?;
+        let text = std::str::from_utf8(opened).map_err(|_| fault())?;
+        Ok(Zeroizing::new(text.to_owned()))
     }
 
     /// Opens a sealed bound.
@@ -153,6 +204,10 @@ impl ClusterKey {
         bytes.truncate(length);
         Ok(bytes)
     }
+}
+
+fn secret_purpose(address: &str) -> Aad<Vec<u8>> {
+    Aad::from([SECRET_PURPOSE, address.as_bytes()].concat())
 }
 
 #[cfg(test)]
@@ -190,5 +245,29 @@ mod tests {
         assert_eq!(check(7), check(7));
         assert_ne!(check(7), check(8));
         assert_eq!(check(7).len(), 16);
+    }
+
+    #[test]
+    fn a_credential_opens_for_its_address_only() {
+        let key = ClusterKey::from_bytes(&[7; 32]);
+        let sealed = key.seal_secret("postgres://h/db", "s3cret");
+        assert!(!sealed.as_bytes().windows(6).any(|part| part == b"s3cret"));
+        let opened = key.open_secret("postgres://h/db", &sealed);
+        assert_eq!(opened.as_deref().map(String::as_str), Ok("s3cret"));
+        let moved = key.open_secret("postgres://evil/db", &sealed);
+        assert_eq!(
+            moved.expect_err("another address").code,
+            ErrorCode::Corrupted
+        );
+        let other = ClusterKey::from_bytes(&[8; 32]);
+        assert!(other.open_secret("postgres://h/db", &sealed).is_err());
+    }
+
+    #[test]
+    fn clusters_have_different_tags() {
+        let tag = |byte| ClusterKey::from_bytes(&[byte; 32]).tag();
+        assert_eq!(tag(7), tag(7));
+        assert_ne!(tag(7), tag(8));
+        assert_eq!(tag(7).len(), 2 * TAG_LENGTH);
     }
 }
