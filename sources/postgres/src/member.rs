@@ -1,4 +1,4 @@
-//! A PostgreSQL server as a member of a source: backups of its databases, one after another.
+//! A PostgreSQL server as a member of a source: backups of its databases, and restores.
 //!
 //! # Invariants
 //! * A definition that [`begin`](holdfast_source::LoggedSource::begin) gives, and the catalogs, are all that later steps know: they run on
@@ -15,19 +15,22 @@ pub mod catalog;
 mod holds;
 mod plan;
 mod read;
+pub mod restore;
 pub mod rows;
 mod settle;
+mod source;
 mod standing;
 
 use holdfast_env::Env;
-use holdfast_source::{LoggedBackup, LoggedRelation, Outlet, SettledDatabase};
-use holdfast_types::{ErrorCode, Fault, HoldId, KeyRange, Position, Relation};
+use holdfast_types::{ErrorCode, Fault, HoldId};
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::dsn::Dsn;
 use crate::hold::HoldNames;
 use crate::layout::Oid;
 use crate::session::{Purpose, Session};
+use restore::Restorer;
 
 /// The longest tag: names of slots have room for it and the numbers of hold and database.
 const LONGEST_TAG: usize = 16;
@@ -39,7 +42,7 @@ pub struct Limits {
     pub hold_deadline: Duration,
     /// Bytes of changes that a fold holds in memory, beyond which it writes files.
     pub fold_memory: usize,
-    /// A directory with `pg_dump`, before those of `PATH`.
+    /// A directory with `pg_dump` and `pg_restore`, before those of `PATH`.
     pub tools: Option<String>,
 }
 
@@ -61,6 +64,7 @@ pub struct PostgresMember {
     tag: String,
     directory: String,
     limits: Limits,
+    restorer: Arc<Restorer>,
 }
 
 impl PostgresMember {
@@ -84,64 +88,17 @@ impl PostgresMember {
             ));
         }
         HoldNames::new(&tag, Oid(0))?;
+        let directory = directory.into();
+        let restorer = Restorer::new(env.clone(), dsn.clone(), directory.as_str())
+            .with_tools(limits.tools.clone());
         Ok(Self {
             env,
             dsn,
             tag,
-            directory: directory.into(),
+            directory,
             limits,
+            restorer: Arc::new(restorer),
         })
-    }
-
-    /// See [`holdfast_source::LoggedSource::begin`].
-    ///
-    /// # Errors
-    /// As there.
-    pub async fn begin(&self, backup: &LoggedBackup) -> Result<Vec<LoggedRelation>, Fault> {
-        begin::begin(self, backup).await
-    }
-
-    /// See [`holdfast_source::LoggedSource::read`].
-    ///
-    /// # Errors
-    /// As there.
-    pub async fn read(
-        &self,
-        relation: &Relation,
-        range: KeyRange,
-        outlet: &mut dyn Outlet,
-    ) -> Result<(), Fault> {
-        read::read(self, relation, range, outlet).await
-    }
-
-    /// See [`holdfast_source::LoggedSource::settle`].
-    ///
-    /// # Errors
-    /// As there.
-    pub async fn settle(
-        &self,
-        backup: &LoggedBackup,
-        relation: &Relation,
-        planned: &[Relation],
-        outlet: &mut dyn Outlet,
-    ) -> Result<SettledDatabase, Fault> {
-        settle::settle(self, backup, relation, planned, outlet).await
-    }
-
-    /// See [`holdfast_source::LoggedSource::advance_hold`].
-    ///
-    /// # Errors
-    /// As there.
-    pub async fn advance_hold(&self, hold: HoldId, to: Position) -> Result<(), Fault> {
-        holds::advance(self, hold, to).await
-    }
-
-    /// See [`holdfast_source::LoggedSource::release`].
-    ///
-    /// # Errors
-    /// As there.
-    pub async fn release(&self, hold: HoldId) -> Result<(), Fault> {
-        holds::release(self, hold).await
     }
 
     /// The names of a hold in a database.

@@ -14,7 +14,7 @@ use holdfast_postgres::pages::copy_statement;
 use holdfast_postgres::session::{Purpose, Session};
 use holdfast_postgres::tuple::Tuple;
 use holdfast_postgres_testing::Server;
-use holdfast_source::{Inlet, LoggedBackup, LoggedRelation};
+use holdfast_source::{Inlet, LoggedBackup, LoggedRelation, LoggedSource};
 use holdfast_types::{
     ByteCount, Fault, HoldId, JobId, KeyRange, Relation, SettledDatabase, Target,
 };
@@ -81,6 +81,7 @@ impl Job {
 
     /// Reads all spans, in random order, each by a worker that dies and one that goes on; some of them twice.
     pub(crate) async fn read_all(&mut self, relations: &[LoggedRelation], layer: &SharedLayer) {
+        let backup = self.backup(false);
         let mut spans: Vec<(&Relation, KeyRange)> = relations
             .iter()
             .filter(|relation| !relation.settles)
@@ -94,7 +95,10 @@ impl Job {
         for (relation, range) in spans {
             let dies_at = self.random.random_range(1..3);
             let mut span = layer.span(relation.id, range.start.clone(), Some(dies_at));
-            let first = self.member.read(relation, range.clone(), &mut span).await;
+            let first = self
+                .member
+                .read(&backup, relation, range.clone(), &mut span)
+                .await;
             let key = (relation.id, range.start.clone());
             let progress = layer.get().progress.get(&key).cloned();
             let start = match (first, progress) {
@@ -108,7 +112,7 @@ impl Job {
             };
             let mut span = layer.span(relation.id, range.start.clone(), None);
             self.member
-                .read(relation, rest, &mut span)
+                .read(&backup, relation, rest, &mut span)
                 .await
                 .expect("read");
         }

@@ -2,6 +2,7 @@
 
 use holdfast_postgres::layout::Handling;
 use holdfast_postgres_testing::{Options, Server, Version};
+use holdfast_source::LoggedSource;
 use holdfast_types::{ErrorCode, Target};
 
 use crate::support::Job;
@@ -78,4 +79,29 @@ async fn another_server_and_no_log() {
     let fault = plain.run(false).await.expect_err("no incremental");
     assert_eq!(fault.code, ErrorCode::ChainRule, "{fault}");
     plain.member.release(plain.hold).await.expect("released");
+}
+
+#[tokio::test]
+async fn a_standby_is_backed_up_in_snapshot_mode() {
+    let primary = Server::shared();
+    let database = primary.create_database("standby");
+    primary.psql(&database, TABLE);
+    let standby: &'static Server = Box::leak(Box::new(Server::standby_of(primary)));
+    for _ in 0..200 {
+        if standby
+            .try_psql(&database, "SELECT count(*) FROM t")
+            .as_deref()
+            == Ok("100")
+        {
+            break;
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+    }
+    let mut job = Job::new(standby, &database, 14);
+    job.run(false).await.expect("a full");
+    job.compare(&[&database]).await;
+    job.member
+        .release(job.hold)
+        .await
+        .expect("nothing to release");
 }

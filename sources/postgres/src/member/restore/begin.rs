@@ -5,7 +5,7 @@ use holdfast_source::{Inlet, LoggedRelation, LoggedRestore};
 use holdfast_types::{
     ByteCount, ErrorCode, Fault, KeyRange, Position, Relation, TableName, Target,
 };
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use super::plan::{Base, DatabasePlan, Into, RelationPlan, RestorePlan};
 use super::{Destination, Restorer, Told};
@@ -117,10 +117,7 @@ impl Restorer {
         let newest = database.newest()?;
         let bytes = inlet.blob(newest.layer, &newest.catalog.schema).await?;
         let archive = Archive::parse(&bytes)?;
-        let chosen: Option<BTreeSet<_>> = match &database.into {
-            Into::New(chosen) => chosen.clone(),
-            Into::Existing(tables) => Some(tables.iter().map(|table| table.oid).collect()),
-        };
+        let chosen = database.chosen();
         let subset = match &chosen {
             None => archive.clone(),
             Some(chosen) => archive.subset(chosen)?,
@@ -185,6 +182,7 @@ fn check(
             refusals.push((object, why, Some(hint)));
         }
     }
+    refusals.extend(lone_parents(database, definitions));
     if let Into::New(Some(chosen)) = &database.into {
         let others = definitions
             .subset
@@ -200,6 +198,35 @@ fn check(
         }));
     }
     Ok(refusals)
+}
+
+/// Partitions that are not restored though their parent is: its rows would be missing without a word.
+fn lone_parents(database: &DatabasePlan, definitions: &Definitions) -> Vec<Refusal> {
+    let Some(chosen) = database.chosen() else {
+        return Vec::new();
+    };
+    let attached = definitions.archive.entries.iter();
+    let attached = attached.filter(|entry| entry.label == "TABLE ATTACH");
+    let mut refusals = Vec::new();
+    for attach in attached {
+        let tables: Vec<_> = attach
+            .needs
+            .iter()
+            .filter_map(|id| definitions.archive.entry(*id))
+            .filter(|entry| entry.label == "TABLE")
+            .collect();
+        if tables.iter().any(|table| chosen.contains(&table.oid)) {
+            let others = tables.iter().filter(|table| !chosen.contains(&table.oid));
+            refusals.extend(others.map(|table| {
+                (
+                    table.display_name(),
+                    "it is the parent, or a partition, of a table that is restored".to_owned(),
+                    Some("name a partitioned table together with all of its partitions".to_owned()),
+                )
+            }));
+        }
+    }
+    refusals
 }
 
 /// One error for everything that stands against a restore.

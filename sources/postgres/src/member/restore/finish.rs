@@ -2,6 +2,7 @@
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use futures::FutureExt;
 use holdfast_source::{Inlet, LoadProgress, LoggedRestore};
 use holdfast_types::{ByteCount, ErrorCode, Fault, KeyRange, RowCount, RowSum};
 use std::collections::BTreeSet;
@@ -56,10 +57,12 @@ impl Restorer {
             let sum = match self.destination(restore.job, database)? {
                 Destination::New(new) => {
                     self.finish_new(restore, database, &definitions, &new, inlet)
+                        .boxed()
                         .await?
                 }
                 Destination::Existing(tables) => {
                     self.finish_tables(restore, database, &tables, inlet)
+                        .boxed()
                         .await?
                 }
             };

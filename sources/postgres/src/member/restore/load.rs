@@ -1,6 +1,7 @@
 //! Loads rows, each part in a transaction with its mark.
 
-use futures::{Stream, StreamExt, TryStreamExt, stream};
+use futures::stream::BoxStream;
+use futures::{StreamExt, TryStreamExt, stream};
 use holdfast_source::{Inlet, LoadProgress, LoggedRestore};
 use holdfast_types::{ByteCount, ErrorCode, Fault, KeyRange, Relation, RowCount, RowSum};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -217,7 +218,7 @@ impl Loader<'_> {
     async fn part(
         &self,
         part: &str,
-        rows: impl Stream<Item = Result<Tuple, Fault>> + Send,
+        rows: BoxStream<'_, Result<Tuple, Fault>>,
         sum: &Mutex<RowSum>,
     ) -> Result<LoadOutcome, Fault> {
         let note = || {
@@ -270,7 +271,8 @@ impl Loader<'_> {
         let rows = blocks
             .map_ok(|rows| stream::iter(rows.into_iter().map(Ok)))
             .try_flatten();
-        let outcome = self.part(&base_part(self.oid, number), rows, &sum).await?;
+        let part = base_part(self.oid, number);
+        let outcome = self.part(&part, rows.boxed(), &sum).await?;
         Ok(loaded(outcome, read.load(Ordering::Relaxed), &sum))
     }
 
@@ -307,7 +309,7 @@ impl Loader<'_> {
         }
         let none = Mutex::new(RowSum::default());
         let part = last_part(self.oid);
-        self.part(&part, stream::empty(), &none).await?;
+        self.part(&part, stream::empty().boxed(), &none).await?;
         Ok(())
     }
 

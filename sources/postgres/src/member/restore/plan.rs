@@ -98,8 +98,8 @@ impl DatabasePlan {
         self.relations.iter().find(|it| it.layout.oid == oid)
     }
 
-    /// The tables that it goes into in the place of itself.
-    fn chosen(&self) -> Option<BTreeSet<Oid>> {
+    /// The tables that are restored; `None`: all, with everything else.
+    pub(super) fn chosen(&self) -> Option<BTreeSet<Oid>> {
         match &self.into {
             Into::New(tables) => tables.clone(),
             Into::Existing(tables) => Some(tables.iter().map(|table| table.oid).collect()),

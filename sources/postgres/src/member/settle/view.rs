@@ -1,12 +1,12 @@
 //! What the snapshot F shows of a database, beside rows.
 
 use bytes::Bytes;
-use holdfast_types::{Fault, Timestamp};
+use holdfast_types::{ErrorCode, Fault, Timestamp};
 use std::sync::Arc;
 
 use super::Settling;
 use crate::catalog;
-use crate::exact::{HeldSnapshot, import};
+use crate::exact::{HeldSnapshot, import, moved_since};
 use crate::globals::{DatabaseFacts, Globals};
 use crate::layout::Layout;
 use crate::member::standing::{self, Standings};
@@ -80,5 +80,18 @@ pub(super) async fn schema(
         schemas: Vec::new(),
         lock_timeout: Some(u32::try_from(LOCK_TIMEOUT.as_millis()).unwrap_or(u32::MAX)),
     };
-    dump(&tool, &settling.dsn, &options).await.map(Bytes::from)
+    let fault = match dump(&tool, &settling.dsn, &options).await {
+        Ok(archive) => return Ok(archive.into()),
+        Err(fault) => fault,
+    };
+    // What pg_dump says is for people. It stumbles over relations that were dropped after F.
+    if fault.code == ErrorCode::FailedPrecondition
+        && !moved_since(held.session()?).await?.is_empty()
+    {
+        return Err(Fault {
+            code: ErrorCode::HistoryGone,
+            ..fault
+        });
+    }
+    Err(fault)
 }

@@ -1,0 +1,156 @@
+//! Single tables.
+
+use holdfast_postgres_testing::Server;
+use holdfast_source::{LoggedRestore, LoggedSource};
+use holdfast_types::{HoldId, JobId, TableName, Target};
+use std::collections::BTreeMap;
+
+use crate::chains::{TABLES, change};
+use crate::store::{Counted, Store};
+use crate::{PART, hidden, member, restorer};
+
+fn table(database: &str, table: &str) -> TableName {
+    TableName {
+        database: database.to_owned(),
+        table: table.to_owned(),
+    }
+}
+
+fn sum_of(server: &Server, database: &str, table: &str) -> String {
+    server.psql(
+        database,
+        &format!("SELECT count(*), md5(string_agg(t::text, '|' ORDER BY t::text COLLATE \"C\")) FROM {table} AS t"),
+    )
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn tables_come_back_beside_the_living_ones_under_new_names() {
+    let server = Server::shared();
+    let database = server.create_database("tables");
+    let other = server.create_database("others");
+    server.psql(&database, TABLES);
+    let source = member(server, "tables1");
+    let mut store = Store::default();
+    let target = || Target::Databases(vec![database.clone()]);
+    store
+        .backup(&source, 5, target(), false, |number| {
+            change(server, &database, number)
+        })
+        .await;
+    (0..8).for_each(|number| change(server, &database, number));
+    store.backup(&source, 5, target(), false, |_| {}).await;
+    source.release(HoldId(5)).await.expect("released");
+    let truths = ["plain", "pair", "emptied"].map(|name| sum_of(server, &database, name));
+    (0..8).for_each(|number| change(server, &database, number));
+    let restore = LoggedRestore {
+        job: JobId(570),
+        target: Target::Tables(vec![
+            table(&database, "public.plain"),
+            table(&database, "public.pair"),
+            table(&database, "public.emptied"),
+        ]),
+        as_of: None,
+        databases: BTreeMap::new(),
+        tables: BTreeMap::from([
+            (
+                table(&database, "public.plain"),
+                table(&database, "public.plain_before"),
+            ),
+            (
+                table(&database, "public.pair"),
+                table(&database, "old.pair"),
+            ),
+            (
+                table(&database, "public.emptied"),
+                table(&other, "public.emptied"),
+            ),
+        ]),
+        into_existing: true,
+        schema_only: false,
+        part_size: PART,
+    };
+    // A first try is thrown away in the middle, and leaves nothing.
+    let mut progress = Counted {
+        stop_at: Some(5),
+        ..Counted::default()
+    };
+    let stopped = store.load(&restorer(server), &restore, &mut progress).await;
+    stopped.expect_err("stopped");
+    assert_ne!(hidden(server, 570, &[&database]), "");
+    restorer(server)
+        .discard(JobId(570))
+        .await
+        .expect("discarded");
+    assert_eq!(hidden(server, 570, &[&database, &other]), "");
+    store
+        .restore(&restorer(server), &restore)
+        .await
+        .expect("restored");
+    let restored = [
+        sum_of(server, &database, "plain_before"),
+        sum_of(server, &database, "old.pair"),
+        sum_of(server, &other, "emptied"),
+    ];
+    assert_eq!(restored, truths);
+    assert_eq!(hidden(server, 570, &[&database, &other]), "");
+    restorer(server)
+        .discard(JobId(570))
+        .await
+        .expect("nothing to discard");
+    assert_eq!(sum_of(server, &database, "plain_before"), truths[0]);
+    let wrong = LoggedRestore {
+        job: JobId(571),
+        target: Target::Tables(vec![table(&database, "public.nothing")]),
+        ..restore
+    };
+    let refused = restorer(server).begin(&wrong, &store).await;
+    assert!(
+        refused
+            .expect_err("no such table")
+            .message
+            .contains("nothing")
+    );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_partitioned_table_is_not_restored_without_its_partitions() {
+    let server = Server::shared();
+    let database = server.create_database("parted");
+    let other = server.create_database("joined");
+    server.psql(
+        &database,
+        "CREATE TABLE whole (id integer PRIMARY KEY, v text) PARTITION BY RANGE (id);
+         CREATE TABLE low PARTITION OF whole FOR VALUES FROM (0) TO (500);
+         CREATE TABLE high PARTITION OF whole FOR VALUES FROM (500) TO (1000);
+         INSERT INTO whole SELECT n, md5(n::text) FROM generate_series(0, 999) AS n",
+    );
+    let source = member(server, "tables2");
+    let mut store = Store::default();
+    let target = Target::Databases(vec![database.clone()]);
+    store.backup(&source, 7, target, false, |_| {}).await;
+    source.release(HoldId(7)).await.expect("released");
+    let restore = |names: &[&str]| LoggedRestore {
+        job: JobId(590),
+        target: Target::Tables(names.iter().map(|name| table(&database, name)).collect()),
+        as_of: None,
+        databases: BTreeMap::from([(database.clone(), other.clone())]),
+        tables: BTreeMap::new(),
+        into_existing: true,
+        schema_only: false,
+        part_size: PART,
+    };
+    let some = restore(&["public.whole", "public.low"]);
+    let refused = restorer(server).begin(&some, &store).await;
+    let refused = refused.expect_err("rows would be missing");
+    assert!(refused.message.contains("high"), "{refused:?}");
+    assert_eq!(hidden(server, 590, &[&other]), "");
+    let all = restore(&["public.whole", "public.low", "public.high"]);
+    store
+        .restore(&restorer(server), &all)
+        .await
+        .expect("restored");
+    assert_eq!(
+        sum_of(server, &other, "whole"),
+        sum_of(server, &database, "whole")
+    );
+}
