@@ -10,7 +10,7 @@ use holdfast_ledger::Job;
 use holdfast_node::ClusterKey;
 use holdfast_types::{
     BackupSpec, ClusterId, DatabaseName, ErrorCode, Fault, KeyRange, MemberName, ParentLayer,
-    Position, PositionKind, Relation, Target, Window,
+    Position, PositionKind, Relation, SourceKind, Target, Window,
 };
 use std::collections::BTreeSet;
 
@@ -96,6 +96,7 @@ pub(crate) fn manifest_of(
             .map(|((index, member), relations)| {
                 let name = &member.member.name;
                 let start = member_start(spec, parent, name);
+                let before = parent.and_then(|parent| member_of(parent, name));
                 let settled = job.settled(index);
                 ManifestMember {
                     name: name.clone(),
@@ -105,7 +106,8 @@ pub(crate) fn manifest_of(
                         upto: settled.map_or(end.into(), |settled| settled.position),
                         history: spec.history,
                     },
-                    relations: held(start, relations),
+                    complete_until: job.complete_until(index),
+                    relations: held(spec.kind, start, before, relations),
                 }
             })
             .collect(),
@@ -140,23 +142,32 @@ fn member_start(
     parent: Option<&Manifest>,
     name: &MemberName,
 ) -> Option<Position> {
-    let ended = |parent: &Manifest| {
-        let mut members = parent.members.iter();
-        let member = members.find(|member| member.name == *name)?;
-        Some(member.window.upto)
-    };
     match parent {
-        Some(parent) => ended(parent),
+        Some(parent) => member_of(parent, name).map(|member| member.window.upto),
         None => spec.parent.as_ref().map(|parent| parent.end.into()),
     }
 }
 
-/// A member's relations, sorted by id. One that was created since the layer's start is held from its beginning.
-fn held(start: Option<Position>, relations: &[Relation]) -> Vec<LayerRelation> {
+fn member_of<'a>(manifest: &'a Manifest, name: &MemberName) -> Option<&'a ManifestMember> {
+    manifest.members.iter().find(|member| member.name == *name)
+}
+
+/// A member's relations, sorted by id. One that was created since the layer's start is held from its beginning. Where the databases of a
+/// member end one after another, positions do not tell: then it is one that the layer `before` does not hold.
+fn held(
+    kind: SourceKind,
+    start: Option<Position>,
+    before: Option<&ManifestMember>,
+    relations: &[Relation],
+) -> Vec<LayerRelation> {
+    let is_new = |relation: &Relation| match kind.is_logged() {
+        true => before.is_none_or(|before| before.relation(relation.id).is_none()),
+        false => start.is_none_or(|start| relation.created_at > start),
+    };
     let mut held: Vec<LayerRelation> = relations
         .iter()
         .map(|relation| LayerRelation {
-            introduced: start.is_none_or(|start| relation.created_at > start),
+            introduced: is_new(relation),
             relation: relation.clone(),
         })
         .collect();

@@ -6,6 +6,7 @@ use holdfast_types::{
     ByteCount, ClusterId, DatabaseName, Digest, Hlc, JobId, LayerPath, Locality, MemberName,
     ParentLayer, Relation, RelationId, RowCount, SourceKind, SourceName, Target, Timestamp, Window,
 };
+use std::collections::BTreeSet;
 
 /// One relation as a layer holds it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -25,6 +26,9 @@ pub struct ManifestMember {
     pub locality: Locality,
     /// What was read of its history.
     pub window: Window,
+    /// Of a member whose positions hold no time: by the clock, everything up to here is in the layer. Its databases end one after
+    /// another, the last one not after [`Manifest::end`]. `None`: everything up to that end is.
+    pub complete_until: Option<Hlc>,
     /// Its relations, sorted by id. With history also those that were dropped in the window.
     pub relations: Vec<LayerRelation>,
 }
@@ -128,5 +132,35 @@ impl Manifest {
             let start = self.start().unwrap_or(self.end);
             self.revision_start.unwrap_or(start)
         })
+    }
+
+    /// The last instant before the end that is restorable in a layer with history: up to here every member has everything. It is the end
+    /// itself if all of them ended there.
+    #[must_use]
+    pub fn history_until(&self) -> Hlc {
+        let members = self.members.iter();
+        members
+            .filter_map(|member| member.complete_until)
+            .fold(self.end, Ord::min)
+    }
+
+    /// The part of a target without patterns that a member holds: of databases and of tables those that it has.
+    #[must_use]
+    pub fn narrow(&self, member: &MemberName, target: &Target) -> Target {
+        let found = self.members.iter().find(|held| held.name == *member);
+        let held = || found.iter().flat_map(|member| &member.relations);
+        match target {
+            Target::Source => Target::Source,
+            Target::Databases(names) => {
+                let there: BTreeSet<_> = held().map(|held| &held.relation.name.database).collect();
+                let names = names.iter().filter(|name| there.contains(name));
+                Target::Databases(names.cloned().collect())
+            }
+            Target::Tables(names) => {
+                let there: BTreeSet<_> = held().map(|held| &held.relation.name).collect();
+                let names = names.iter().filter(|name| there.contains(name));
+                Target::Tables(names.cloned().collect())
+            }
+        }
     }
 }

@@ -223,6 +223,7 @@ fn manifest_v2() -> Manifest {
             upto: place(0x16_b374_f000),
             history: false,
         };
+        member.complete_until = Some(at(999_000, 0));
         member.relations.truncate(1);
         for held in &mut member.relations {
             held.relation.id = RelationId(16_400);
@@ -275,6 +276,7 @@ fn manifest() -> Manifest {
                 upto: at(1_000_000, 0).into(),
                 history: true,
             },
+            complete_until: None,
             relations: vec![
                 relation(11, "old", 0, Some(500), false),
                 relation(12, "accounts", 600, None, true),

@@ -74,10 +74,11 @@ fn member(kind: SourceKind) -> impl Strategy<Value = ManifestMember> {
         prop::option::of(position(kind)),
         position(kind),
         any::<bool>(),
+        prop::option::of(hlc()),
         prop::collection::vec(relation(kind), 0..4),
     )
         .prop_map(
-            |(name, locality, after, upto, history, relations)| ManifestMember {
+            move |(name, locality, after, upto, history, until, relations)| ManifestMember {
                 name: name.parse().expect("legal"),
                 locality: locality.unwrap_or_default().parse().expect("legal"),
                 window: Window {
@@ -85,6 +86,7 @@ fn member(kind: SourceKind) -> impl Strategy<Value = ManifestMember> {
                     upto,
                     history,
                 },
+                complete_until: until.filter(|_| kind.is_logged()),
                 relations,
             },
         )

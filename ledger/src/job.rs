@@ -112,6 +112,8 @@ pub(crate) struct Lane {
     pub(crate) spans_done: u32,
     /// Where the member ended, as its settling spans found.
     pub(crate) settled: Option<Settled>,
+    /// By the clock, where the first of its settling spans ended.
+    pub(crate) complete_until: Option<Hlc>,
     /// What the layer holds of the member, as its settling spans found; in the order in which they were done.
     pub(crate) settled_relations: Arc<Vec<Relation>>,
 }
@@ -291,6 +293,13 @@ impl Job {
     #[must_use]
     pub fn settled(&self, member: u32) -> Option<Settled> {
         self.lanes.get(member as usize)?.settled
+    }
+
+    /// Up to where, by the clock, the layer has everything of a member that only its settling spans could tell the end of; known once all
+    /// its spans are done.
+    #[must_use]
+    pub fn complete_until(&self, member: u32) -> Option<Hlc> {
+        self.lanes.get(member as usize)?.complete_until
     }
 
     /// Where the layer of a backup ends: as asked for, or, of a source that only knows when it is there, where its members ended.

@@ -73,9 +73,9 @@ pub struct MemberRecord {
     pub name: MemberName,
     /// Where it is; its data is read and written by workers there.
     pub locality: Locality,
-    /// How workers reach it: `host:port` for `mvcc`.
+    /// How workers reach it: `host:port` for `mvcc`, a connection string without password for `postgres`.
     pub address: String,
-    /// Credentials, sealed with the cluster key.
+    /// Its password, sealed with the cluster key for this address.
     pub secret: Option<Sealed>,
 }
 
@@ -121,6 +121,28 @@ impl TableName {
     pub fn is_database(&self) -> bool {
         self.table.is_empty()
     }
+
+    /// Whether it stands for many tables: `database.*`, or, where tables are in schemas, `database.schema.*`.
+    #[must_use]
+    pub fn is_pattern(&self) -> bool {
+        self.prefix().is_some()
+    }
+
+    /// Whether it is a table, or stands for it. A pattern also stands for a narrower one, and for no database itself.
+    #[must_use]
+    pub fn covers(&self, name: &Self) -> bool {
+        if self == name {
+            return true;
+        }
+        let is_of = |prefix: &str| !name.is_database() && name.table.starts_with(prefix);
+        self.database == name.database && self.prefix().is_some_and(is_of)
+    }
+
+    /// How the tables that a pattern stands for begin.
+    fn prefix(&self) -> Option<&str> {
+        let prefix = self.table.strip_suffix('*')?;
+        (prefix.is_empty() || prefix.ends_with('.')).then_some(prefix)
+    }
 }
 
 impl fmt::Display for TableName {
@@ -159,18 +181,27 @@ pub enum Target {
     Source,
     /// Whole databases: later layers may gain or lose tables freely.
     Databases(Vec<DatabaseName>),
-    /// Single tables.
+    /// Single tables, and patterns ([`TableName::is_pattern`]): later layers may gain or lose tables that these stand for.
     Tables(Vec<TableName>),
 }
 
 impl Target {
-    /// Whether a table is covered.
+    /// Whether a table, or all that a pattern stands for, is covered.
     #[must_use]
     pub fn covers(&self, name: &TableName) -> bool {
         match self {
             Self::Source => true,
             Self::Databases(databases) => databases.contains(&name.database),
-            Self::Tables(tables) => tables.contains(name),
+            Self::Tables(tables) => tables.iter().any(|table| table.covers(name)),
+        }
+    }
+
+    /// A pattern in it, if there is one.
+    #[must_use]
+    pub fn pattern(&self) -> Option<&TableName> {
+        match self {
+            Self::Source | Self::Databases(_) => None,
+            Self::Tables(tables) => tables.iter().find(|table| table.is_pattern()),
         }
     }
 }
@@ -209,4 +240,53 @@ pub struct Relation {
     pub dropped_at: Option<crate::position::Position>,
     /// Definition in the source's own terms, opaque to everything but the source.
     pub definition: Vec<u8>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn table(text: &str) -> TableName {
+        text.parse().expect("a table")
+    }
+
+    #[test]
+    fn patterns_stand_for_tables_and_for_narrower_patterns() {
+        let cases = [
+            ("shop.*", "shop.orders", true),
+            ("shop.*", "shop.public.orders", true),
+            ("shop.*", "shop.public.*", true),
+            ("shop.*", "shop.*", true),
+            ("shop.*", "bank.orders", false),
+            ("shop.public.*", "shop.public.orders", true),
+            ("shop.public.*", "shop.publicity.orders", false),
+            ("shop.public.*", "shop.orders", false),
+            ("shop.public.*", "shop.*", false),
+            ("shop.public.orders", "shop.public.orders", true),
+            ("shop.public.orders", "shop.public.*", false),
+            // A star anywhere else is a name's.
+            ("shop.ord*", "shop.orders", false),
+            ("shop.ord*", "shop.ord*", true),
+        ];
+        for (pattern, name, expected) in cases {
+            let target = Target::Tables(vec![table("x.y"), table(pattern)]);
+            assert_eq!(target.covers(&table(name)), expected, "{pattern} {name}");
+        }
+        assert!(table("shop.*").is_pattern() && table("shop.public.*").is_pattern());
+        assert!(!table("shop.public.orders").is_pattern() && !table("shop.ord*").is_pattern());
+        let whole = TableName::of_database("shop");
+        assert!(!Target::Tables(vec![table("shop.*")]).covers(&whole));
+        assert!(Target::Databases(vec!["shop".into()]).covers(&whole));
+        assert!(Target::Databases(vec!["shop".into()]).covers(&table("shop.public.*")));
+    }
+
+    #[test]
+    fn a_target_says_whether_it_has_a_pattern() {
+        let target =
+            |names: &[&str]| Target::Tables(names.iter().map(|name| table(name)).collect());
+        let found = target(&["a.b", "a.c.*"]);
+        assert_eq!(found.pattern(), Some(&table("a.c.*")));
+        assert_eq!(target(&["a.b"]).pattern(), None);
+        assert_eq!(Target::Source.pattern(), None);
+    }
 }

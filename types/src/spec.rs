@@ -9,7 +9,7 @@ use crate::ids::{HoldId, SourceName};
 use crate::job::JobKind;
 use crate::locality::Locality;
 use crate::position::Hlc;
-use crate::source::{DatabaseName, MemberRecord, SourceKind, Target};
+use crate::source::{DatabaseName, MemberRecord, SourceKind, TableName, Target};
 use crate::time::Timestamp;
 
 /// A layer's place in its collection, relative to the collection's root.
@@ -110,7 +110,8 @@ pub struct BackupSpec {
     pub path: LayerPath,
     /// The layer that this one continues; `None` for a full.
     pub parent: Option<ParentLayer>,
-    /// The layer's inclusive end: every member is read as of this position.
+    /// The layer's inclusive end: every member is read as of this position. Of a source whose history is a log
+    /// ([`SourceKind::is_logged`]) when the job was accepted: it ends later, where its members are when all is read.
     pub end: Hlc,
     /// Whether every version since the parent's end is kept.
     pub history: bool,
@@ -150,6 +151,11 @@ pub struct RestoreSpec {
     pub as_of: Hlc,
     /// Databases that get another name: old → new.
     pub renamed: BTreeMap<DatabaseName, DatabaseName>,
+    /// Single tables that get another name, schema or database: old → new. It counts before [`Self::renamed`].
+    #[serde(with = "pairs")]
+    pub tables: BTreeMap<TableName, TableName>,
+    /// Whether everything but rows is restored.
+    pub schema_only: bool,
     /// Whether the databases must exist already (tables restored into them) or must not (whole databases).
     pub into_existing: bool,
     /// Only workers whose locality contains this run the job.
@@ -246,13 +252,19 @@ impl JobSpec {
                 } else {
                     ""
                 };
+                // Where a log ends is not known before.
+                let as_of = if spec.kind.is_logged() {
+                    String::new()
+                } else {
+                    format!(" AS OF SYSTEM TIME '{}'", spec.end)
+                };
                 format!(
-                    "{kind}BACKUP {} OF SOURCE {} INTO '{}' IN '{}' AS OF SYSTEM TIME '{}'{history}",
-                    spec.target, spec.source, spec.path, spec.collection, spec.end
+                    "{kind}BACKUP {} OF SOURCE {} INTO '{}' IN '{}'{as_of}{history}",
+                    spec.target, spec.source, spec.path, spec.collection
                 )
             }
             Self::Restore(spec) => format!(
-                "RESTORE {} FROM '{}' IN '{}' AS OF SYSTEM TIME '{}' INTO SOURCE {}",
+                "RESTORE {} FROM '{}' IN '{}' AS OF SYSTEM TIME '{}' INTO SOURCE {}{}",
                 spec.target,
                 spec.layers
                     .first()
@@ -260,7 +272,12 @@ impl JobSpec {
                     .unwrap_or_default(),
                 spec.collection,
                 spec.as_of,
-                spec.source
+                spec.source,
+                if spec.schema_only {
+                    " WITH schema_only"
+                } else {
+                    ""
+                }
             ),
             Self::Verify(spec) => format!(
                 "VERIFY {} layer(s) FROM '{}' IN '{}'",
@@ -297,4 +314,28 @@ pub fn incremental_subdir(start: Timestamp, end: Timestamp) -> String {
         start.format("%Y%m%d-%H%M%S"),
         hundredths(start)
     )
+}
+
+/// A map as a list of pairs: text formats have maps with texts as keys only.
+mod pairs {
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+    use std::collections::BTreeMap;
+
+    pub(super) fn serialize<K: Serialize, V: Serialize, S: Serializer>(
+        map: &BTreeMap<K, V>,
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
+        serializer.collect_seq(map)
+    }
+
+    pub(super) fn deserialize<'de, K, V, D>(deserializer: D) -> Result<BTreeMap<K, V>, D::Error>
+    where
+        K: Deserialize<'de> + Ord,
+        V: Deserialize<'de>,
+        D: Deserializer<'de>,
+    {
+        Ok(Vec::<(K, V)>::deserialize(deserializer)?
+            .into_iter()
+            .collect())
+    }
 }

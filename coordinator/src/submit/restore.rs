@@ -135,6 +135,8 @@ fn spec_of(
         source: source.name,
         kind: source.kind,
         renamed: renamed(wanted, &target)?,
+        tables: BTreeMap::new(),
+        schema_only: false,
         into_existing: matches!(target, Target::Tables(_)),
         target,
         collection: wanted.collection.to_string(),

@@ -1,10 +1,12 @@
 //! The rules for continuing a chain (the model system's, `cockroachdb-backup.md` 3.3 in its description).
 
 use holdfast_types::{
-    ClusterId, ErrorCode, Fault, Hlc, MemberName, ParentLayer, SourceKind, SourceName, Target,
+    ClusterId, ErrorCode, Fault, Hlc, MemberName, ParentLayer, SourceKind, SourceName, TableName,
+    Target,
 };
 
 use super::{Chain, Layer, show};
+use crate::manifest::Manifest;
 
 /// An incremental that somebody asks for.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -112,18 +114,7 @@ fn check_target(last: &Layer, target: &Target) -> Result<(), Fault> {
             }
         }
         (_, Target::Tables(tables)) => {
-            // A table that was made again under its name is a new relation, which the incremental reads from its beginning.
-            let held = previous
-                .members
-                .iter()
-                .flat_map(|member| &member.relations)
-                .filter(|held| held.relation.dropped_at.is_none())
-                .map(|held| &held.relation.name)
-                .collect::<Vec<_>>();
-            match tables
-                .iter()
-                .find(|name| !held.contains(name) && !previous.holds_complete(&name.database))
-            {
+            match tables.iter().find(|name| !goes_on(previous, name)) {
                 None => Ok(()),
                 Some(name) => Err(rule(format!(
                     "previous backup does not contain table \"{name}\""
@@ -132,6 +123,28 @@ fn check_target(last: &Layer, target: &Target) -> Result<(), Fault> {
             }
         }
     }
+}
+
+/// Whether a table, or all that a pattern stands for, can be continued.
+fn goes_on(previous: &Manifest, name: &TableName) -> bool {
+    let comes_and_goes = |target: &Target| match target {
+        Target::Tables(tables) => {
+            let mut patterns = tables.iter().filter(|table| table.is_pattern());
+            patterns.any(|pattern| pattern.covers(name))
+        }
+        Target::Source | Target::Databases(_) => false,
+    };
+    // A table that was made again under its name is a new relation, which the incremental reads from its beginning.
+    let is_held = || {
+        let mut relations = previous.members.iter().flat_map(|member| &member.relations);
+        relations.any(|held| held.relation.dropped_at.is_none() && held.relation.name == *name)
+    };
+    // The log has all changes of what it was kept for, though a relation without rows is not listed.
+    let is_logged = || previous.kind.is_logged() && previous.target.covers(name);
+    previous.holds_complete(&name.database)
+        || comes_and_goes(&previous.target)
+        || is_logged()
+        || (!name.is_pattern() && is_held())
 }
 
 #[cfg(test)]
@@ -280,6 +293,30 @@ mod tests {
                 &["shop"],
                 |request| request.target = tables(&["shop.items"]),
                 None,
+            ),
+            (
+                databases(&["shop"]),
+                &["shop"],
+                |request| request.target = tables(&["shop.public.*"]),
+                None,
+            ),
+            (
+                tables(&["shop.orders"]),
+                &[],
+                |request| request.target = tables(&["shop.*"]),
+                Some("previous backup does not contain table \"shop.*\""),
+            ),
+            (
+                tables(&["shop.public.*"]),
+                &[],
+                |request| request.target = tables(&["shop.public.*", "shop.public.new"]),
+                None,
+            ),
+            (
+                tables(&["shop.public.*"]),
+                &[],
+                |request| request.target = tables(&["shop.*"]),
+                Some("previous backup does not contain table \"shop.*\""),
             ),
         ];
         for (target, complete, change, expected) in cases {

@@ -31,7 +31,9 @@ impl Chain {
             places().find(|(_, link)| {
                 let manifest = &link.layer.manifest;
                 let after = manifest.history_after();
-                after.is_some_and(|after| after < asked) && asked < manifest.end
+                after.is_some_and(|after| after < asked)
+                    && asked < manifest.end
+                    && asked <= manifest.history_until()
             })
         };
         let named = || {
@@ -62,6 +64,11 @@ impl Chain {
         let reason = match self.all_layers().find(around) {
             None => "supplied backups do not cover requested time".to_owned(),
             Some(layer) => match layer.manifest.history_after() {
+                Some(after) if after < asked => format!(
+                    "not all that is in the BACKUP for the requested time was read up to then: it ended between {} and {}",
+                    show(layer.manifest.history_until()),
+                    show(layer.manifest.end)
+                ),
                 Some(after) => format!(
                     "the BACKUP for the requested time only has revision history from {}",
                     show(after)
@@ -80,9 +87,42 @@ impl Chain {
         .hint(self.way_out(asked))
     }
 
-    /// The ends of layers just before and just after an instant.
+    /// The instants that the main line restores, in the spelling of AS OF: its layers' ends, and windows `(after, until]` where there is
+    /// history.
+    #[must_use]
+    pub fn restorable(&self) -> Vec<String> {
+        let spelled = |at: Hlc| match at.logical {
+            0 => at.wall.to_string(),
+            _ => at.to_string(),
+        };
+        let mut windows = Vec::new();
+        for manifest in self.layers().map(|layer| &layer.manifest) {
+            let until = manifest.history_until();
+            match manifest.history_after() {
+                Some(after) if after < until => {
+                    windows.push(format!("({}, {}]", spelled(after), spelled(until)));
+                    if until < manifest.end {
+                        windows.push(spelled(manifest.end));
+                    }
+                }
+                _ => windows.push(spelled(manifest.end)),
+            }
+        }
+        windows
+    }
+
+    /// The ends of layers, and of the histories in them, just before and just after an instant.
     fn neighbours(&self, asked: Hlc) -> (Option<Hlc>, Option<Hlc>) {
-        let ends = || self.all_layers().map(|layer| layer.manifest.end);
+        let history = |layer: &Layer| {
+            let until = layer.manifest.history_until();
+            let after = layer.manifest.history_after();
+            after.filter(|after| *after < until).map(|_| until)
+        };
+        let ends = || {
+            self.all_layers()
+                .flat_map(move |layer| [Some(layer.manifest.end), history(layer)])
+                .flatten()
+        };
         (
             ends().filter(|end| *end < asked).max(),
             ends().filter(|end| *end > asked).min(),
@@ -242,6 +282,47 @@ mod tests {
             .resolve_as_of(Some(at(10)))
             .expect("named by its time");
         assert_eq!(point.at.logical, 3);
+    }
+
+    #[test]
+    fn where_databases_end_one_after_another_the_time_between_is_no_instant() {
+        let base = full(10);
+        let mut late = with_history(incremental(&base, 30), None);
+        late.manifest.kind = holdfast_types::SourceKind::Postgres;
+        let mut base = base;
+        base.manifest.kind = late.manifest.kind;
+        for (layer, upto) in [(&mut base, 7u64), (&mut late, 9)] {
+            let member = &mut layer.manifest.members[0];
+            let place = |lsn| holdfast_types::Lsn::at(lsn).into();
+            member.window.after = (upto == 9).then(|| place(7));
+            member.window.upto = place(upto);
+            member.complete_until = Some(at(upto * 3));
+            for held in &mut member.relations {
+                held.relation.created_at = place(0);
+            }
+        }
+        let base = sealed(base);
+        if let Some(parent) = &mut late.manifest.parent {
+            parent.manifest = base.digest;
+        }
+        let chain = Chain::assemble(vec![base, sealed(late)]).expect("a chain");
+        let asked = |second: u64| chain.resolve_as_of(Some(at(second)));
+        for (second, layers) in [(10, 1), (11, 2), (27, 2), (30, 2)] {
+            let point = asked(second).expect("covered");
+            assert_eq!((point.at, point.layers.len()), (at(second), layers));
+        }
+        let fault = asked(28).expect_err("one database is not that far");
+        assert_eq!(fault.code, ErrorCode::NotCovered);
+        assert!(fault.message.contains("it ended between"), "{fault}");
+        let hint = fault.hint.expect("a hint");
+        for way_out in [27, 30] {
+            assert!(hint.contains(&at(way_out).wall.to_string()), "{hint}");
+        }
+        // A full without history has one instant, whatever its databases ended at.
+        assert!(asked(9).is_err());
+        let shown = |second: u64| at(second).wall.to_string();
+        let window = format!("({}, {}]", shown(10), shown(27));
+        assert_eq!(chain.restorable(), [shown(10), window, shown(30)]);
     }
 
     #[test]

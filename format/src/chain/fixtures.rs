@@ -66,6 +66,7 @@ pub(crate) fn full(end: u64) -> Layer {
                 upto: at(end).into(),
                 history: false,
             },
+            complete_until: None,
             relations: vec![relation(1, "shop.orders", 1, None)],
         }],
         totals: LayerTotals::default(),

@@ -26,7 +26,7 @@ pub struct MemberPlan {
     pub name: MemberName,
     /// Its number in the file lists of every layer.
     pub index: u16,
-    /// The position that it is restored to.
+    /// The position that it is restored to: inside a layer the instant, whatever the member's own positions are.
     pub position: Position,
     /// Its relations, sorted by id.
     pub relations: Vec<RestoreRelation>,
@@ -50,12 +50,12 @@ const SHOW_BACKUP: &str = "list what the backup holds with `holdfast backups`";
 impl Chain {
     /// Resolves what is to be restored, as of an instant or the end of the chain.
     ///
-    /// A table named `*` stands for all tables of its database.
+    /// A pattern stands for the tables that there were. Inside a layer whose positions hold no time these are the tables of its end: only its
+    /// catalogs tell more.
     ///
     /// # Errors
     /// `NotCovered` for an instant that no layer covers or a target that did not exist then, `NotFound` for one that the chain never
-    /// held, `FailedPrecondition` for one that it does not hold whole, `Unsupported` for an instant inside a layer whose positions hold no
-    /// time.
+    /// held, `FailedPrecondition` for one that it does not hold whole.
     pub fn resolve_restore(
         &self,
         target: &Target,
@@ -76,7 +76,6 @@ impl Chain {
                 .map(|layer| &layer.manifest),
             at: point.at,
         };
-        there.check_cut()?;
         let wanted = there.resolve(target)?;
         let members = layer.manifest.members.iter().enumerate();
         let members = members
@@ -134,28 +133,6 @@ struct Present<'chain> {
 }
 
 impl<'chain> Present<'chain> {
-    /// Inside a layer every member is cut at the instant, which only positions that hold a wall time can be.
-    fn check_cut(&self) -> Result<(), Fault> {
-        let is_inside = self.at != self.manifest.end;
-        let mut members = self.manifest.members.iter();
-        match members.find(|member| is_inside && member.window.upto.time().is_none()) {
-            None => Ok(()),
-            Some(member) => Err(Fault::new(
-                ErrorCode::Unsupported,
-                format!(
-                    "layer {} cannot be cut at {}: the positions of member {} hold no time",
-                    self.manifest.path,
-                    show(self.at),
-                    member.name
-                ),
-            )
-            .hint(format!(
-                "restore AS OF its end, {}",
-                show(self.manifest.end)
-            ))),
-        }
-    }
-
     /// The position at which a member is cut.
     fn cut(&self, upto: Position) -> Position {
         if self.at == self.manifest.end {
@@ -168,6 +145,7 @@ impl<'chain> Present<'chain> {
     fn relations_of(&self, member: usize) -> impl Iterator<Item = &'chain Relation> + use<'chain> {
         let found = self.manifest.members.get(member);
         let cut = found.map(|member| self.cut(member.window.upto));
+        let is_logged = self.manifest.kind.is_logged();
         let relations = found.map(|member| member.relations.as_slice());
         relations
             .unwrap_or_default()
@@ -175,9 +153,11 @@ impl<'chain> Present<'chain> {
             .map(|held| &held.relation)
             .filter(move |relation| {
                 let dropped = relation.dropped_at;
-                cut.is_some_and(|cut| {
-                    relation.created_at <= cut && dropped.is_none_or(|dropped| dropped > cut)
-                })
+                // Positions that hold no time do not compare with an instant, nor with those of another database's end.
+                is_logged && dropped.is_none()
+                    || cut.is_some_and(|cut| {
+                        relation.created_at <= cut && dropped.is_none_or(|dropped| dropped > cut)
+                    })
             })
     }
 
@@ -258,36 +238,43 @@ impl<'chain> Present<'chain> {
         let mut wanted = BTreeSet::new();
         for name in names {
             let before = wanted.len();
-            let is_wildcard = name.table == "*";
-            let matches = self.relations().filter(|held| {
-                let is_meant = is_wildcard && held.name.database == name.database;
-                !held.name.is_database() && (held.name == *name || is_meant)
-            });
+            let matches = self
+                .relations()
+                .filter(|held| !held.name.is_database() && name.covers(&held.name));
             wanted.extend(matches.map(|held| held.name.clone()));
-            if is_wildcard && !self.databases().contains(&name.database) {
+            if name.is_pattern() && !self.holds_all_of(name) {
                 if wanted.len() == before {
                     self.check_database(&name.database)?;
                 }
                 return Err(Fault::new(
                     ErrorCode::FailedPrecondition,
-                    format!(
-                        "cannot RESTORE {}.* from a backup of individual tables",
-                        name.database
-                    ),
+                    format!("cannot RESTORE {name} from a backup of individual tables"),
                 )
                 .hint("restore its tables by name"));
             }
-            if !is_wildcard && !wanted.contains(name) {
+            let is_there = match name.is_pattern() {
+                // All of a database may be nothing.
+                true => name.table == "*" || self.relations().any(|held| name.covers(&held.name)),
+                false => wanted.contains(name),
+            };
+            if !is_there {
                 let known = |manifest: &Manifest| {
                     let relations = manifest.members.iter().flat_map(|member| &member.relations);
                     relations
                         .map(|held| &held.relation.name)
-                        .any(|held| held == name)
+                        .any(|held| name.covers(held))
                 };
                 return Err(self.missing("table", &name.to_string(), known));
             }
         }
         Ok(Target::Tables(wanted.into_iter().collect()))
+    }
+
+    /// Whether the layer holds everything that a pattern stands for.
+    fn holds_all_of(&self, pattern: &TableName) -> bool {
+        let target = &self.manifest.target;
+        let is_asked_for = matches!(target, Target::Tables(_)) && target.covers(pattern);
+        is_asked_for || self.databases().contains(&pattern.database)
     }
 
     /// The error for something that is not there: at that instant, or at all.
@@ -360,34 +347,124 @@ mod tests {
         Chain::assemble(vec![base, history, sealed(last)]).expect("a chain")
     }
 
-    #[test]
-    fn a_layer_of_log_positions_is_restored_at_its_end_only() {
+    /// A full at 10 of `shop.public.orders` and `shop.audit.log`, and a history up to 20 in which `shop.public.items` was made. The two
+    /// databases ended one after another, so that the position of the first lies before where the second began.
+    fn logged(target: Target) -> Chain {
         let place = |lsn| Position::from(holdfast_types::Lsn::at(lsn));
         let mut base = full(10);
-        let mut next = incremental(&base, 20);
+        let mut next = with_history(incremental(&base, 20), None);
+        let is_whole = target == Target::Source;
         for (layer, after, upto) in [(&mut base, None, 7), (&mut next, Some(7), 9)] {
             layer.manifest.kind = holdfast_types::SourceKind::Postgres;
+            layer.manifest.target = target.clone();
+            layer.manifest.complete.retain(|_| is_whole);
             let member = &mut layer.manifest.members[0];
             member.window.after = after.map(place);
             member.window.upto = place(upto);
+            member.complete_until = Some(layer.manifest.end);
+            let names = ["shop.public.orders", "shop.audit.log", "shop.public.items"];
+            let there = 2 + usize::from(upto == 9);
+            let held = (1..).zip(&names[..there]);
+            member.relations = held.map(|(id, name)| relation(id, name, 1, None)).collect();
             for held in &mut member.relations {
-                held.relation.created_at = place(0);
+                held.relation.created_at = place(8 + upto);
             }
         }
         let base = sealed(base);
         if let Some(parent) = &mut next.manifest.parent {
             parent.manifest = base.digest;
         }
-        let chain = Chain::assemble(vec![base, with_history(next, None)]).expect("a chain");
-        let plan = chain
-            .resolve_restore(&Target::Source, None)
-            .expect("at the end");
-        assert_eq!(plan.members[0].position, place(9));
-        assert_eq!(plan.members[0].relations.len(), 1);
-        let fault = chain
-            .resolve_restore(&Target::Source, Some(at(15)))
-            .expect_err("inside");
-        assert_eq!(fault.code, ErrorCode::Unsupported);
+        Chain::assemble(vec![base, sealed(next)]).expect("a chain")
+    }
+
+    #[test]
+    fn a_layer_of_log_positions_is_restored_at_its_end_and_inside_its_history() {
+        let place = |lsn| Position::from(holdfast_types::Lsn::at(lsn));
+        let chain = logged(Target::Source);
+        for (as_of, layers, position, expected) in [
+            (None, 2, place(9), &[1, 2, 3][..]),
+            (Some(at(20)), 2, place(9), &[1, 2, 3]),
+            (Some(at(10)), 1, place(7), &[1, 2]),
+            // Which tables there were is for the catalogs to tell.
+            (Some(at(15)), 2, at(15).into(), &[1, 2, 3]),
+        ] {
+            let plan = chain
+                .resolve_restore(&Target::Source, as_of)
+                .expect("covered");
+            assert_eq!(plan.layers.len(), layers, "{as_of:?}");
+            assert_eq!(plan.members[0].position, position);
+            assert_eq!(ids(&plan), expected);
+            assert_eq!(plan.databases, ["shop"]);
+        }
+        for outside in [5, 9, 21] {
+            let fault = chain
+                .resolve_restore(&Target::Source, Some(at(outside)))
+                .expect_err("outside");
+            assert_eq!(fault.code, ErrorCode::NotCovered, "{fault}");
+            assert!(fault.hint.is_some_and(|hint| hint.contains("nearest")));
+        }
+    }
+
+    #[test]
+    fn patterns_stand_for_the_tables_of_a_schema() {
+        let found = |target: Target, names: &[&str], as_of: Option<u64>| {
+            logged(target).resolve_restore(&tables(names), as_of.map(at))
+        };
+        let of = |names: &[&str]| tables(names);
+        for (target, names, as_of, expected) in [
+            (Target::Source, &["shop.public.*"][..], None, &[1, 3][..]),
+            (Target::Source, &["shop.public.*"], Some(10), &[1]),
+            (Target::Source, &["shop.*"], None, &[1, 2, 3]),
+            (of(&["shop.public.*"]), &["shop.public.*"], None, &[1, 3]),
+            (of(&["shop.*"]), &["shop.audit.*"], None, &[2]),
+            (of(&["shop.public.*"]), &["shop.public.items"], None, &[3]),
+        ] {
+            let plan = found(target, names, as_of).expect("there");
+            assert_eq!(ids(&plan), expected, "{names:?} {as_of:?}");
+        }
+        for (target, name, as_of, code) in [
+            (
+                of(&["shop.public.*"]),
+                "shop.*",
+                None,
+                ErrorCode::FailedPrecondition,
+            ),
+            (
+                of(&["shop.public.orders"]),
+                "shop.public.*",
+                None,
+                ErrorCode::FailedPrecondition,
+            ),
+            (Target::Source, "shop.nothing.*", None, ErrorCode::NotFound),
+            (Target::Source, "bank.public.*", None, ErrorCode::NotFound),
+            (
+                Target::Source,
+                "shop.public.items",
+                Some(10),
+                ErrorCode::NotCovered,
+            ),
+        ] {
+            let fault = found(target, &[name], as_of).expect_err(name);
+            assert_eq!(fault.code, code, "{name}: {fault}");
+            assert!(fault.hint.is_some(), "{fault}");
+        }
+    }
+
+    #[test]
+    fn a_member_is_asked_for_what_it_has() {
+        let chain = logged(Target::Source);
+        let manifest = &chain.last().expect("a layer").manifest;
+        let m1 = "m1".parse().expect("a name");
+        let narrow = |target: &Target| manifest.narrow(&m1, target);
+        assert_eq!(narrow(&Target::Source), Target::Source);
+        assert_eq!(narrow(&databases(&["bank", "shop"])), databases(&["shop"]));
+        let asked = tables(&["bank.public.t", "shop.public.items", "shop.public.nothing"]);
+        assert_eq!(narrow(&asked), tables(&["shop.public.items"]));
+        let other = "m2".parse().expect("a name");
+        assert_eq!(
+            manifest.narrow(&other, &databases(&["shop"])),
+            databases(&[])
+        );
     }
 
     #[test]

@@ -62,7 +62,9 @@ impl Manifest {
             encoder.hlc(start);
             Ok(())
         })?;
-        encoder.list(&self.members, write_member)?;
+        encoder.list(&self.members, |encoder, member| {
+            write_member(encoder, self.kind, member)
+        })?;
         encoder
             .u64(self.totals.rows.0)
             .u64(self.totals.logical.0)
@@ -159,15 +161,19 @@ const fn version_for(kind: SourceKind) -> u16 {
 }
 
 fn read_fields(decoder: &mut Decoder<'_>) -> Result<Manifest, Fault> {
+    let cluster = ClusterId(decoder.array()?);
+    let job = JobId(decoder.u64()?);
+    let source = decoder.parsed(MAX_TEXT)?;
+    let kind = match decoder.u8()? {
+        KIND_MVCC => SourceKind::Mvcc,
+        KIND_POSTGRES => SourceKind::Postgres,
+        _ => return Err(decoder.damaged("its source is of an unknown kind")),
+    };
     Ok(Manifest {
-        cluster: ClusterId(decoder.array()?),
-        job: JobId(decoder.u64()?),
-        source: decoder.parsed(MAX_TEXT)?,
-        kind: match decoder.u8()? {
-            KIND_MVCC => SourceKind::Mvcc,
-            KIND_POSTGRES => SourceKind::Postgres,
-            _ => return Err(decoder.damaged("its source is of an unknown kind")),
-        },
+        cluster,
+        job,
+        source,
+        kind,
         path: read_path(decoder)?,
         parent: decoder.option(|decoder| {
             Ok(ParentLayer {
@@ -181,7 +187,7 @@ fn read_fields(decoder: &mut Decoder<'_>) -> Result<Manifest, Fault> {
         end: decoder.hlc()?,
         history: decoder.flag()?,
         revision_start: decoder.option(Decoder::hlc)?,
-        members: decoder.list(read_member)?,
+        members: decoder.list(|decoder| read_member(decoder, kind))?,
         totals: LayerTotals {
             rows: RowCount(decoder.u64()?),
             logical: ByteCount(decoder.u64()?),
@@ -263,7 +269,12 @@ fn read_target(decoder: &mut Decoder<'_>) -> Result<Target, Fault> {
     }
 }
 
-fn write_member(encoder: &mut Encoder, member: &ManifestMember) -> Result<(), Fault> {
+/// Positions of a member whose history is a log hold no time: version 2 says it beside them.
+fn write_member(
+    encoder: &mut Encoder,
+    kind: SourceKind,
+    member: &ManifestMember,
+) -> Result<(), Fault> {
     encoder
         .text(member.name.as_str())
         .text(&member.locality.to_string());
@@ -273,6 +284,12 @@ fn write_member(encoder: &mut Encoder, member: &ManifestMember) -> Result<(), Fa
     encoder
         .position(member.window.upto)?
         .flag(member.window.history);
+    if kind.is_logged() {
+        encoder.option(member.complete_until, |encoder, at| {
+            encoder.hlc(at);
+            Ok(())
+        })?;
+    }
     encoder.list(&member.relations, |encoder, held| {
         let relation = &held.relation;
         encoder.u64(relation.id.0);
@@ -287,7 +304,7 @@ fn write_member(encoder: &mut Encoder, member: &ManifestMember) -> Result<(), Fa
     Ok(())
 }
 
-fn read_member(decoder: &mut Decoder<'_>) -> Result<ManifestMember, Fault> {
+fn read_member(decoder: &mut Decoder<'_>, kind: SourceKind) -> Result<ManifestMember, Fault> {
     Ok(ManifestMember {
         name: decoder.parsed(MAX_TEXT)?,
         locality: decoder.parsed::<Locality>(MAX_TEXT)?,
@@ -295,6 +312,10 @@ fn read_member(decoder: &mut Decoder<'_>) -> Result<ManifestMember, Fault> {
             after: decoder.option(Decoder::position)?,
             upto: decoder.position()?,
             history: decoder.flag()?,
+        },
+        complete_until: match kind.is_logged() {
+            true => decoder.option(Decoder::hlc)?,
+            false => None,
         },
         relations: decoder.list(|decoder| {
             Ok(LayerRelation {

@@ -46,17 +46,19 @@ impl Apply<'_> {
         }
     }
 
-    /// Whether a backup may go on with its chain's hold.
+    /// Whether a backup may go on with its chain's hold. The hold may be behind the chain's newest layer: one whose job was cancelled while its
+    /// manifest was written.
     pub(super) fn check_hold(&self, spec: &BackupSpec) -> Result<(), Fault> {
         let HoldUse::Chain(id) = spec.hold else {
             return Ok(());
         };
         let full = &spec.path.full;
+        let start = spec.parent.as_ref().map(|parent| parent.end);
         let held = self.ledger.holds.get(&id).filter(|hold| {
             hold.source == spec.source
                 && hold.releasing.is_none()
                 && hold.is_of_chain(&spec.collection, full)
-                && spec.parent.as_ref().map(|parent| parent.end) == Some(hold.position)
+                && start.is_some_and(|start| hold.position <= start)
         });
         if held.is_some() {
             return Ok(());

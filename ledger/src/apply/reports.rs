@@ -424,6 +424,10 @@ fn take_settled(job: &mut Job, task: TaskId, settled: &SettledDatabase) {
     };
     let end = settled.end;
     lane.settled = Some(lane.settled.map_or(end, |other| other.and(end)));
+    lane.complete_until = Some(
+        lane.complete_until
+            .map_or(end.at, |other| other.min(end.at)),
+    );
     let held = Arc::make_mut(&mut lane.settled_relations);
     held.extend(settled.relations.iter().cloned());
     if let Some(own) = own

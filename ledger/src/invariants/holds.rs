@@ -21,7 +21,7 @@ pub(super) fn check(ledger: &Ledger, findings: &mut Findings) {
             .hold
             .and_then(|hold| ledger.hold(hold))
             .is_some_and(|hold| {
-                hold.job == job.id && hold.position == position && hold.releasing.is_none()
+                hold.job == job.id && hold.position <= position && hold.releasing.is_none()
             });
         findings.expect(InvariantId::H1, held, || {
             format!("backup job {} ({}) has no hold", job.id, job.state)

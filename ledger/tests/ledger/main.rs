@@ -7,6 +7,7 @@ mod fuzz;
 mod holds;
 mod jobs;
 mod leader;
+mod logged;
 mod reports;
 mod settling;
 mod snapshots;

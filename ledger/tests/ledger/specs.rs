@@ -88,6 +88,8 @@ pub(crate) fn restore(source: &str, members: &[&str]) -> JobSpec {
         layers: vec![(LayerPath::full("full-000010"), Digest::of(b"manifest"))],
         as_of: hlc(10),
         renamed: Default::default(),
+        tables: Default::default(),
+        schema_only: false,
         into_existing: false,
         execution_locality: Locality::default(),
         part_size: 1 << 20,

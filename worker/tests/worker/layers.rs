@@ -175,6 +175,8 @@ fn restore(layers: &[(LayerPath, Digest)], as_of: Hlc) -> RestoreSpec {
         layers: layers.to_vec(),
         as_of,
         renamed: BTreeMap::from([("app".to_owned(), "copy".to_owned())]),
+        tables: Default::default(),
+        schema_only: false,
         into_existing: false,
         execution_locality: Locality::default(),
         part_size: PART,
