@@ -135,6 +135,7 @@ impl Script {
                     name: region.to_owned(),
                     locality: format!("region={region}"),
                     address: member_address(source, region),
+                    ..v1::Member::default()
                 })
                 .to_vec();
             let request = v1::RegisterSourceRequest {

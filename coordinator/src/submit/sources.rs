@@ -92,6 +92,7 @@ pub(crate) fn source_view(source: &SourceRecord) -> v1::Source {
                 name: member.name.to_string(),
                 locality: member.locality.to_string(),
                 address: member.address.clone(),
+                ..v1::Member::default()
             })
             .collect(),
         registered: source.registered_at.to_string(),
@@ -107,6 +108,7 @@ mod tests {
             name: name.into(),
             locality: "region=eu".into(),
             address: address.into(),
+            ..v1::Member::default()
         }
     }
 

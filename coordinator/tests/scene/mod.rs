@@ -188,6 +188,7 @@ pub(crate) fn source(name: &str, localities: &[&str]) -> v1::RegisterSourceReque
                 name: format!("m{}", index + 1),
                 locality: (*locality).into(),
                 address: "127.0.0.1:1".into(),
+                ..v1::Member::default()
             })
             .collect(),
     }
