@@ -62,6 +62,7 @@ fn wire_members(members: &[MemberAddress]) -> Vec<v1::Member> {
             name: member.name.to_string(),
             locality: member.locality.to_string(),
             address: member.address.clone(),
+            ..v1::Member::default()
         })
         .collect()
 }

@@ -3,6 +3,7 @@
 
 mod convert;
 mod fault;
+mod secrets;
 mod transport;
 
 pub use convert::{

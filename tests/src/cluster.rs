@@ -196,6 +196,7 @@ impl Cluster {
             .map(|(address, node)| v1::MemberAddress {
                 node,
                 address: address.clone(),
+                ..v1::Member::default()
             })
             .collect();
         let request = v1::InitClusterRequest { members };
@@ -228,6 +229,7 @@ impl Cluster {
                 name: format!("m{zone}"),
                 locality: format!("zone=z{zone}"),
                 address: address.clone(),
+                ..v1::Member::default()
             })
             .collect();
         let request = v1::RegisterSourceRequest {

@@ -48,5 +48,6 @@ fn request(arguments: BackupArgs) -> v1::SubmitBackupRequest {
         as_of: shown(arguments.as_of),
         revision_history: arguments.revision_history,
         execution_locality: shown(arguments.execution_locality),
+        ..v1::SubmitBackupRequest::default()
     }
 }

@@ -71,5 +71,6 @@ fn request(arguments: RestoreArgs) -> v1::SubmitRestoreRequest {
         into_db: arguments.into_db.unwrap_or_default(),
         new_db_name: arguments.new_db_name.unwrap_or_default(),
         execution_locality: shown(arguments.execution_locality),
+        ..v1::SubmitRestoreRequest::default()
     }
 }

@@ -151,6 +151,7 @@ async fn register(running: &Running, arguments: &StartArgs) -> Result<(), Fault>
                 name: member.name.to_string(),
                 locality: arguments.locality.to_string(),
                 address: served.address(),
+                ..v1::Member::default()
             }],
         };
         register_one(coordinator.api.as_ref(), request).await?;

@@ -145,6 +145,7 @@ impl World {
                 name: member.name.clone(),
                 locality: (*locality).to_owned(),
                 address: member.address.clone(),
+                ..v1::Member::default()
             })
             .collect();
         let source = v1::RegisterSourceRequest {

@@ -160,6 +160,7 @@ impl BenchCluster {
                 name,
                 locality: String::new(),
                 address,
+                ..v1::Member::default()
             })
             .collect();
         let request = v1::RegisterSourceRequest {

@@ -103,6 +103,7 @@ async fn start_source(
             name: "member".to_owned(),
             locality: String::new(),
             address: member.address(),
+            ..v1::Member::default()
         }],
     };
     cluster.api().register_source(request).await?;
