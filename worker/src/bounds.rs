@@ -79,6 +79,28 @@ pub(crate) const PLAN_BATCH_SPANS: usize = 512;
 /// Bytes in one plan batch, far below the largest message.
 pub(crate) const PLAN_BATCH_BYTES: usize = 512 << 10;
 
+/// One step of a source whose history is a log: a span, the plan, the end of a restore. Such a step takes as long as the data take, and
+/// the source has deadlines of its own for each call; this one only keeps a task from being held for ever.
+pub(crate) const LOGGED_DEADLINE: Duration = Duration::from_secs(7 * 24 * 3600);
+
+/// Stored bytes of one object that a source writes by itself, which is in memory until it is put: the largest part, and one row of maximal
+/// size.
+pub(crate) const LOGGED_OBJECT_MOST: u64 = PART_MOST + (1 << 30) + (64 << 20);
+
+/// Bytes of what a settling span has found, and of what it is told of its database, in one message.
+pub(crate) const SETTLED_BYTES: usize = 12 << 20;
+/// See [`SETTLED_BYTES`].
+pub(crate) const PLANNED_BYTES: usize = 12 << 20;
+
+/// Objects of row versions that overlap and are merged at once: about 3 MiB of blocks each.
+pub(crate) const MERGED_LANES: usize = 64;
+
+/// Objects of row versions whose first and last keys are looked up at once.
+pub(crate) const KEYS_AHEAD: usize = 8;
+
+/// Logical bytes of one batch of merged rows.
+pub(crate) const MERGE_BATCH: u64 = 1 << 20;
+
 /// The least and the largest part a worker accepts from a specification, in logical bytes: parts live in memory.
 pub(crate) const PART_LEAST: u64 = 1 << 10;
 /// See [`PART_LEAST`].
@@ -113,6 +135,8 @@ pub(crate) const CACHED_JOBS: usize = 4;
 /// in one layer chain is read again for each of its spans, and then only what lies in the span is kept.
 pub(crate) const CACHED_ENTRIES: usize = 1 << 18;
 
+const _: () = assert!(SETTLED_BYTES < holdfast_proto::MAX_MESSAGE_SIZE);
+const _: () = assert!(PLANNED_BYTES < holdfast_proto::MAX_MESSAGE_SIZE);
 const _: () = assert!(PLAN_BATCH_BYTES * 4 <= holdfast_proto::MAX_MESSAGE_SIZE);
 const _: () = assert!(LOAD_BATCH as usize * 4 <= holdfast_proto::MAX_MESSAGE_SIZE);
 const _: () = assert!(TICK.as_millis() < FENCE_MARGIN.as_millis());

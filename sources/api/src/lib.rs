@@ -4,12 +4,14 @@
 //! A [`Source`] value is a client of **one member**. Any worker in the member's locality can make one at any time; nothing
 //! that matters lives in it, so that a worker may die and another take over with no more than the member's record.
 
+mod check;
 mod logged;
 mod row;
 mod source;
 
 pub mod conformance;
 
+pub use check::{CheckFinding, CheckLevel, HoldStanding, MemberCheck};
 pub use holdfast_types::SettledDatabase;
 pub use logged::{
     Inlet, LoadProgress, LoggedBackup, LoggedRelation, LoggedRestore, LoggedSource, Outlet,

@@ -17,6 +17,7 @@ use std::collections::BTreeMap;
 use std::fmt::Debug;
 use std::ops::Range;
 
+use crate::check::MemberCheck;
 use crate::row::RowBatch;
 
 /// A backup of one member.
@@ -103,7 +104,8 @@ pub trait Inlet: Send + Sync {
     /// The rows of a tuple object.
     fn tuples(&self, layer: usize, name: &str) -> BoxStream<'static, Result<TupleBlock, Fault>>;
 
-    /// The row versions of some objects of a layer in a range of keys, merged by key, the newest version of a key first.
+    /// The row versions of some objects of a layer in a range of keys, merged by key, the newest version of a key first. Those of one key
+    /// may come in more than one batch.
     fn rows(
         &self,
         layer: usize,
@@ -153,6 +155,11 @@ pub trait LoadProgress: Send {
 /// await: the member then stops by itself. Errors that pass by themselves are `Unavailable`; everything else fails the task.
 #[async_trait]
 pub trait LoggedSource: Debug + Send + Sync {
+    /// Looks whether, and how, everything on the member can be backed up, and how its holds stand. Nothing is changed.
+    async fn check(&self) -> Result<MemberCheck, Fault> {
+        Ok(MemberCheck::default())
+    }
+
     /// Places the hold, or finds it in place, describes the member and cuts it. `HistoryGone` if the parent's hold is lost: the chain is
     /// broken.
     async fn begin(&self, backup: &LoggedBackup) -> Result<Vec<LoggedRelation>, Fault>;

@@ -59,8 +59,15 @@ async fn carry_out(shared: &Core, order: &HoldOrder) -> Result<(), Fault> {
         "{doing} hold {} on member {}",
         order.hold, order.member.name
     );
-    let source = shared.sources.member(order.kind, &order.member)?;
     let acting = async {
+        if order.kind.is_logged() {
+            let source = shared.sources.logged(order.kind, &order.member)?;
+            return match order.advance_to {
+                None => source.release(order.hold).await,
+                Some(position) => source.advance_hold(order.hold, position).await,
+            };
+        }
+        let source = shared.sources.member(order.kind, &order.member)?;
         match order.advance_to {
             None => source.release(order.hold).await,
             Some(position) => source.hold(order.hold, position).await,

@@ -13,6 +13,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use tokio::sync::Mutex;
 
+use super::logged::Listings;
 use super::ticket::Ticket;
 use crate::bounds::{CACHED_ENTRIES, CACHED_JOBS};
 
@@ -24,6 +25,8 @@ pub(crate) struct JobLayers {
     pub(crate) layers: Vec<Layer>,
     /// What a restore finds in them.
     plan: Option<RestorePlan>,
+    /// Of a source whose history is a log: what was read of the layers.
+    pub(super) listings: Listings,
 }
 
 /// Objects of one relation, in the order of their keys, of one layer after another, the newest first.
@@ -120,11 +123,17 @@ fn count(entries: &RelationEntries) -> usize {
 impl JobLayers {
     async fn load(ticket: &Ticket) -> Result<Self, Fault> {
         let store = ticket.collection(false).await?;
+        let parent;
         let (wanted, restore) = match &ticket.grant.spec {
             JobSpec::Restore(spec) => (&spec.layers, Some(spec)),
             JobSpec::Verify(spec) => (&spec.layers, None),
-            JobSpec::Backup(_) => {
-                return Err(Fault::new(ErrorCode::Internal, "a backup reads no layers"));
+            // A source whose history is a log goes on from what the parent layer says of it.
+            JobSpec::Backup(spec) => {
+                let named = spec.parent.iter();
+                parent = named
+                    .map(|parent| (parent.path.clone(), parent.manifest))
+                    .collect();
+                (&parent, None)
             }
         };
         let mut layers = Vec::with_capacity(wanted.len());
@@ -133,6 +142,16 @@ impl JobLayers {
         }
         let plan = match restore {
             None => None,
+            // What is restored of it, only the source knows; but its layers are a chain.
+            Some(spec) if spec.kind.is_logged() => {
+                let chain = Chain::assemble(layers.clone())?;
+                chain.check_contiguous()?;
+                let line = chain.layers().map(|layer| &layer.manifest.path);
+                if !line.eq(wanted.iter().map(|(path, _)| path)) {
+                    return Err(not_the_chain());
+                }
+                None
+            }
             Some(spec) => {
                 let chain = Chain::assemble(layers.clone())?;
                 Some(chain.resolve_restore(&spec.target, Some(spec.as_of))?)
@@ -141,16 +160,13 @@ impl JobLayers {
         if let Some(plan) = &plan
             && plan.layers != *wanted
         {
-            return Err(Fault::new(
-                ErrorCode::Corrupted,
-                "the layers of the restore do not make the chain that it was planned on",
-            )
-            .hint("list the chain's layers with `holdfast backups`, and start the restore again"));
+            return Err(not_the_chain());
         }
         Ok(Self {
             store,
             layers,
             plan,
+            listings: Listings::default(),
         })
     }
 
@@ -217,6 +233,14 @@ impl JobLayers {
         }
         Ok(Some(all))
     }
+}
+
+fn not_the_chain() -> Fault {
+    Fault::new(
+        ErrorCode::Corrupted,
+        "the layers of the restore do not make the chain that it was planned on",
+    )
+    .hint("list the chain's layers with `holdfast backups`, and start the restore again")
 }
 
 /// A layer's manifest, if it is still the one that the job was planned on.

@@ -1,7 +1,8 @@
 //! Tasks: what is done under one lease.
 //!
 //! Each task is an actor ([`TaskHandle`]) that runs one flow, and the flow drives a chain of stage actors of its own: reader → packer →
-//! uploader → reporter for a backup, reader → loader → reporter for a restore, checker → reporter for a verification.
+//! uploader → reporter for a backup, reader → loader → reporter for a restore, checker → reporter for a verification. Of a source whose history is
+//! a log the source itself reads and writes ([`logged`]).
 //!
 //! # Invariants
 //! * **At most one uncommitted part per stream.** A part is read, made durable, and reported; the next one is not begun before the report was
@@ -24,6 +25,7 @@ mod frontier;
 mod halt;
 mod layers;
 mod loader;
+mod logged;
 mod merge_reader;
 mod packer;
 mod part;

@@ -1,7 +1,7 @@
 //! Reports a plan in batches of bounded size.
 
 use holdfast_proto::{LeaseReportBody, to_json};
-use holdfast_types::{ByteCount, KeyRange, PlannedSpan, Relation, RelationId};
+use holdfast_types::{ByteCount, KeyRange, PlannedSpan, Relation, RelationId, Sealed};
 
 use super::halt::Halt;
 use super::reporter::Reporter;
@@ -50,13 +50,33 @@ impl<'task> PlanBatches<'task> {
         range: &KeyRange,
         weight: ByteCount,
     ) -> Result<(), Halt> {
-        let span = PlannedSpan {
+        self.push(PlannedSpan {
             relation,
             start: self.ticket.seal(&range.start),
             end: self.ticket.seal(&range.end),
             weight,
             settles: false,
-        };
+        })
+        .await
+    }
+
+    /// Adds the span that settles a database. All that do come after all that do not.
+    pub(crate) async fn settling(
+        &mut self,
+        relation: RelationId,
+        weight: ByteCount,
+    ) -> Result<(), Halt> {
+        self.push(PlannedSpan {
+            relation,
+            start: Sealed::open_end(),
+            end: Sealed::open_end(),
+            weight,
+            settles: true,
+        })
+        .await
+    }
+
+    async fn push(&mut self, span: PlannedSpan) -> Result<(), Halt> {
         let bytes = SPAN_OVERHEAD + span.start.as_bytes().len() + span.end.as_bytes().len();
         self.make_room(bytes).await?;
         self.bytes += bytes;

@@ -12,7 +12,7 @@ use super::activity::Activity;
 use super::halt::Halt;
 use super::stage::gone;
 use super::ticket::Ticket;
-use super::{backup_plan, backup_span, restore_end, restore_plan, restore_span, verify};
+use super::{backup_plan, backup_span, logged, restore_end, restore_plan, restore_span, verify};
 use crate::agent::TaskGone;
 use crate::bounds::QUIET_DEADLINE;
 
@@ -146,6 +146,12 @@ async fn perform(ticket: Ticket) -> Result<(), Halt> {
     };
     let grant = Arc::clone(&ticket.grant);
     match (&grant.spec, &grant.work) {
+        (JobSpec::Backup(spec), work) if spec.kind.is_logged() => {
+            logged::back_up(&ticket, spec, work).await
+        }
+        (JobSpec::Restore(spec), work) if spec.kind.is_logged() => {
+            logged::restore(&ticket, spec, work).await
+        }
         (JobSpec::Backup(spec), Work::Plan { member, span_size }) => {
             backup_plan::run(&ticket, spec, *member, *span_size).await
         }

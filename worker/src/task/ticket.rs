@@ -3,7 +3,7 @@
 use actix::Addr;
 use holdfast_collection::{CollectionStore, CollectionUri};
 use holdfast_proto::{Grant, Lease, LeaseReportBody};
-use holdfast_source::Source;
+use holdfast_source::{LoggedSource, Source};
 use holdfast_types::{ErrorCode, Fault, KeyRange, MemberRecord, Sealed, SourceKind};
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
@@ -16,7 +16,7 @@ use super::halt::Halt;
 use super::reporter::Reporter;
 use super::stage::{Stage, StageHandle};
 use crate::agent::{Ack, Agent};
-use crate::bounds::{PART_LEAST, PART_MOST, STOP_DRAIN};
+use crate::bounds::{LOGGED_DEADLINE, PART_LEAST, PART_MOST, STOP_DRAIN};
 use crate::core::Core;
 
 /// What every part of one task shares. Cheap to clone.
@@ -99,6 +99,26 @@ impl Ticket {
         }
     }
 
+    /// Waits for a long piece of work that writes now and then, and holds `writing` while it does. When the task is told to stop, the work is
+    /// given up between two writes, or after [`STOP_DRAIN`].
+    pub(crate) async fn drive<T>(
+        &self,
+        doing: &str,
+        writing: &tokio::sync::Mutex<()>,
+        work: impl Future<Output = Result<T, Fault>>,
+    ) -> Result<T, Halt> {
+        self.begin(doing)?;
+        let stopped = async {
+            self.stop.cancelled().await;
+            let _ = tokio::time::timeout(STOP_DRAIN, writing.lock()).await;
+        };
+        tokio::select! {
+            biased;
+            outcome = tokio::time::timeout(LOGGED_DEADLINE, work) => in_time(doing, LOGGED_DEADLINE, outcome),
+            () = stopped => Err(Halt::Stopped),
+        }
+    }
+
     fn begin(&self, doing: &str) -> Result<(), Halt> {
         if self.stop.is_cancelled() {
             return Err(Halt::Stopped);
@@ -142,6 +162,19 @@ impl Ticket {
         self.shared
             .sources
             .member(kind, member)
+            .map_err(|fault| fault.context(format_args!("member {}", member.name)))
+    }
+
+    /// A client of that member, whose history is a log.
+    pub(crate) fn logged(
+        &self,
+        kind: SourceKind,
+        index: u32,
+    ) -> Result<Arc<dyn LoggedSource>, Fault> {
+        let member = self.member(index)?;
+        self.shared
+            .sources
+            .logged(kind, member)
             .map_err(|fault| fault.context(format_args!("member {}", member.name)))
     }
 

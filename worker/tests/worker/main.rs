@@ -4,4 +4,5 @@ mod agent;
 mod backup;
 mod faults;
 mod layers;
+mod logged;
 mod support;

@@ -9,12 +9,12 @@ use holdfast_format::{
     SpanFileReader,
 };
 use holdfast_types::{
-    BackupSpec, Fault, JobId, KeyRange, Locality, ObjectRef, ParentLayer, Position, Relation,
-    Window,
+    BackupSpec, Fault, Hlc, JobId, KeyRange, Locality, ObjectRef, Position, Relation, Window,
 };
 use object_store::path::Path;
 use object_store::{ObjectStore, ObjectStoreExt};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use super::CLUSTER;
 
@@ -49,6 +49,14 @@ impl TestStores {
     /// What happens to every put from now on.
     pub(crate) fn inject(&self, injection: Injection) {
         *self.plan.0.lock().expect("the lock") = injection;
+    }
+
+    /// Every put takes so long from now on.
+    pub(crate) fn slow_down(&self, delay: Duration) {
+        self.inject(Injection {
+            delay,
+            ..Injection::NONE
+        });
     }
 
     pub(crate) fn fill_up(&self) {
@@ -122,6 +130,26 @@ impl Collection {
         relations: &[Relation],
         entries: &[ManifestEntry],
     ) -> Layer {
+        let parent = spec.parent.as_ref();
+        let window = Window {
+            after: parent.map(|parent| Position::from(parent.end)),
+            upto: spec.end.into(),
+            history: spec.history,
+        };
+        self.commit_until(job, spec, relations, entries, window, spec.end)
+            .await
+    }
+
+    /// The same with an end that is known now, by the member's count and by the clock.
+    pub(crate) async fn commit_until(
+        &self,
+        job: JobId,
+        spec: &BackupSpec,
+        relations: &[Relation],
+        entries: &[ManifestEntry],
+        window: Window,
+        end: Hlc,
+    ) -> Layer {
         let mut writer = PartWriter::new();
         let mut totals = LayerTotals::default();
         for entry in entries {
@@ -134,10 +162,6 @@ impl Collection {
         let (bytes, summary) = writer.finish();
         let name = PartName { job, part: 0 };
         let part = self.store.put_part(&spec.path, name, vec![bytes], &summary);
-        let after = spec
-            .parent
-            .as_ref()
-            .map(|parent: &ParentLayer| Position::from(parent.end));
         let manifest = Manifest {
             cluster: CLUSTER,
             job,
@@ -147,21 +171,18 @@ impl Collection {
             parent: spec.parent.clone(),
             target: spec.target.clone(),
             complete: vec!["app".to_owned()],
-            end: spec.end,
+            end,
             history: spec.history,
             revision_start: None,
             members: vec![ManifestMember {
                 name: "m1".parse().expect("a name"),
                 locality: Locality::default(),
-                window: Window {
-                    after,
-                    upto: spec.end.into(),
-                    history: spec.history,
-                },
+                window,
+                complete_until: None,
                 relations: relations
                     .iter()
                     .map(|relation| LayerRelation {
-                        introduced: after.is_none_or(|after| relation.created_at > after),
+                        introduced: window.after.is_none_or(|after| relation.created_at > after),
                         relation: relation.clone(),
                     })
                     .collect(),

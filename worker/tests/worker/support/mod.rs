@@ -1,11 +1,14 @@
 //! The worker's surroundings.
 
 mod chain;
+pub(crate) mod jobs;
 mod leader;
+mod log;
 mod source;
 
 pub(crate) use chain::{Collection, TestStores};
 pub(crate) use leader::{Conversation, Leader};
+pub(crate) use log::{DATABASE, FakeLog, Misuse, TABLE};
 pub(crate) use source::{FakeFactory, FakeSource};
 
 use bytes::Bytes;
@@ -63,6 +66,7 @@ pub(crate) fn row_key(number: u32) -> Bytes {
 /// One worker and what it lives on.
 pub(crate) struct World {
     pub(crate) source: Arc<FakeSource>,
+    pub(crate) log: Arc<FakeLog>,
     pub(crate) stores: Arc<TestStores>,
     pub(crate) collection: Collection,
     pub(crate) worker: WorkerHandle,
@@ -86,11 +90,16 @@ impl World {
                 key(),
             )
         };
-        let factory = Arc::new(FakeFactory(Arc::clone(&source)));
+        let log = Arc::new(FakeLog::default());
+        let factory = Arc::new(FakeFactory {
+            source: Arc::clone(&source),
+            log: Arc::clone(&log),
+        });
         let collection = Collection::open(&provider, &env).await;
         let worker = Worker::start(config, env, factory, provider).expect("starts");
         Self {
             source,
+            log,
             stores,
             collection,
             worker,
@@ -99,10 +108,18 @@ impl World {
 
     /// Waits until nothing moves: no batch is read, no object is written.
     pub(crate) async fn assert_quiet(&self, during: Duration) {
-        let before = (self.source.activity(), self.collection.objects().await);
+        let before = self.activity().await;
         tokio::time::sleep(during).await;
-        let after = (self.source.activity(), self.collection.objects().await);
-        assert_eq!(before, after, "something still works");
+        assert_eq!(before, self.activity().await, "something still works");
+    }
+
+    async fn activity(&self) -> ((u64, u64), usize, u64, Vec<String>) {
+        (
+            self.source.activity(),
+            self.log.pages().len(),
+            self.log.loaded(),
+            self.collection.objects().await,
+        )
     }
 }
 

@@ -4,8 +4,8 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use futures::StreamExt;
 use holdfast_source::{
-    Capabilities, Change, Fingerprint, ReadRequest, RestoreTable, Row, RowBatch, RowStream, Source,
-    SourceFactory,
+    Capabilities, Change, Fingerprint, LoggedSource, ReadRequest, RestoreTable, Row, RowBatch,
+    RowStream, Source, SourceFactory,
 };
 use holdfast_types::{
     ByteCount, ErrorCode, Fault, Hlc, HoldId, JobId, KeyRange, MemberRecord, Position, Relation,
@@ -15,7 +15,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard};
 use tokio::sync::Semaphore;
 
-use super::row_key;
+use super::{FakeLog, row_key};
 
 /// Rows in a batch.
 const BATCH: usize = 10;
@@ -51,14 +51,22 @@ impl Default for FakeSource {
 }
 
 #[derive(Debug)]
-pub(crate) struct FakeFactory(pub(crate) Arc<FakeSource>);
+pub(crate) struct FakeFactory {
+    pub(crate) source: Arc<FakeSource>,
+    pub(crate) log: Arc<FakeLog>,
+}
 
 #[derive(Debug)]
 struct Client(Arc<FakeSource>);
 
 impl SourceFactory for FakeFactory {
     fn member(&self, _: SourceKind, _: &MemberRecord) -> Result<Arc<dyn Source>, Fault> {
-        Ok(Arc::new(Client(Arc::clone(&self.0))))
+        Ok(Arc::new(Client(Arc::clone(&self.source))))
+    }
+
+    fn logged(&self, _: SourceKind, _: &MemberRecord) -> Result<Arc<dyn LoggedSource>, Fault> {
+        let log: Arc<dyn LoggedSource> = Arc::<FakeLog>::clone(&self.log);
+        Ok(log)
     }
 }
 

@@ -1,0 +1,150 @@
+//! How far a span is, and why it ended: what a source says of its progress, checked, and told to the leader.
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use holdfast_proto::SpanWork;
+use holdfast_source::LoadProgress;
+use holdfast_types::{ByteCount, ErrorCode, Fault, KeyRange, RowCount};
+
+use super::misused;
+use crate::task::backup_span::note;
+use crate::task::frontier::{Frontier, Progress};
+use crate::task::halt::Halt;
+use crate::task::reporter::Reporter;
+use crate::task::stage::StageHandle;
+use crate::task::ticket::Ticket;
+
+/// Checkpoints of one span.
+///
+/// # Invariants
+/// * **An error is the end.** Whatever failed once fails from then on, so that a source that overlooks an error cannot have something
+///   counted that lacks a piece.
+/// * **A call that was given up is an error**: what it was writing is lost.
+/// * **Checkpoints go forward, and stay within the span.** The ledger cannot tell, for it sees sealed bounds.
+pub(super) struct Checkpoints {
+    ticket: Ticket,
+    reporter: StageHandle<Reporter>,
+    frontier: Frontier,
+    /// What is not done, in clear.
+    rest: KeyRange,
+    /// Whether a call of the source is under way.
+    is_busy: bool,
+    is_done: bool,
+    halt: Option<Halt>,
+}
+
+impl Checkpoints {
+    /// Of a span whose bounds, from the frontier on, are `rest` in clear.
+    pub(super) fn of(ticket: &Ticket, span: &SpanWork, rest: KeyRange) -> Self {
+        Self {
+            ticket: ticket.clone(),
+            reporter: ticket.reporter(),
+            frontier: Frontier::of(span),
+            rest,
+            is_busy: false,
+            is_done: false,
+            halt: None,
+        }
+    }
+
+    /// Begins a call of the source: none may come after an error, after the last checkpoint, or behind a closed gate.
+    pub(super) fn enter(&mut self) -> Result<(), Fault> {
+        if let Some(halt) = &self.halt {
+            return Err(told(halt));
+        }
+        let refusal = match (self.is_done, self.is_busy) {
+            (true, _) => Err(misused("goes on with a span that it has ended")),
+            (_, true) => Err(misused("goes on after a call that it gave up")),
+            (false, false) => self.ticket.shared.gate.check(),
+        };
+        match refusal {
+            Ok(()) => {
+                self.is_busy = true;
+                Ok(())
+            }
+            Err(fault) => Err(self.halted(Halt::from(fault))),
+        }
+    }
+
+    /// Ends a call of the source.
+    pub(super) fn leave<T>(&mut self, outcome: Result<T, Fault>) -> Result<T, Fault> {
+        self.is_busy = false;
+        outcome.map_err(|fault| self.halted(Halt::from(fault)))
+    }
+
+    /// Remembers why the span cannot go on; the error is for the source.
+    pub(super) fn halted(&mut self, halt: Halt) -> Fault {
+        told(self.halt.get_or_insert(halt))
+    }
+
+    /// Tells the leader of everything up to `upto`, and waits until it counts. Inside a call.
+    pub(super) async fn commit(
+        &mut self,
+        upto: Option<Bytes>,
+        progress: Progress,
+    ) -> Result<(), Fault> {
+        let to = upto.as_ref().map(|bound| self.ticket.seal(bound));
+        self.is_done = to.is_none();
+        if let Some(bound) = upto {
+            let is_beyond = !self.rest.end.is_empty() && bound > self.rest.end;
+            if bound <= self.rest.start || is_beyond {
+                return Err(misused("says that it is where the span is not"));
+            }
+            self.rest.start = bound;
+        }
+        let body = self.frontier.checkpoint(to, progress);
+        match self.ticket.report(&self.reporter, body).await {
+            Ok(()) => {
+                self.ticket.activity.committed(0);
+                Ok(())
+            }
+            Err(halt) => Err(self.halted(halt)),
+        }
+    }
+
+    /// How the span ended: what the source said counts for nothing if the span had failed before.
+    pub(super) fn conclude(self, doing: &str, outcome: Result<(), Halt>) -> Result<(), Halt> {
+        match (self.halt, outcome) {
+            (Some(Halt::Failed(fault)), _) => Err(Halt::Failed(fault.context(doing))),
+            (Some(halt), _) => Err(halt),
+            (None, Err(halt)) => Err(halt),
+            (None, Ok(())) if self.is_done => Ok(()),
+            (None, Ok(())) => {
+                let fault = misused("left a span before its end");
+                Err(Halt::Failed(fault.context(doing)))
+            }
+        }
+    }
+}
+
+/// A halt, as the source is told of it.
+fn told(halt: &Halt) -> Fault {
+    match halt {
+        Halt::Failed(fault) => fault.clone(),
+        Halt::Stopped | Halt::Dropped => {
+            Fault::new(ErrorCode::Cancelled, "the task was told to stop")
+        }
+    }
+}
+
+#[async_trait]
+impl LoadProgress for Checkpoints {
+    async fn advance(
+        &mut self,
+        upto: Option<Bytes>,
+        read: ByteCount,
+        written: ByteCount,
+        rows: RowCount,
+    ) -> Result<(), Fault> {
+        self.enter()?;
+        note(&self.ticket, read.0, written);
+        let progress = Progress {
+            read,
+            written,
+            rows,
+            ..Progress::default()
+        };
+        let outcome = self.commit(upto, progress).await;
+        self.leave(outcome)
+    }
+}

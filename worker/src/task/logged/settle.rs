@@ -1,0 +1,32 @@
+//! Settling a database, when all other spans of its member are done.
+
+use holdfast_proto::SpanWork;
+use holdfast_types::{BackupSpec, KeyRange};
+
+use super::inlet::backup_of;
+use super::outlet::SpanOutlet;
+use super::relation_of;
+use crate::bounds::STORE_DEADLINE;
+use crate::task::halt::Halt;
+use crate::task::ticket::Ticket;
+
+pub(super) async fn run(ticket: &Ticket, spec: &BackupSpec, span: &SpanWork) -> Result<(), Halt> {
+    let member = &ticket.member(span.member)?.name;
+    let source = ticket.logged(spec.kind, span.member)?;
+    let relation = relation_of(span)?;
+    let backup = backup_of(ticket, spec, span.member).await?;
+    let opening = ticket.collection(true);
+    let store = ticket
+        .write("opening the collection", STORE_DEADLINE, opening)
+        .await?;
+    let mut outlet = SpanOutlet::new(ticket, store, spec, span, KeyRange::all());
+    let writing = outlet.writing();
+    let doing = format!("settling {} of member {member}", relation.name);
+    let settling = async {
+        let found = source.settle(&backup, relation, &span.planned, &mut outlet);
+        let found = found.await?;
+        outlet.settle(found).await
+    };
+    let outcome = ticket.drive(&doing, &writing, settling).await;
+    outlet.conclude(&doing, outcome)
+}
