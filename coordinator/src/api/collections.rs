@@ -2,7 +2,7 @@
 
 use futures::{StreamExt, TryStreamExt};
 use holdfast_collection::{CollectionStore, Depth, VerifyReport};
-use holdfast_format::{Chain, Layer, LayerRelation, ManifestMember};
+use holdfast_format::{Layer, LayerRelation, ManifestMember};
 use holdfast_proto::v1;
 use holdfast_types::{ErrorCode, Fault, Hlc, LayerPath, RelationId};
 use std::collections::BTreeMap;
@@ -88,7 +88,7 @@ pub(super) async fn show_chain(
     Ok(v1::ShowBackupResponse {
         subdir,
         layers,
-        restorable: restorable(&chain),
+        restorable: chain.restorable(),
         problems,
     })
 }
@@ -131,7 +131,11 @@ async fn layer_view(
             member
                 .relations
                 .iter()
-                .filter(|held| !held.relation.name.is_database() || is_empty(member, held))
+                .filter(|held| {
+                    // What a log's database has changed stands with the database, whichever table it is of.
+                    let is_logged = manifest.kind.is_logged();
+                    !held.relation.name.is_database() || is_logged || is_empty(member, held)
+                })
                 .map(move |held| (index, member, held))
         })
         .map(|(index, member, held)| {
@@ -170,7 +174,6 @@ async fn layer_view(
     })
 }
 
-/// The instants that the main line restores: its layers' ends, and whole windows where there is history.
 /// Whether a database that is held itself has no table at the layer's end: only then it is shown.
 fn is_empty(member: &ManifestMember, database: &LayerRelation) -> bool {
     let name = &database.relation.name.database;
@@ -179,21 +182,6 @@ fn is_empty(member: &ManifestMember, database: &LayerRelation) -> bool {
         .iter()
         .filter(|held| held.relation.dropped_at.is_none() && held.relation.name.database == *name);
     database.relation.dropped_at.is_none() && there.all(|held| held.relation.name.is_database())
-}
-
-fn restorable(chain: &Chain) -> Vec<String> {
-    chain
-        .layers()
-        .map(|layer| {
-            let manifest = &layer.manifest;
-            match manifest.history_after() {
-                Some(after) if after < manifest.end => {
-                    format!("({}, {}]", show(after), show(manifest.end))
-                }
-                _ => show(manifest.end),
-            }
-        })
-        .collect()
 }
 
 /// A position in the spelling that AS OF reads back.

@@ -6,7 +6,7 @@ use holdfast_ledger::{Action, Job, Outcome};
 use holdfast_proto::v1;
 use holdfast_types::{
     ControlVerb, ErrorCode, Fault, JobEvent, JobId, JobState, Millis, NodeId, SourceName,
-    Timestamp, Verdict,
+    SourceRecord, Timestamp, Verdict,
 };
 use std::cmp::Reverse;
 use std::fmt;
@@ -125,9 +125,11 @@ impl Coordinator {
     async fn change_source(
         &self,
         request: v1::RegisterSourceRequest,
-        action: impl FnOnce(holdfast_types::SourceRecord) -> Action,
+        before: Option<&SourceRecord>,
+        action: impl FnOnce(SourceRecord) -> Action,
     ) -> Result<v1::Source, Fault> {
-        let source = submit::read_source(request, self.core.env.clock.now())?;
+        let (key, now) = (&self.core.config.cluster_key, self.core.env.clock.now());
+        let source = submit::read_source(request, before, key, now)?;
         let name = source.name.clone();
         let view = submit::source_view(&source);
         self.core.replica.make(action(source)).await?;
@@ -319,13 +321,19 @@ impl ControlApi for Coordinator {
         &self,
         request: v1::RegisterSourceRequest,
     ) -> Result<v1::Source, Fault> {
-        self.change_source(request, |source| Action::RegisterSource { source })
+        self.change_source(request, None, |source| Action::RegisterSource { source })
             .await
     }
 
     async fn update_source(&self, request: v1::RegisterSourceRequest) -> Result<v1::Source, Fault> {
-        self.change_source(request, |source| Action::UpdateSource { source })
-            .await
+        // Members keep their passwords, which only the state has.
+        submit::catch_up(&self.core).await?;
+        let name: SourceName = request.name.parse()?;
+        let before = self.core.replica.read(|ledger| ledger.source(&name).cloned());
+        self.change_source(request, before.as_ref(), |source| Action::UpdateSource {
+            source,
+        })
+        .await
     }
 
     async fn drop_source(&self, name: &str) -> Result<(), Fault> {

@@ -71,7 +71,7 @@ pub(crate) fn job_view(ledger: &Ledger, job: &Job, seen: Seen<'_>) -> v1::Job {
         collection: spec.collection().to_owned(),
         source: spec.source().map(ToString::to_string).unwrap_or_default(),
         as_of: match spec.as_ref() {
-            JobSpec::Backup(spec) => spec.end.to_string(),
+            JobSpec::Backup(spec) => job.end(spec).to_string(),
             JobSpec::Restore(spec) => spec.as_of.to_string(),
             JobSpec::Verify(_) => String::new(),
         },

@@ -5,9 +5,9 @@ use holdfast_format::AppendRequest;
 use holdfast_ledger::Ledger;
 use holdfast_proto::v1;
 use holdfast_types::{
-    AsOf, BackupMember, BackupMode, BackupSpec, ClusterId, ErrorCode, Fault, Hlc, HoldUse, JobSpec,
-    LayerPath, Locality, Millis, ParentLayer, RequestKey, SourceKind, SourceName, SourceRecord,
-    Target, Timestamp, full_subdir, incremental_subdir,
+    AsOf, BackupMember, BackupMode, BackupSpec, ClusterId, ErrorCode, Fault, Hlc, HoldId, HoldUse,
+    JobSpec, LayerPath, Locality, Millis, ParentLayer, RequestKey, SourceKind, SourceName,
+    SourceRecord, Target, Timestamp, full_subdir, incremental_subdir,
 };
 
 use super::{
@@ -31,6 +31,7 @@ struct Wanted {
     mode: BackupMode,
     as_of: Option<AsOf>,
     history: bool,
+    start_chain: Option<bool>,
     execution_locality: Locality,
 }
 
@@ -63,6 +64,7 @@ fn read(request: v1::SubmitBackupRequest) -> Result<Wanted, Fault> {
             text => Some(text.parse()?),
         },
         history: request.revision_history,
+        start_chain: request.start_chain,
         execution_locality: execution_locality(&request.execution_locality)?,
     })
 }
@@ -81,6 +83,7 @@ pub(crate) async fn submit_backup(
         .replica
         .read(|ledger| identify(ledger, &wanted.source))?;
     check_capabilities(source.kind, &wanted)?;
+    // Before the chain is looked at: whatever is written to it from now on is noticed when the job is proposed.
     let now = core.env.clock.now();
     let end = end_of(wanted.as_of, now)?;
     let layer = match &wanted.mode {
@@ -90,6 +93,7 @@ pub(crate) async fn submit_backup(
             append(core, &wanted, cluster, &source, Some(subdir), end).await?
         }
     };
+    let hold = hold_of(core, &wanted, &source, &layer)?;
     let spec = BackupSpec {
         source: source.name,
         kind: source.kind,
@@ -106,7 +110,7 @@ pub(crate) async fn submit_backup(
         history: wanted.history,
         execution_locality: wanted.execution_locality,
         part_size: part_size(core),
-        hold: HoldUse::Job,
+        hold,
     };
     propose(core, JobSpec::Backup(spec), wanted.request, now).await
 }
@@ -133,29 +137,100 @@ pub(super) fn identify(
     Ok((cluster, source))
 }
 
-/// Whether sources of a kind can be read as of the past, and incrementally.
-fn has_time_travel(kind: SourceKind) -> bool {
-    match kind {
-        SourceKind::Mvcc => true,
-        // A kind that this version does not know is not trusted with the past.
-        _ => false,
+fn check_capabilities(kind: SourceKind, wanted: &Wanted) -> Result<(), Fault> {
+    let refuse = |code, what: &str, hint: &str| {
+        let what = format!("source {} of kind {kind} {what}", wanted.source);
+        Err(Fault::new(code, what).hint(hint))
+    };
+    if kind.is_logged() {
+        if wanted.as_of.is_some() {
+            return refuse(
+                ErrorCode::Unsupported,
+                "cannot be read as of the past: its backup ends where its servers are when all is read",
+                "leave AS OF out; for times in between take incrementals with revision_history, and restore AS OF them",
+            );
+        }
+        if wanted.start_chain == Some(true) && wanted.mode != BackupMode::Full {
+            return refuse(
+                ErrorCode::InvalidArgument,
+                "starts a chain with a full backup, and this one is an incremental",
+                "leave start_chain out: an incremental goes on with what its chain keeps",
+            );
+        }
+        return Ok(());
+    }
+    if wanted.start_chain == Some(true) {
+        return refuse(
+            ErrorCode::Unsupported,
+            "keeps history by itself, for as long as it is told to",
+            "leave start_chain out: incrementals can follow every full",
+        );
+    }
+    match wanted.target.pattern() {
+        None => Ok(()),
+        Some(pattern) => refuse(
+            ErrorCode::Unsupported,
+            &format!("has no schemas, and its tables are not named by patterns such as {pattern}"),
+            "back up the database as a whole, or its tables by name",
+        ),
     }
 }
 
-fn check_capabilities(kind: SourceKind, wanted: &Wanted) -> Result<(), Fault> {
-    if has_time_travel(kind) {
-        return Ok(());
+/// Which hold keeps what the backup reads.
+fn hold_of(
+    core: &Core,
+    wanted: &Wanted,
+    source: &SourceRecord,
+    layer: &Place,
+) -> Result<HoldUse, Fault> {
+    if !source.kind.is_logged() {
+        return Ok(HoldUse::Job);
     }
-    if wanted.as_of.is_some() || wanted.history || wanted.mode != BackupMode::Full {
+    match (&layer.parent, wanted.start_chain) {
+        (None, None | Some(true)) => Ok(HoldUse::StartChain),
+        (None, Some(false)) => Ok(HoldUse::Job),
+        (Some(_), _) => {
+            let (collection, full) = (wanted.collection.to_string(), &layer.path.full);
+            let find = |ledger: &Ledger| chain_hold(ledger, &source.name, &collection, full);
+            core.replica.read(find).map(HoldUse::Chain)
+        }
+    }
+}
+
+/// The hold that keeps the history with which a chain goes on.
+fn chain_hold(
+    ledger: &Ledger,
+    source: &SourceName,
+    collection: &str,
+    full: &str,
+) -> Result<HoldId, Fault> {
+    let chain = format!("the chain '{full}' in '{collection}'");
+    let writes = |spec: &JobSpec| match spec {
+        JobSpec::Backup(spec) => spec.collection == collection && spec.path.full == full,
+        JobSpec::Restore(_) | JobSpec::Verify(_) => false,
+    };
+    let mut live = ledger
+        .unsettled_jobs()
+        .filter(|job| !job.state().is_terminal());
+    if let Some(job) = live.find(|job| writes(job.spec())) {
         return Err(Fault::new(
-            ErrorCode::Unsupported,
-            format!(
-                "source {} of kind {kind} can only be backed up in full, as of now",
-                wanted.source
-            ),
-        ));
+            ErrorCode::FailedPrecondition,
+            format!("job {} is writing to {chain}", job.id()),
+        )
+        .hint("wait for that job, or cancel it"));
     }
-    Ok(())
+    let mut holds = ledger.holds().filter(|hold| hold.source == *source);
+    let why = match holds.find(|hold| hold.is_of_chain(collection, full)) {
+        Some(hold) if hold.releasing.is_none() => return Ok(hold.id),
+        Some(hold) => format!("its hold {} was given up", hold.id),
+        None => "its full was taken without start_chain, its hold was given up, or a newer chain took its place"
+            .to_owned(),
+    };
+    Err(Fault::new(
+        ErrorCode::ChainRule,
+        format!("source {source} does not keep the history that {chain} goes on with: {why}"),
+    )
+    .hint("take a full backup: it starts a new chain"))
 }
 
 /// The layer's end. The future cannot be backed up.
@@ -299,6 +374,13 @@ async fn append(
         }
         other => other?,
     };
+    let end = match chain.last() {
+        // A server's clock may be ahead of ours: the new layer is named after the last one all the same.
+        Some(last) if source.kind.is_logged() => {
+            end.max(Hlc::at(last.manifest.end.wall.plus(PLACE_STEP)))
+        }
+        _ => end,
+    };
     let parent = chain.check_append(&AppendRequest {
         cluster,
         source: source.name.clone(),
@@ -337,6 +419,81 @@ mod tests {
         let later = AsOf::Time(now.plus(Millis(1)));
         let fault = end_of(Some(later), now).expect_err("the future");
         assert!(fault.message.contains("is in the future"), "{fault}");
+    }
+
+    fn wanted(change: impl FnOnce(&mut v1::SubmitBackupRequest)) -> Wanted {
+        let mut request = v1::SubmitBackupRequest {
+            source: "fleet".into(),
+            into: "memory://c".into(),
+            layer: Some(v1::submit_backup_request::Layer::Full(true)),
+            ..v1::SubmitBackupRequest::default()
+        };
+        change(&mut request);
+        read(request).expect("legal")
+    }
+
+    #[test]
+    fn what_a_kind_cannot_do_is_refused_and_not_ignored() {
+        use v1::submit_backup_request::Layer;
+        let table = |name: &str| {
+            Some(v1::Target {
+                databases: Vec::new(),
+                tables: vec![name.into()],
+            })
+        };
+        let (logged, mvcc) = (SourceKind::Postgres, SourceKind::Mvcc);
+        type Change<'a> = &'a dyn Fn(&mut v1::SubmitBackupRequest);
+        let append = |start_chain| {
+            move |request: &mut v1::SubmitBackupRequest| {
+                request.layer = Some(Layer::AppendToLatest(true));
+                request.start_chain = start_chain;
+            }
+        };
+        let chain = |start_chain| {
+            move |request: &mut v1::SubmitBackupRequest| request.start_chain = Some(start_chain)
+        };
+        let cases: [(SourceKind, Change<'_>, Option<&str>); 14] = [
+            (logged, &|_| (), None),
+            (mvcc, &|_| (), None),
+            (
+                logged,
+                &|request| request.as_of = "-10s".into(),
+                Some("as of the past"),
+            ),
+            (mvcc, &|request| request.as_of = "-10s".into(), None),
+            (logged, &|request| request.revision_history = true, None),
+            (logged, &chain(true), None),
+            (logged, &chain(false), None),
+            (mvcc, &chain(true), Some("keeps history by itself")),
+            (mvcc, &chain(false), None),
+            (logged, &append(None), None),
+            (
+                logged,
+                &append(Some(true)),
+                Some("this one is an incremental"),
+            ),
+            (logged, &append(Some(false)), None),
+            (
+                logged,
+                &|request| request.target = table("a.public.*"),
+                None,
+            ),
+            (
+                mvcc,
+                &|request| request.target = table("a.*"),
+                Some("patterns such as a.*"),
+            ),
+        ];
+        for (kind, change, expected) in cases {
+            match (check_capabilities(kind, &wanted(change)), expected) {
+                (Ok(()), None) => {}
+                (Err(fault), Some(text)) => {
+                    assert!(fault.message.contains(text), "{fault}");
+                    assert!(fault.hint.is_some(), "{fault}");
+                }
+                (outcome, expected) => panic!("{kind} {expected:?}: {outcome:?}"),
+            }
+        }
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 mod backup;
 mod restore;
+mod server_address;
 mod sources;
 mod target;
 mod verify;
@@ -56,7 +57,7 @@ fn earlier_job(core: &Core, key: Option<&RequestKey>) -> Option<v1::SubmitJobRes
 }
 
 /// Brings this node's state up to date, so that a source or a job that was acknowledged to anybody before is seen.
-async fn catch_up(core: &Core) -> Result<(), Fault> {
+pub(crate) async fn catch_up(core: &Core) -> Result<(), Fault> {
     core.replica.linearizable().await
 }
 

@@ -1,14 +1,19 @@
 //! Restores.
 
+mod members;
+mod names;
+
 use holdfast_collection::CollectionUri;
 use holdfast_format::{Chain, Manifest, RestorePlan};
 use holdfast_proto::v1;
 use holdfast_types::{
-    AsOf, DatabaseName, ErrorCode, Fault, JobSpec, Locality, MemberRecord, RequestKey,
-    RestoreMember, RestoreSpec, SourceName, SourceRecord, TableName, Target,
+    AsOf, ErrorCode, Fault, JobSpec, Locality, RequestKey, RestoreSpec, SourceKind, SourceName,
+    SourceRecord, TableName, Target,
 };
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
+use self::members::{Choice, choose, map_members, read_choices};
+use self::names::NewNames;
 use super::{
     backup::identify, catch_up, collection_uri, earlier_job, execution_locality, open_existing,
     part_size, propose, request_key, target::read_target,
@@ -23,8 +28,9 @@ struct Wanted {
     target: Target,
     as_of: Option<AsOf>,
     into_source: Option<SourceName>,
-    into_db: Option<DatabaseName>,
-    new_db_name: Option<DatabaseName>,
+    names: NewNames,
+    schema_only: bool,
+    members: Vec<Choice>,
     execution_locality: Locality,
 }
 
@@ -42,28 +48,32 @@ fn read(request: v1::SubmitRestoreRequest) -> Result<Wanted, Fault> {
         into_source: given(request.into_source)
             .map(|text| text.parse())
             .transpose()?,
-        into_db: given(request.into_db),
-        new_db_name: given(request.new_db_name),
+        names: NewNames {
+            into_db: given(request.into_db),
+            into_schema: given(request.into_schema),
+            table: given(request.new_table_name),
+            database: given(request.new_db_name),
+        },
+        schema_only: request.schema_only,
+        members: read_choices(&request.members)?,
         execution_locality: execution_locality(&request.execution_locality)?,
     };
-    check_options(&wanted)?;
+    wanted.names.check(&wanted.target)?;
     Ok(wanted)
 }
 
-/// The options that go with some targets only.
-fn check_options(wanted: &Wanted) -> Result<(), Fault> {
-    let invalid = |text: &str| Err(Fault::new(ErrorCode::InvalidArgument, text));
-    match (&wanted.target, &wanted.into_db, &wanted.new_db_name) {
-        (_, Some(_), Some(_)) => invalid("into_db and new_db_name cannot be used together"),
-        (Target::Source | Target::Databases(_), Some(_), None) => invalid(
-            "cannot use \"into_db\" when restoring a database or the whole source: it is for tables",
-        ),
-        (Target::Databases(names), None, Some(_)) if names.len() == 1 => Ok(()),
-        (_, None, Some(_)) => {
-            invalid("\"new_db_name\" can only be used when restoring exactly one database")
-        }
-        _ => Ok(()),
+/// The options that only some kinds of sources know.
+fn check_kind(wanted: &Wanted, kind: SourceKind) -> Result<(), Fault> {
+    if wanted.schema_only && !kind.is_logged() {
+        return Err(Fault::new(
+            ErrorCode::Unsupported,
+            format!(
+                "cannot use \"schema_only\" with a source of kind {kind}: a table of it is nothing but its rows"
+            ),
+        )
+        .hint("verify the backup instead: that reads all of it and writes nothing"));
     }
+    wanted.names.check_kind(kind)
 }
 
 /// Accepts a restore.
@@ -86,7 +96,7 @@ pub(crate) async fn submit_restore(
         .clone()
         .unwrap_or_else(|| newest.source.clone());
     let (_, source) = core.replica.read(|ledger| identify(ledger, &into))?;
-    let spec = spec_of(&wanted, &plan, newest, source, part_size(core))?;
+    let spec = spec_of(&wanted, plan, newest, source, part_size(core))?;
     propose(core, JobSpec::Restore(spec), wanted.request, now).await
 }
 
@@ -115,7 +125,7 @@ fn newest_layer<'a>(chain: &'a Chain, plan: &RestorePlan) -> Result<&'a Manifest
 
 fn spec_of(
     wanted: &Wanted,
-    plan: &RestorePlan,
+    plan: RestorePlan,
     newest: &Manifest,
     source: SourceRecord,
     part_size: u64,
@@ -129,18 +139,21 @@ fn spec_of(
             ),
         ));
     }
-    let target = resolved_target(&wanted.target, plan);
+    check_kind(wanted, source.kind)?;
+    let plan = choose(plan, newest, &wanted.target, &wanted.members)?;
+    let target = resolved_target(&wanted.target, &plan);
+    let renamed = wanted.names.resolve(&target)?;
     Ok(RestoreSpec {
-        members: map_members(plan, newest, &source)?,
+        members: map_members(&plan, newest, &source, &wanted.members)?,
         source: source.name,
         kind: source.kind,
-        renamed: renamed(wanted, &target)?,
-        tables: BTreeMap::new(),
-        schema_only: false,
+        renamed: renamed.databases,
+        tables: renamed.tables,
+        schema_only: wanted.schema_only,
         into_existing: matches!(target, Target::Tables(_)),
         target,
         collection: wanted.collection.to_string(),
-        layers: plan.layers.clone(),
+        layers: plan.layers,
         as_of: plan.at,
         execution_locality: wanted.execution_locality.clone(),
         part_size,
@@ -163,166 +176,48 @@ fn resolved_target(target: &Target, plan: &RestorePlan) -> Target {
     }
 }
 
-/// Which databases get another name. Two tables must not get the same one.
-fn renamed(
-    wanted: &Wanted,
-    target: &Target,
-) -> Result<BTreeMap<DatabaseName, DatabaseName>, Fault> {
-    match (target, &wanted.into_db, &wanted.new_db_name) {
-        (Target::Databases(names), _, Some(new)) => Ok(names
-            .iter()
-            .map(|name| (name.clone(), new.clone()))
-            .collect()),
-        (Target::Tables(tables), Some(into), _) => {
-            let mut seen = BTreeSet::new();
-            for table in tables {
-                if !seen.insert(&table.table) {
-                    return Err(Fault::new(
-                        ErrorCode::InvalidArgument,
-                        format!(
-                            "two tables named \"{}\" would both be restored into database \"{into}\"",
-                            table.table
-                        ),
-                    )
-                    .hint("restore them one after another, into different databases"));
-                }
-            }
-            Ok(tables
-                .iter()
-                .map(|table| (table.database.clone(), into.clone()))
-                .collect())
-        }
-        _ => Ok(BTreeMap::new()),
-    }
-}
-
-/// Which member of the source receives which member of the backup: the one of the same name, or else the only other one in the
-/// same place.
-fn map_members(
-    plan: &RestorePlan,
-    newest: &Manifest,
-    source: &SourceRecord,
-) -> Result<Vec<RestoreMember>, Fault> {
-    let mut free: Vec<&MemberRecord> = source.members.iter().collect();
-    let mut mapped = Vec::new();
-    let mut left = Vec::new();
-    for (from, held) in plan.members.iter().zip(&newest.members) {
-        match free.iter().position(|member| member.name == from.name) {
-            Some(index) => mapped.push(RestoreMember {
-                member: free.remove(index).clone(),
-                from: from.name.clone(),
-            }),
-            None => left.push((from, held)),
-        }
-    }
-    for (from, held) in left {
-        let place = &held.locality;
-        match free.iter().position(|member| member.locality == *place) {
-            Some(index) => mapped.push(RestoreMember {
-                member: free.remove(index).clone(),
-                from: from.name.clone(),
-            }),
-            // Nothing of it is restored: it needs no counterpart.
-            None if from.relations.is_empty() => {}
-            None => return Err(no_counterpart(&from.name, place, source)),
-        }
-    }
-    if mapped.is_empty() {
-        return Err(Fault::new(
-            ErrorCode::FailedPrecondition,
-            format!(
-                "source {} has no member that could receive the backup",
-                source.name
-            ),
-        ));
-    }
-    // In the order of the backup's members, whatever the way they were found.
-    let order = |member: &RestoreMember| {
-        plan.members
-            .iter()
-            .position(|held| held.name == member.from)
-    };
-    mapped.sort_by_key(order);
-    Ok(mapped)
-}
-
-fn no_counterpart(
-    member: &holdfast_types::MemberName,
-    place: &Locality,
-    source: &SourceRecord,
-) -> Fault {
-    let known: Vec<String> = source
-        .members
-        .iter()
-        .map(|member| format!("{} ({})", member.name, member.locality))
-        .collect();
-    Fault::new(
-        ErrorCode::FailedPrecondition,
-        format!(
-            "member {member} ({place}) of the backup has no counterpart in source {}, neither by name nor by locality",
-            source.name
-        ),
-    )
-    .hint(format!(
-        "the members of {} are {}; register one named {member}",
-        source.name,
-        known.join(", ")
-    ))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn request() -> v1::SubmitRestoreRequest {
-        v1::SubmitRestoreRequest {
-            from: "memory://c".into(),
-            ..v1::SubmitRestoreRequest::default()
-        }
-    }
-
-    fn target(databases: &[&str], tables: &[&str]) -> Option<v1::Target> {
-        Some(v1::Target {
-            databases: databases.iter().map(ToString::to_string).collect(),
-            tables: tables.iter().map(ToString::to_string).collect(),
-        })
-    }
-
     #[test]
-    fn options_go_with_their_targets_only() {
-        let read_with = |target, into_db: &str, new_db_name: &str| {
-            read(v1::SubmitRestoreRequest {
-                target,
-                into_db: into_db.into(),
-                new_db_name: new_db_name.into(),
-                ..request()
-            })
+    fn a_request_is_read_with_its_options() {
+        let request = v1::SubmitRestoreRequest {
+            from: "memory://c".into(),
+            target: Some(v1::Target {
+                databases: Vec::new(),
+                tables: vec!["a.s.t".into()],
+            }),
+            into_schema: "x".into(),
+            new_table_name: "y".into(),
+            schema_only: true,
+            members: vec!["m1=a".into()],
+            ..v1::SubmitRestoreRequest::default()
         };
-        assert!(read_with(None, "", "").is_ok());
-        assert!(read_with(target(&[], &["a.t"]), "b", "").is_ok());
-        assert!(read_with(target(&["a"], &[]), "", "b").is_ok());
-        for (target, into_db, new_db_name, text) in [
-            (None, "b", "", "cannot use \"into_db\""),
-            (target(&["a"], &[]), "b", "", "cannot use \"into_db\""),
-            (None, "", "b", "exactly one database"),
-            (target(&["a", "c"], &[]), "", "b", "exactly one database"),
-            (target(&[], &["a.t"]), "", "b", "exactly one database"),
-            (target(&["a"], &[]), "b", "c", "together"),
+        let wanted = read(request.clone()).expect("legal");
+        assert_eq!(wanted.subdir, "LATEST");
+        assert!(wanted.schema_only && wanted.members.len() == 1);
+        assert!(check_kind(&wanted, SourceKind::Postgres).is_ok());
+        let fault = check_kind(&wanted, SourceKind::Mvcc).expect_err("not known there");
+        assert!(fault.message.contains("schema_only"), "{fault}");
+        for (change, text) in [
+            (
+                v1::SubmitRestoreRequest {
+                    target: None,
+                    ..request.clone()
+                },
+                "cannot use \"into_schema\"",
+            ),
+            (
+                v1::SubmitRestoreRequest {
+                    members: vec!["=".into()],
+                    ..request
+                },
+                "not a legal name",
+            ),
         ] {
-            let fault = read_with(target, into_db, new_db_name).err().expect(text);
+            let fault = read(change).err().expect(text);
             assert!(fault.message.contains(text), "{fault}");
         }
-    }
-
-    #[test]
-    fn two_tables_of_one_name_do_not_meet_in_one_database() {
-        let wanted = read(v1::SubmitRestoreRequest {
-            target: target(&[], &["a.t", "b.t"]),
-            into_db: "c".into(),
-            ..request()
-        })
-        .expect("legal");
-        let fault = renamed(&wanted, &wanted.target).expect_err("both are t");
-        assert!(fault.message.contains("\"t\""), "{fault}");
     }
 }

@@ -1,30 +1,44 @@
 //! Sources, as they are registered.
 
+use holdfast_node::ClusterKey;
 use holdfast_proto::v1;
-use holdfast_types::{ErrorCode, Fault, MemberRecord, SourceKind, SourceRecord, Timestamp};
+use holdfast_types::{
+    ErrorCode, Fault, MemberName, MemberRecord, Sealed, SourceKind, SourceRecord, Timestamp,
+};
+
+use super::server_address::ServerAddress;
 
 /// Members that one source may have.
 const MAX_MEMBERS: usize = 4096;
-/// The longest address.
+/// The longest `host:port`.
 const MAX_ADDRESS: usize = 512;
+/// The longest password.
+const MAX_PASSWORD: usize = 1024;
 
-/// Reads a registration.
+/// Reads a registration, or an update of `before`. Passwords are sealed here, before anything is proposed.
+///
+/// # Errors
+/// `InvalidArgument`, which never repeats a password, nor an address that may hold one.
 pub(crate) fn read_source(
     request: v1::RegisterSourceRequest,
+    before: Option<&SourceRecord>,
+    key: &ClusterKey,
     now: Timestamp,
 ) -> Result<SourceRecord, Fault> {
     let invalid = |text: String| Fault::new(ErrorCode::InvalidArgument, text);
     let name = request.name.parse()?;
+    let kind: SourceKind = request.kind.parse()?;
     if !(1..=MAX_MEMBERS).contains(&request.members.len()) {
         return Err(invalid(format!(
             "source {name} has {} members; 1 to {MAX_MEMBERS} are possible",
             request.members.len()
         )));
     }
+    let known = before.map(|before| before.members.as_slice());
     let mut members = request
         .members
         .into_iter()
-        .map(read_member)
+        .map(|member| read_member(member, kind, known.unwrap_or_default(), key))
         .collect::<Result<Vec<_>, _>>()?;
     members.sort_by(|a, b| a.name.cmp(&b.name));
     if let Some([twice, _]) = members.array_windows::<2>().find(|[a, b]| a.name == b.name) {
@@ -35,49 +49,112 @@ pub(crate) fn read_source(
     }
     Ok(SourceRecord {
         name,
-        kind: served(request.kind.parse()?)?,
+        kind,
         members,
         registered_at: now,
     })
 }
 
-/// Kinds of sources that jobs can work on.
-fn served(kind: SourceKind) -> Result<SourceKind, Fault> {
-    match kind {
-        SourceKind::Mvcc => Ok(kind),
-        other => Err(Fault::new(
-            ErrorCode::Unsupported,
-            format!("sources of kind {other} are not served by this version"),
+fn read_member(
+    wire: v1::Member,
+    kind: SourceKind,
+    known: &[MemberRecord],
+    key: &ClusterKey,
+) -> Result<MemberRecord, Fault> {
+    let name: MemberName = wire.name.parse()?;
+    let locality = wire.locality.parse().map_err(|error| {
+        Fault::new(
+            ErrorCode::InvalidArgument,
+            format!("member {name}: {error}"),
         )
-        .hint("the kind served by this version is mvcc")),
-    }
-}
-
-fn read_member(wire: v1::Member) -> Result<MemberRecord, Fault> {
-    let invalid = |text: String| Fault::new(ErrorCode::InvalidArgument, text);
-    let name: holdfast_types::MemberName = wire.name.parse()?;
-    let locality = wire
-        .locality
-        .parse()
-        .map_err(|error| invalid(format!("member {name}: {error}")))?;
-    let port = wire
-        .address
-        .rsplit_once(':')
-        .filter(|(host, _)| !host.is_empty())
-        .and_then(|(_, port)| port.parse::<u16>().ok())
-        .filter(|port| *port > 0);
-    if port.is_none() || wire.address.len() > MAX_ADDRESS {
-        return Err(invalid(format!(
-            "address \"{}\" of member {name} must be host:port",
-            wire.address.escape_debug()
-        )));
-    }
+    })?;
+    let of_member = |fault: Fault| fault.context(format_args!("member {name}"));
+    let secret = match kind {
+        SourceKind::Mvcc => {
+            check_host_and_port(&name, &wire.address)?;
+            check_no_password(&wire).map_err(of_member)?;
+            None
+        }
+        _ => {
+            let place = ServerAddress::read(&wire.address).map_err(of_member)?;
+            let before = known.iter().find(|member| member.name == name);
+            secret(&wire, &place, before, key).map_err(of_member)?
+        }
+    };
     Ok(MemberRecord {
         name,
         locality,
         address: wire.address,
-        secret: None,
+        secret,
     })
+}
+
+fn check_host_and_port(name: &MemberName, address: &str) -> Result<(), Fault> {
+    let port = address
+        .rsplit_once(':')
+        .filter(|(host, _)| !host.is_empty())
+        .and_then(|(_, port)| port.parse::<u16>().ok())
+        .filter(|port| *port > 0);
+    // What is a connection string may hold a password.
+    let is_string = address.contains("://");
+    if port.is_some() && address.len() <= MAX_ADDRESS && !is_string {
+        return Ok(());
+    }
+    let shown = match is_string || address.len() > MAX_ADDRESS {
+        true => "the address".to_owned(),
+        false => format!("address \"{}\"", address.escape_debug()),
+    };
+    Err(Fault::new(
+        ErrorCode::InvalidArgument,
+        format!("{shown} of member {name} must be host:port"),
+    ))
+}
+
+fn check_no_password(wire: &v1::Member) -> Result<(), Fault> {
+    if wire.password.is_empty() && !wire.clear_password {
+        return Ok(());
+    }
+    Err(Fault::new(
+        ErrorCode::InvalidArgument,
+        "members of kind mvcc have no password",
+    )
+    .hint("leave it out, or register a source of kind postgres"))
+}
+
+/// The password of a member: the one that is given, or, where the address still leads to the same server and role, the one that it had.
+fn secret(
+    wire: &v1::Member,
+    place: &ServerAddress,
+    before: Option<&MemberRecord>,
+    key: &ClusterKey,
+) -> Result<Option<Sealed>, Fault> {
+    let invalid = |text: String| Fault::new(ErrorCode::InvalidArgument, text);
+    let password = &wire.password;
+    if !password.is_empty() {
+        if wire.clear_password {
+            return Err(invalid(
+                "a password is given, and is to be cleared".to_owned(),
+            ));
+        }
+        if password.len() > MAX_PASSWORD || password.contains('\0') {
+            return Err(invalid(format!(
+                "a password has at most {MAX_PASSWORD} bytes, and no zero byte"
+            )));
+        }
+        return Ok(Some(key.seal_secret(&wire.address, password)));
+    }
+    let kept = before.filter(|_| !wire.clear_password);
+    let Some((member, sealed)) = kept.and_then(|it| Some((it, it.secret.as_ref()?))) else {
+        return Ok(None);
+    };
+    if member.address == wire.address {
+        return Ok(Some(sealed.clone()));
+    }
+    if ServerAddress::read(&member.address).as_ref() != Ok(place) {
+        return Ok(None);
+    }
+    let opened = key.open_secret(&member.address, sealed)?;
+    Ok(Some(key.seal_secret(&wire.address, &opened)))
 }
 
 /// A source as clients see it.
@@ -92,6 +169,7 @@ pub(crate) fn source_view(source: &SourceRecord) -> v1::Source {
                 name: member.name.to_string(),
                 locality: member.locality.to_string(),
                 address: member.address.clone(),
+                has_password: member.secret.is_some(),
                 ..v1::Member::default()
             })
             .collect(),
@@ -102,6 +180,14 @@ pub(crate) fn source_view(source: &SourceRecord) -> v1::Source {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use holdfast_ledger::{Action, Command, encode_command};
+    use prost::Message;
+
+    const CANARY: &str = "canary-5ecret";
+
+    fn key() -> ClusterKey {
+        ClusterKey::from_bytes(&[7; 32])
+    }
 
     fn member(name: &str, address: &str) -> v1::Member {
         v1::Member {
@@ -112,51 +198,176 @@ mod tests {
         }
     }
 
-    fn request(members: Vec<v1::Member>) -> v1::RegisterSourceRequest {
+    fn with_password(address: &str, password: &str) -> v1::Member {
+        v1::Member {
+            password: password.into(),
+            ..member("a", address)
+        }
+    }
+
+    fn request(kind: &str, members: Vec<v1::Member>) -> v1::RegisterSourceRequest {
         v1::RegisterSourceRequest {
             name: "bank".into(),
-            kind: "mvcc".into(),
+            kind: kind.into(),
             members,
         }
     }
 
+    fn read(
+        kind: &str,
+        members: Vec<v1::Member>,
+        before: Option<&SourceRecord>,
+    ) -> Result<SourceRecord, Fault> {
+        let now = Timestamp::from_millis(1);
+        read_source(request(kind, members), before, &key(), now)
+    }
+
     #[test]
-    fn only_kinds_that_jobs_can_work_on_are_registered() {
-        for (kind, code) in [
-            ("postgres", ErrorCode::Unsupported),
-            ("oracle", ErrorCode::InvalidArgument),
-        ] {
-            let request = v1::RegisterSourceRequest {
-                kind: kind.into(),
-                ..request(vec![member("a", "h:1")])
-            };
-            let fault = read_source(request, Timestamp::from_millis(1)).expect_err(kind);
-            assert_eq!(fault.code, code, "{fault}");
-            assert!(fault.hint.is_some(), "{fault}");
-        }
+    fn kinds_that_nobody_knows_are_not_registered() {
+        let fault = read("oracle", vec![member("a", "h:1")], None).expect_err("unknown");
+        assert_eq!(fault.code, ErrorCode::InvalidArgument, "{fault}");
+        assert!(fault.hint.is_some(), "{fault}");
     }
 
     #[test]
     fn members_are_sorted_and_checked() {
-        let now = Timestamp::from_millis(1);
-        let source = read_source(
-            request(vec![member("b", "h:1"), member("a", "[::1]:2")]),
-            now,
-        )
-        .expect("legal");
+        let members = vec![member("b", "h:1"), member("a", "[::1]:2")];
+        let source = read("mvcc", members, None).expect("legal");
         let names: Vec<&str> = source.members.iter().map(|m| m.name.as_str()).collect();
         assert_eq!(names, ["a", "b"]);
-        for (members, text) in [
-            (vec![], "0 members"),
-            (vec![member("a", "h:1"), member("a", "h:2")], "named twice"),
-            (vec![member("a", "h")], "must be host:port"),
-            (vec![member("a", ":1")], "must be host:port"),
-            (vec![member("a", "h:0")], "must be host:port"),
-            (vec![member("a", "h:99999")], "must be host:port"),
-            (vec![member("a b", "h:1")], "not a legal name"),
+        for (kind, members, text) in [
+            ("mvcc", vec![], "0 members"),
+            (
+                "mvcc",
+                vec![member("a", "h:1"), member("a", "h:2")],
+                "named twice",
+            ),
+            ("mvcc", vec![member("a", "h")], "must be host:port"),
+            ("mvcc", vec![member("a", ":1")], "must be host:port"),
+            ("mvcc", vec![member("a", "h:0")], "must be host:port"),
+            ("mvcc", vec![member("a", "h:99999")], "must be host:port"),
+            ("mvcc", vec![member("a b", "h:1")], "not a legal name"),
+            ("mvcc", vec![with_password("h:1", "x")], "have no password"),
+            ("postgres", vec![], "0 members"),
+            (
+                "postgres",
+                vec![member("a", "h:1")],
+                "does not begin with postgres://",
+            ),
         ] {
-            let fault = read_source(request(members), now).expect_err(text);
+            let fault = read(kind, members, None).expect_err(text);
             assert!(fault.message.contains(text), "{fault}");
         }
+    }
+
+    #[test]
+    fn a_password_is_seen_by_nobody_but_who_has_the_key() {
+        let address = "postgres://app@db:5433/shop";
+        let source = read("postgres", vec![with_password(address, CANARY)], None).expect("legal");
+        let secret = source.members[0].secret.as_ref().expect("sealed");
+        let opened = key().open_secret(address, secret).expect("opens");
+        assert_eq!(opened.as_str(), CANARY);
+        let view = source_view(&source);
+        assert!(view.members[0].has_password && view.members[0].password.is_empty());
+        let command = Command {
+            at: Timestamp::from_millis(1),
+            action: Action::RegisterSource {
+                source: source.clone(),
+            },
+        };
+        let everywhere = [
+            encode_command(&command),
+            format!("{command:?}").into_bytes(),
+            view.encode_to_vec(),
+            format!("{view:?}").into_bytes(),
+            holdfast_proto::to_json(&source).to_vec(),
+            format!("{:?}", with_password(address, CANARY)).into_bytes(),
+        ];
+        for bytes in everywhere {
+            let mut windows = bytes.windows(CANARY.len());
+            assert!(!windows.any(|window| window == CANARY.as_bytes()));
+        }
+    }
+
+    #[test]
+    fn errors_tell_no_password() {
+        let both = v1::Member {
+            clear_password: true,
+            ..with_password("postgres://app@db/shop", CANARY)
+        };
+        let cases = [
+            ("postgres", with_password("nowhere", CANARY)),
+            (
+                "postgres",
+                member("a", &format!("postgres://app:{CANARY}@db/shop")),
+            ),
+            (
+                "postgres",
+                member("a", &format!("postgres://app@db/s?password={CANARY}")),
+            ),
+            (
+                "mvcc",
+                member("a", &format!("postgres://app:{CANARY}@db/shop")),
+            ),
+            ("mvcc", with_password("h:1", CANARY)),
+            ("postgres", both),
+            (
+                "postgres",
+                with_password("postgres://app@db/s", &CANARY.repeat(100)),
+            ),
+            (
+                "postgres",
+                with_password("postgres://app@db/s", &format!("{CANARY}\0")),
+            ),
+        ];
+        for (kind, member) in cases {
+            let fault = read(kind, vec![member], None).expect_err("wrong");
+            assert_eq!(fault.code, ErrorCode::InvalidArgument);
+            assert!(!fault.to_string().contains(CANARY), "{fault}");
+        }
+    }
+
+    #[test]
+    fn an_update_keeps_the_password_of_the_same_server_and_role_only() {
+        let address = "postgres://app@db:5433/shop";
+        let before = read("postgres", vec![with_password(address, CANARY)], None).expect("legal");
+        let after = |member: v1::Member| {
+            let source = read("postgres", vec![member], Some(&before)).expect("legal");
+            let member = source.members.into_iter().next().expect("one");
+            let sealed = member.secret.as_ref();
+            sealed.map(|sealed| {
+                key()
+                    .open_secret(&member.address, sealed)
+                    .expect("opens")
+                    .to_string()
+            })
+        };
+        let kept = Some(CANARY.to_owned());
+        for same in [
+            address,
+            "postgres://app@db:5433/other?sslmode=require",
+            "postgresql://app@DB:5433/shop",
+        ] {
+            assert_eq!(after(member("a", same)), kept, "{same}");
+        }
+        for other in [
+            "postgres://app@evil:5433/shop",
+            "postgres://app@db:5434/shop",
+            "postgres://root@db:5433/shop",
+            "postgres://app@db:5433/shop?host=evil",
+            "postgres://app@db:5433/shop?hostaddr=10.0.0.66",
+        ] {
+            assert_eq!(after(member("a", other)), None, "{other}");
+        }
+        assert_eq!(after(member("b", address)), None, "another member");
+        assert_eq!(after(with_password(address, "new")), Some("new".to_owned()));
+        let cleared = v1::Member {
+            clear_password: true,
+            ..member("a", address)
+        };
+        assert_eq!(after(cleared), None);
+        // What is as it was is the same, so that nothing is proposed twice.
+        let again = read("postgres", vec![member("a", address)], Some(&before));
+        assert_eq!(again, Ok(before));
     }
 }
