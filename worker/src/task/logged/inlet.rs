@@ -159,11 +159,16 @@ pub(super) async fn restore_of(
 ) -> Result<(LoggedRestore, LayerInlet), Halt> {
     let from = &restore_member(spec, member)?.from;
     let inlet = LayerInlet::of(ticket, from).await?;
-    let newest = inlet.layers.layers.last().map(|layer| layer.manifest.end);
-    let inside = newest.is_some_and(|end| spec.as_of < end);
+    let newest = inlet.layers.layers.last().map(|layer| &layer.manifest);
+    let inside = newest.is_some_and(|manifest| spec.as_of < manifest.end);
+    // A member of several need not have all that is restored.
+    let target = newest.map_or_else(
+        || spec.target.clone(),
+        |manifest| manifest.narrow(from, &spec.target),
+    );
     let restore = LoggedRestore {
         job: ticket.lease().task.job,
-        target: spec.target.clone(),
+        target,
         as_of: inside.then(|| Position::from(spec.as_of)),
         databases: spec.renamed.clone(),
         tables: spec.tables.clone(),
