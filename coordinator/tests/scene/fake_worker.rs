@@ -1,6 +1,6 @@
 //! A worker without a source: it speaks the protocol, and puts real objects into the collection.
 
-use super::{PATIENCE, Place, cluster_key};
+use super::{PATIENCE, Place, cluster_key, log};
 use holdfast_collection::{CollectionStore, DataName, StoreProvider};
 use holdfast_env::Env;
 use holdfast_format::{Change, Entry, SpanFileOptions, SpanFileWriter};
@@ -8,10 +8,11 @@ use holdfast_proto::v1::leader_message::Body as Down;
 use holdfast_proto::v1::worker_link_client::WorkerLinkClient;
 use holdfast_proto::v1::worker_message::Body as Up;
 use holdfast_proto::{
-    ChannelOptions, Grant, Lease, LeaseReport, LeaseReportBody, Work, channel, v1, wire_to_fault,
+    ChannelOptions, CheckAnswer, CheckOrder, Grant, Lease, LeaseReport, LeaseReportBody, Work,
+    channel, v1, wire_to_fault,
 };
 use holdfast_types::{
-    ByteCount, Fault, Hlc, JobSpec, KeyRange, PlannedSpan, Relation, RelationId, RowCount,
+    ByteCount, Fault, Hlc, JobSpec, KeyRange, PlannedSpan, Relation, RelationId, RowCount, Sealed,
     TableName,
 };
 use std::cell::RefCell;
@@ -44,6 +45,11 @@ pub(crate) struct Seen {
     pub(crate) refused: Vec<Fault>,
     pub(crate) acks: u64,
     pub(crate) holds_released: u64,
+    pub(crate) holds_advanced: u64,
+    /// The specifications of the jobs that it planned.
+    pub(crate) specs: Vec<JobSpec>,
+    /// Members that it was asked to look at.
+    pub(crate) looked_at: Vec<String>,
     pub(crate) ended: bool,
     pub(crate) held: BTreeMap<Lease, Grant>,
 }
@@ -238,7 +244,10 @@ impl Hands {
                     seen.refused.extend(ack.fault.map(wire_to_fault));
                 }
                 Some(Down::HoldOrder(release)) => {
-                    self.seen.borrow_mut().holds_released += 1;
+                    match release.advance_to.is_empty() {
+                        true => self.seen.borrow_mut().holds_released += 1,
+                        false => self.seen.borrow_mut().holds_advanced += 1,
+                    }
                     let member: holdfast_types::MemberRecord =
                         holdfast_proto::from_json(&release.member, "member").expect("a member");
                     self.say(Up::HoldDone(v1::HoldOrderDone {
@@ -249,6 +258,7 @@ impl Hands {
                     }))
                     .await;
                 }
+                Some(Down::CheckOrder(order)) => self.look(order).await,
                 _ => {}
             }
         }
@@ -268,6 +278,22 @@ impl Hands {
         self.say(Up::Report((&report).into())).await;
     }
 
+    async fn look(&self, order: v1::CheckOrder) {
+        let order = CheckOrder::try_from(order).expect("a legal order");
+        let name = order.member.name;
+        self.seen.borrow_mut().looked_at.push(name.to_string());
+        let outcome = match self.manner {
+            Manner::Deaf(_) => return,
+            Manner::Clumsy(_) => Err(not_at_home()),
+            Manner::Diligent(_) | Manner::Idle(_) => {
+                Ok(format!("{{\"server\":\"{} of kind {}\"}}", name, order.kind).into())
+            }
+        };
+        let question = order.question;
+        let answer = CheckAnswer { question, outcome };
+        self.say(Up::CheckDone((&answer).into())).await;
+    }
+
     async fn told_to_stop(&self, stop: &v1::TaskStop) {
         let lease = Lease::new(stop.job, stop.task, stop.epoch);
         self.seen.borrow_mut().stops.push(lease);
@@ -281,6 +307,9 @@ impl Hands {
         let grant = Grant::try_from(wire).expect("a legal grant");
         let lease = grant.lease;
         self.seen.borrow_mut().grants.push(lease);
+        if matches!(grant.work, Work::Plan { .. }) {
+            self.seen.borrow_mut().specs.push(grant.spec.clone());
+        }
         let spans = match self.manner {
             Manner::Diligent(spans)
             | Manner::Idle(spans)
@@ -288,16 +317,16 @@ impl Hands {
             | Manner::Clumsy(spans) => spans,
         };
         let body = match (&grant.work, self.manner) {
-            (Work::Plan { .. }, _) => plan(spans),
+            (Work::Plan { .. }, _) => match &grant.spec {
+                JobSpec::Backup(spec) if spec.kind.is_logged() => log::plan(spec),
+                _ => plan(spans),
+            },
             (Work::Span(_), Manner::Idle(_) | Manner::Deaf(_)) => {
                 self.seen.borrow_mut().held.insert(lease, grant);
                 return;
             }
             (Work::Span(_), Manner::Clumsy(_)) => LeaseReportBody::Failed {
-                fault: Fault::new(
-                    holdfast_types::ErrorCode::Unavailable,
-                    "the member is not at home",
-                ),
+                fault: not_at_home(),
             },
             (Work::Span(_), Manner::Diligent(_)) => transfer(&self.env, &self.stores, &grant).await,
             (Work::Finish { .. } | Work::Revert { .. }, _) => LeaseReportBody::Done {
@@ -307,6 +336,13 @@ impl Hands {
         };
         self.report(lease, 1, body).await;
     }
+}
+
+fn not_at_home() -> Fault {
+    Fault::new(
+        holdfast_types::ErrorCode::Unavailable,
+        "the member is not at home",
+    )
 }
 
 /// One relation, cut into spans by one-byte keys.
@@ -329,12 +365,12 @@ fn plan(spans: u32) -> LeaseReportBody {
             .map(|index| PlannedSpan {
                 relation: RelationId(1),
                 start: if index == 0 {
-                    holdfast_types::Sealed::open_end()
+                    Sealed::open_end()
                 } else {
                     bound(index)
                 },
                 end: if index + 1 == spans {
-                    holdfast_types::Sealed::open_end()
+                    Sealed::open_end()
                 } else {
                     bound(index + 1)
                 },
@@ -353,6 +389,9 @@ async fn transfer(env: &Env, stores: &Arc<dyn StoreProvider>, grant: &Grant) -> 
     };
     let mut objects = Vec::new();
     if let JobSpec::Backup(spec) = &grant.spec {
+        if spec.kind.is_logged() {
+            return log::transfer(env, stores, grant, spec, span).await;
+        }
         let uri = spec.collection.parse().expect("a uri");
         let store = CollectionStore::open(stores, &uri, env)
             .await

@@ -6,6 +6,7 @@
 )]
 
 mod fake_worker;
+mod log;
 mod place;
 mod trio;
 
