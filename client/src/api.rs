@@ -52,6 +52,13 @@ pub trait ControlApi: Debug + Send + Sync {
     async fn drop_source(&self, name: &str) -> Result<(), Fault>;
     /// All sources.
     async fn list_sources(&self) -> Result<v1::ListSourcesResponse, Fault>;
+    /// Has a source's members looked at, each by a worker near it.
+    async fn check_source(
+        &self,
+        request: v1::CheckSourceRequest,
+    ) -> Result<v1::CheckSourceResponse, Fault>;
+    /// Gives up a chain's hold; [`ControlApi::cluster_status`] lists them.
+    async fn drop_hold(&self, hold: u64) -> Result<v1::DropHoldResponse, Fault>;
     /// The chains of a collection.
     async fn list_backups(&self, collection: &str) -> Result<v1::ListBackupsResponse, Fault>;
     /// The layers of a chain.

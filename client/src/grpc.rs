@@ -130,6 +130,18 @@ impl ControlApi for GrpcClient {
         call!(self, Repeatable, short, list_sources, request)
     }
 
+    async fn check_source(
+        &self,
+        request: v1::CheckSourceRequest,
+    ) -> Result<v1::CheckSourceResponse, Fault> {
+        call!(self, Repeatable, long, check_source, request)
+    }
+
+    async fn drop_hold(&self, hold: u64) -> Result<v1::DropHoldResponse, Fault> {
+        let request = v1::DropHoldRequest { hold };
+        call!(self, Mutation, short, drop_hold, request)
+    }
+
     async fn list_backups(&self, collection: &str) -> Result<v1::ListBackupsResponse, Fault> {
         let request = v1::ListBackupsRequest {
             collection: collection.into(),

@@ -30,6 +30,7 @@ mod manifest;
 mod notes;
 mod office;
 pub mod plan;
+mod questions;
 mod replica;
 mod server;
 mod sessions;

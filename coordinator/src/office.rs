@@ -2,8 +2,10 @@
 //!
 //! Everything here is volatile: a new leader computes it again from the ledger, and from the workers that come to it.
 
+use bytes::Bytes;
+use holdfast_ledger::Ledger;
 use holdfast_proto::HoldAnswer;
-use holdfast_types::{HoldId, JobId, MemberName, Position};
+use holdfast_types::{HoldId, Incarnation, JobId, Locality, MemberName, Position, WorkerId};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::Duration;
@@ -12,11 +14,16 @@ use tokio_util::sync::CancellationToken;
 
 use crate::actors::committer::Committer;
 use crate::notes::Notes;
+use crate::plan::{Score, may_run};
+use crate::questions::Questions;
 use crate::sessions::Sessions;
 use crate::spec_cache::SpecCache;
 
 /// A worker's answer to a request to end a hold.
 pub(crate) type HoldOutcome = Result<(), holdfast_types::Fault>;
+
+/// A worker's answer to how a member would be backed up: JSON, which is none of a coordinator's business.
+pub(crate) type CheckOutcome = Result<Bytes, holdfast_types::Fault>;
 
 /// What a worker was asked to do to a hold: which, on which member, and up to where it was to move it.
 type HoldQuestion = (HoldId, MemberName, Option<Position>);
@@ -36,6 +43,8 @@ pub(crate) struct Office {
     pub(crate) specs: SpecCache,
     /// Cancelled when the office ends.
     pub(crate) over: CancellationToken,
+    /// Members that workers look at.
+    pub(crate) checks: Questions<CheckOutcome>,
     holds: Mutex<BTreeMap<HoldQuestion, oneshot::Sender<HoldOutcome>>>,
     committing: Mutex<BTreeSet<JobId>>,
 }
@@ -49,9 +58,28 @@ impl Office {
             notes: Notes::default(),
             specs: SpecCache::default(),
             over: CancellationToken::new(),
+            checks: Questions::default(),
             holds: Mutex::default(),
             committing: Mutex::default(),
         }
+    }
+
+    /// The best connected worker for a member.
+    pub(crate) fn nearest(
+        &self,
+        ledger: &Ledger,
+        place: &Locality,
+    ) -> Option<(WorkerId, Incarnation)> {
+        let connected = self.sessions.connected();
+        ledger
+            .workers()
+            .filter(|worker| connected.get(&worker.id) == Some(&worker.incarnation))
+            .filter(|worker| may_run(&worker.locality, place, &Locality::default()))
+            .min_by_key(|worker| {
+                let busy = worker.slots.saturating_sub(worker.free_slots());
+                Score::new(&worker.id, &worker.locality, busy, worker.slots, place)
+            })
+            .map(|worker| (worker.id.clone(), worker.incarnation))
     }
 
     /// Waits for a worker's word on a hold. A second wait for the same replaces the first.

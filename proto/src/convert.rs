@@ -2,11 +2,13 @@
 //!
 //! Whatever comes from the wire is untrusted: every conversion from it gives a [`Fault`] that names the field.
 
+mod check;
 mod grant;
 mod hold;
 mod lease;
 mod report;
 
+pub use check::{CheckAnswer, CheckOrder};
 pub use grant::{Grant, SpanWork, Work, planned_to_wire};
 pub use hold::{HoldAnswer, HoldOrder};
 pub use lease::Lease;

@@ -41,6 +41,15 @@ pub(crate) const TASKS_PER_SLOT: usize = 4;
 /// Holds that are being ended at once; the leader asks again for those refused.
 pub(crate) const HOLD_ORDERS: usize = 8;
 
+/// Members that are being looked at for the leader at once; one more is refused.
+pub(crate) const CHECKS: usize = 8;
+
+/// To look at a member. Shorter than a leader waits.
+pub(crate) const CHECK_DEADLINE: Duration = Duration::from_secs(40);
+
+/// Bytes of what is said of one member.
+pub(crate) const CHECK_BYTES: usize = 2 << 20;
+
 /// Activities in one heartbeat.
 pub(crate) const ACTIVITIES: usize = 256;
 

@@ -5,8 +5,8 @@ use futures::future::LocalBoxFuture;
 use holdfast_ledger::{Action, Ledger, Outcome};
 use holdfast_proto::{HoldOrder, v1};
 use holdfast_types::{
-    ErrorCode, Fault, HoldId, Incarnation, JobId, LayerPath, Locality, MemberName, MemberRecord,
-    Position, SourceKind, SourceName, WorkerId,
+    ErrorCode, Fault, HoldId, JobId, LayerPath, MemberName, MemberRecord, Position, SourceKind,
+    SourceName,
 };
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,7 +14,6 @@ use std::time::Duration;
 use super::effect_runner::{Perform, Setback};
 use crate::core::Core;
 use crate::office::Office;
-use crate::plan::{Score, may_run};
 
 /// How long a worker may take to end or move a hold.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(15);
@@ -70,7 +69,7 @@ async fn carry_out(core: &Core, office: &Office, key: MemberHold) -> Result<(), 
     if let Some((kind, member)) = core.replica.read(|ledger| find_member(ledger, &key)) {
         let worker = core
             .replica
-            .read(|ledger| nearest(ledger, office, &member.locality));
+            .read(|ledger| office.nearest(ledger, &member.locality));
         let Some((worker, incarnation)) = worker else {
             return Err(Setback::Later);
         };
@@ -142,18 +141,4 @@ fn find_member(ledger: &Ledger, key: &MemberHold) -> Option<(SourceKind, MemberR
         };
         Some((kind, member.clone()))
     })
-}
-
-/// The best connected worker for a member.
-fn nearest(ledger: &Ledger, office: &Office, place: &Locality) -> Option<(WorkerId, Incarnation)> {
-    let connected = office.sessions.connected();
-    ledger
-        .workers()
-        .filter(|worker| connected.get(&worker.id) == Some(&worker.incarnation))
-        .filter(|worker| may_run(&worker.locality, place, &Locality::default()))
-        .min_by_key(|worker| {
-            let busy = worker.slots.saturating_sub(worker.free_slots());
-            Score::new(&worker.id, &worker.locality, busy, worker.slots, place)
-        })
-        .map(|worker| (worker.id.clone(), worker.incarnation))
 }

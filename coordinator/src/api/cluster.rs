@@ -6,6 +6,7 @@ use holdfast_raft::RaftStatus;
 use holdfast_types::{ClusterId, ErrorCode, Fault, JobState, NodeId};
 use std::collections::BTreeMap;
 
+use super::holds::hold_view;
 use crate::core::Core;
 
 /// Coordinators that a new cluster may start with.
@@ -123,22 +124,7 @@ pub(super) async fn status(core: &Core) -> v1::ClusterStatusResponse {
             .workers()
             .map(|worker| worker_view(worker, is_connected(worker)))
             .collect(),
-        holds: ledger
-            .holds()
-            .map(|hold| v1::Hold {
-                id: hold.id.0,
-                job: hold.job.0,
-                source: hold.source.to_string(),
-                position: hold.position.to_string(),
-                age_seconds: now.since(hold.created_at).0 as f64 / 1000.0,
-                state: if hold.releasing.is_some() {
-                    "releasing"
-                } else {
-                    "active"
-                }
-                .to_owned(),
-            })
-            .collect(),
+        holds: ledger.holds().map(|hold| hold_view(hold, now)).collect(),
         settings: ledger
             .settings()
             .iter()

@@ -302,6 +302,32 @@ impl Control for ControlService {
         .await
     }
 
+    async fn check_source(
+        &self,
+        request: Request<v1::CheckSourceRequest>,
+    ) -> Result<Response<v1::CheckSourceResponse>, Status> {
+        self.unary(
+            request,
+            CallKind::Repeatable,
+            self.limits.long,
+            |api, request| api.check_source(request),
+        )
+        .await
+    }
+
+    async fn drop_hold(
+        &self,
+        request: Request<v1::DropHoldRequest>,
+    ) -> Result<Response<v1::DropHoldResponse>, Status> {
+        self.unary(
+            request,
+            CallKind::Mutation,
+            self.limits.short,
+            |api, request| api.drop_hold(request.hold),
+        )
+        .await
+    }
+
     async fn list_backups(
         &self,
         request: Request<v1::ListBackupsRequest>,

@@ -5,7 +5,7 @@ use holdfast_client::{ControlApi, JobStream};
 use holdfast_ledger::{Action, Job, Outcome};
 use holdfast_proto::v1;
 use holdfast_types::{
-    ControlVerb, ErrorCode, Fault, JobEvent, JobId, JobState, Millis, NodeId, SourceName,
+    ControlVerb, ErrorCode, Fault, HoldId, JobEvent, JobId, JobState, Millis, NodeId, SourceName,
     SourceRecord, Timestamp, Verdict,
 };
 use std::cmp::Reverse;
@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use super::job_view::{Seen, job_view};
 use super::passing::LeaderLine;
-use super::{cluster, collections, watch};
+use super::{check, cluster, collections, holds, watch};
 use crate::core::Core;
 use crate::replica::unexpected;
 use crate::submit;
@@ -329,7 +329,10 @@ impl ControlApi for Coordinator {
         // Members keep their passwords, which only the state has.
         submit::catch_up(&self.core).await?;
         let name: SourceName = request.name.parse()?;
-        let before = self.core.replica.read(|ledger| ledger.source(&name).cloned());
+        let before = self
+            .core
+            .replica
+            .read(|ledger| ledger.source(&name).cloned());
         self.change_source(request, before.as_ref(), |source| Action::UpdateSource {
             source,
         })
@@ -346,6 +349,29 @@ impl ControlApi for Coordinator {
         Ok(self.core.replica.read(|ledger| v1::ListSourcesResponse {
             sources: ledger.sources().map(submit::source_view).collect(),
         }))
+    }
+
+    async fn check_source(
+        &self,
+        request: v1::CheckSourceRequest,
+    ) -> Result<v1::CheckSourceResponse, Fault> {
+        if let Some(line) = &self.line {
+            let limit = check::PASSED_TIMEOUT;
+            let asking = line.ask_within(
+                &self.core,
+                limit,
+                request.clone(),
+                |mut client, request| async move { client.check_source(request).await },
+            );
+            if let Some(answer) = asking.await {
+                return answer;
+            }
+        }
+        check::check_source(&self.core, &request).await
+    }
+
+    async fn drop_hold(&self, hold: u64) -> Result<v1::DropHoldResponse, Fault> {
+        holds::drop_hold(&self.core, HoldId(hold)).await
     }
 
     async fn list_backups(&self, collection: &str) -> Result<v1::ListBackupsResponse, Fault> {

@@ -2,10 +2,12 @@
 //!
 //! [`ControlApi`]: holdfast_client::ControlApi
 
+mod check;
 mod cluster;
 mod collections;
 mod control_service;
 mod coordinator;
+mod holds;
 mod job_view;
 mod passing;
 mod watch;

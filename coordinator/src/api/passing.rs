@@ -34,6 +34,20 @@ impl LeaderLine {
     where
         F: Future<Output = Result<Response<A>, Status>>,
     {
+        self.ask_within(core, ANSWER_TIMEOUT, question, call).await
+    }
+
+    /// The same within another time.
+    pub(crate) async fn ask_within<Q, A, F>(
+        &self,
+        core: &Core,
+        limit: Duration,
+        question: Q,
+        call: impl FnOnce(ControlClient<Channel>, Request<Q>) -> F,
+    ) -> Option<Result<A, Fault>>
+    where
+        F: Future<Output = Result<Response<A>, Status>>,
+    {
         let (leader, address) = core.replica.leader()?;
         if leader == core.config.raft.node {
             return None;
@@ -43,7 +57,7 @@ impl LeaderLine {
         request
             .metadata_mut()
             .insert(PASSED_ON, MetadataValue::from_static("1"));
-        match tokio::time::timeout(ANSWER_TIMEOUT, call(client, request)).await {
+        match tokio::time::timeout(limit, call(client, request)).await {
             Ok(Ok(answer)) => Some(Ok(answer.into_inner())),
             Ok(Err(status)) => {
                 let fault = status_to_fault(&status, CallKind::Repeatable);

@@ -1,7 +1,9 @@
 //! One worker's stream, from its greeting to its end.
 
 use holdfast_ledger::{Action, Checkpoint, Report, ReportBody};
-use holdfast_proto::{HoldAnswer, Lease, LeaseReport, LeaseReportBody, fault_to_wire, v1};
+use holdfast_proto::{
+    CheckAnswer, HoldAnswer, Lease, LeaseReport, LeaseReportBody, fault_to_wire, v1,
+};
 use holdfast_types::{ErrorCode, Fault};
 use prost::Message;
 use std::collections::BTreeSet;
@@ -197,6 +199,12 @@ async fn hear(
                 Ok(answer) => office.answer_hold(answer),
                 Err(fault) => tracing::warn!(%worker, %fault, "malformed word on a hold"),
             }
+            ControlFlow::Continue(())
+        }
+        Some(Up::CheckDone(done)) => {
+            let answer = CheckAnswer::from(done);
+            let checks = &office.checks;
+            checks.answer(worker, answer.question, answer.outcome);
             ControlFlow::Continue(())
         }
         Some(Up::Goodbye(_)) => {

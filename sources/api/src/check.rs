@@ -57,6 +57,8 @@ pub struct HoldStanding {
     pub database: String,
     /// Bytes of log that it keeps on the server's disk.
     pub wal_retained_bytes: u64,
+    /// Beyond which it is given up.
+    pub wal_budget_bytes: u64,
     /// Whether that log is all there, in the server's words.
     pub wal_status: String,
     /// How many transactions ago the oldest catalog rows are that it keeps from vacuum.

@@ -15,8 +15,8 @@ use super::fence::LeaseClock;
 use super::link::Link;
 use super::messages::{Ack, Dismissal, Introduce, SessionEnded, SubmitReport, TaskGone};
 use crate::bounds::{
-    ACTIVITIES, GOODBYE_LINGER, HOLD_ORDERS, SHUTDOWN_GRACE, SILENT_HEARTBEATS, TASKS_PER_SLOT,
-    TICK,
+    ACTIVITIES, CHECKS, GOODBYE_LINGER, HOLD_ORDERS, SHUTDOWN_GRACE, SILENT_HEARTBEATS,
+    TASKS_PER_SLOT, TICK,
 };
 use crate::core::Core;
 use crate::task::TaskHandle;
@@ -62,6 +62,7 @@ pub(crate) struct Agent {
     /// One permit per task that may exist, with or without a lease. A task that dies gives its own back.
     pub(super) tasks: Arc<Semaphore>,
     pub(super) hold_orders: Arc<Semaphore>,
+    pub(super) checks: Arc<Semaphore>,
     most_tasks: usize,
     last_tick: Duration,
     leaving_until: Option<Duration>,
@@ -83,6 +84,7 @@ impl Agent {
             introduced: BTreeSet::new(),
             tasks: Arc::new(Semaphore::new(most_tasks)),
             hold_orders: Arc::new(Semaphore::new(HOLD_ORDERS)),
+            checks: Arc::new(Semaphore::new(CHECKS)),
             most_tasks,
             last_tick: Duration::ZERO,
             leaving_until: None,

@@ -1,7 +1,7 @@
 //! What the agent is told.
 
 use actix::Message;
-use holdfast_proto::{HoldAnswer, Lease, LeaseReport, v1};
+use holdfast_proto::{CheckAnswer, HoldAnswer, Lease, LeaseReport, v1};
 use holdfast_types::Fault;
 use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
@@ -76,3 +76,8 @@ pub(crate) struct TaskGone(pub(crate) Lease);
 #[derive(Message)]
 #[rtype(result = "()")]
 pub(crate) struct HoldDone(pub(crate) HoldAnswer);
+
+/// A member was looked at, or could not be.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub(crate) struct CheckDone(pub(crate) CheckAnswer);

@@ -12,6 +12,7 @@
 //! Nothing here is durable. A restarted agent holds nothing, says so in its Hello, and gives back what the leader then grants again.
 
 mod agent_actor;
+mod checks;
 mod fence;
 mod finder;
 mod holds;

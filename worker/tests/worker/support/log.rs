@@ -4,8 +4,8 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use futures::{FutureExt, StreamExt};
 use holdfast_source::{
-    Change, Inlet, LoadProgress, LoggedBackup, LoggedRelation, LoggedRestore, LoggedSource, Outlet,
-    Row, SettledDatabase,
+    Change, HoldStanding, Inlet, LoadProgress, LoggedBackup, LoggedRelation, LoggedRestore,
+    LoggedSource, MemberCheck, Outlet, Row, SettledDatabase,
 };
 use holdfast_types::{
     ByteCount, ErrorCode, Fault, HoldId, JobId, KeyRange, Lsn, Position, Relation, RelationId,
@@ -347,6 +347,30 @@ fn cut(bound: u32) -> Vec<(KeyRange, ByteCount)> {
 
 #[async_trait]
 impl LoggedSource for FakeLog {
+    async fn check(&self) -> Result<MemberCheck, Fault> {
+        self.permit().await;
+        let state = self.state();
+        if state.misuse.is_some() {
+            return Err(Fault::new(ErrorCode::Unavailable, "nobody answers"));
+        }
+        let holds = state.holds.iter();
+        Ok(MemberCheck {
+            server: "a log".to_owned(),
+            holds: holds
+                .map(|(hold, position)| HoldStanding {
+                    name: hold.to_string(),
+                    database: "app".to_owned(),
+                    wal_retained_bytes: state.log.len() as u64 - position,
+                    wal_budget_bytes: 1 << 20,
+                    wal_status: "reserved".to_owned(),
+                    xmin_age: 0,
+                    active: false,
+                })
+                .collect(),
+            ..MemberCheck::default()
+        })
+    }
+
     async fn begin(&self, backup: &LoggedBackup) -> Result<Vec<LoggedRelation>, Fault> {
         let mut state = self.state();
         let now = state.log.len() as u64;

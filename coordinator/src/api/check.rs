@@ -1,0 +1,254 @@
+//! Looking at a source's members: each is asked for by a worker near it, through the leader, who alone has the workers' streams.
+
+use futures::StreamExt;
+use futures::stream;
+use holdfast_proto::{CheckOrder, fault_to_wire, v1};
+use holdfast_types::{
+    ErrorCode, Fault, Incarnation, MemberName, MemberRecord, SourceKind, SourceName, WorkerId,
+};
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use crate::core::Core;
+use crate::office::Office;
+
+/// Members that are looked at at once: no more than one worker takes on.
+const AT_ONCE: usize = 8;
+/// For all members of a request. Longer than a worker takes for one, shorter than a client waits.
+const ALL_TIMEOUT: Duration = Duration::from_secs(50);
+/// For the leader's answer to a request that is passed on to it.
+pub(super) const PASSED_TIMEOUT: Duration = Duration::from_secs(55);
+/// How often one looks whether the worker that was asked is still there.
+const GLANCE: Duration = Duration::from_millis(500);
+/// Bytes of reports in one answer: a message holds them, and what is around them.
+const REPORT_BYTES: usize = 12 << 20;
+
+/// Has the members looked at. Only in office.
+pub(super) async fn check_source(
+    core: &Core,
+    request: &v1::CheckSourceRequest,
+) -> Result<v1::CheckSourceResponse, Fault> {
+    let Some(present) = core.desk.present() else {
+        return Err(no_leader());
+    };
+    let office = &present.office;
+    core.replica.linearizable().await?;
+    let (kind, members) = find(core, request)?;
+    let asking = members.clone().into_iter();
+    let asking = asking.map(|member| look(core, office, kind, member));
+    let mut asking = stream::iter(asking).buffer_unordered(AT_ONCE);
+    let mut found: BTreeMap<MemberName, v1::CheckedMember> = BTreeMap::new();
+    let late = tokio::time::sleep(ALL_TIMEOUT);
+    tokio::pin!(late);
+    loop {
+        tokio::select! {
+            biased;
+            () = office.over.cancelled() => return Err(no_leader()),
+            next = asking.next() => match next {
+                Some((name, checked)) => {
+                    found.insert(name, checked);
+                }
+                None => break,
+            },
+            () = &mut late => break,
+        }
+    }
+    drop(asking);
+    let mut room = REPORT_BYTES;
+    let checked = members.iter().map(|member| {
+        let found = found.remove(&member.name);
+        shortened(found.unwrap_or_else(|| unasked(member)), &mut room)
+    });
+    Ok(v1::CheckSourceResponse {
+        members: checked.collect(),
+    })
+}
+
+fn no_leader() -> Fault {
+    Fault::new(
+        ErrorCode::NoLeader,
+        "members are looked at through the leader, and there is none that can be reached",
+    )
+    .hint("try again in a moment, or see `holdfast status`")
+}
+
+fn find(
+    core: &Core,
+    request: &v1::CheckSourceRequest,
+) -> Result<(SourceKind, Vec<MemberRecord>), Fault> {
+    let name: SourceName = request.name.parse()?;
+    let mut wanted = BTreeSet::new();
+    for member in &request.members {
+        wanted.insert(member.parse::<MemberName>()?);
+    }
+    let found = core.replica.read(|ledger| {
+        let source = ledger.source(&name)?;
+        Some((source.kind, source.members.clone()))
+    });
+    let (kind, mut members) = found.ok_or_else(|| {
+        Fault::new(ErrorCode::NotFound, format!("there is no source {name}"))
+            .hint("list the sources with `holdfast source list`")
+    })?;
+    if !wanted.is_empty() {
+        members.retain(|member| wanted.remove(&member.name));
+    }
+    match wanted.first() {
+        None => Ok((kind, members)),
+        Some(missing) => Err(Fault::new(
+            ErrorCode::NotFound,
+            format!("source {name} has no member {missing}"),
+        )
+        .hint("list the sources with `holdfast source list`")),
+    }
+}
+
+async fn look(
+    core: &Core,
+    office: &Office,
+    kind: SourceKind,
+    member: MemberRecord,
+) -> (MemberName, v1::CheckedMember) {
+    let nearest = core
+        .replica
+        .read(|ledger| office.nearest(ledger, &member.locality));
+    let outcome = match &nearest {
+        None => Err(nobody(&member)),
+        Some((worker, incarnation)) => ask(office, kind, &member, worker, *incarnation).await,
+    };
+    let worker = nearest.map(|(worker, _)| worker.to_string());
+    let worker = worker.unwrap_or_default();
+    let checked = view(&member, worker, outcome);
+    (member.name, checked)
+}
+
+fn nobody(member: &MemberRecord) -> Fault {
+    let place = &member.locality;
+    if place.is_empty() {
+        return Fault::new(ErrorCode::Unavailable, "no worker is connected")
+            .hint("start one with `holdfast start --role worker`");
+    }
+    Fault::new(
+        ErrorCode::Unavailable,
+        format!(
+            "no worker is connected that may touch member {}, which is in {place}",
+            member.name
+        ),
+    )
+    .hint(format!(
+        "start one there with `holdfast start --role worker --locality {place}`"
+    ))
+}
+
+async fn ask(
+    office: &Office,
+    kind: SourceKind,
+    member: &MemberRecord,
+    worker: &WorkerId,
+    incarnation: Incarnation,
+) -> Result<String, Fault> {
+    let gone = || {
+        Fault::new(
+            ErrorCode::Unavailable,
+            format!("worker {worker}, which was asked, went away"),
+        )
+        .hint("try again in a moment")
+    };
+    let mut question = office.checks.ask(worker);
+    let order = CheckOrder {
+        question: question.id,
+        kind,
+        member: member.clone(),
+    };
+    let body = v1::leader_message::Body::CheckOrder((&order).into());
+    if office.sessions.send(worker, incarnation, body).is_none() {
+        return Err(gone());
+    }
+    loop {
+        match tokio::time::timeout(GLANCE, &mut question.answer).await {
+            Ok(Ok(outcome)) => {
+                let report = outcome?;
+                return String::from_utf8(report.into()).map_err(|_| {
+                    Fault::new(
+                        ErrorCode::Internal,
+                        format!("what worker {worker} says of it cannot be read"),
+                    )
+                });
+            }
+            Ok(Err(_)) => return Err(gone()),
+            Err(_) if office.sessions.is_open(worker, incarnation) => {}
+            Err(_) => return Err(gone()),
+        }
+    }
+}
+
+fn view(
+    member: &MemberRecord,
+    worker: String,
+    outcome: Result<String, Fault>,
+) -> v1::CheckedMember {
+    let (report, fault) = match outcome {
+        Ok(report) => (report, None),
+        Err(fault) => (String::new(), Some(fault_to_wire(&fault))),
+    };
+    v1::CheckedMember {
+        name: member.name.to_string(),
+        locality: member.locality.to_string(),
+        worker,
+        fault,
+        report,
+    }
+}
+
+/// One whose turn did not come, or whose worker did not answer in time.
+fn unasked(member: &MemberRecord) -> v1::CheckedMember {
+    let fault = Fault::new(
+        ErrorCode::DeadlineExceeded,
+        format!(
+            "there was no word of member {} within {} s",
+            member.name,
+            ALL_TIMEOUT.as_secs()
+        ),
+    )
+    .hint("ask for single members by name");
+    view(member, String::new(), Err(fault))
+}
+
+/// The same, but without its report if that does not fit into the message any more.
+fn shortened(checked: v1::CheckedMember, room: &mut usize) -> v1::CheckedMember {
+    match room.checked_sub(checked.report.len()) {
+        Some(rest) => {
+            *room = rest;
+            checked
+        }
+        None => v1::CheckedMember {
+            fault: Some(fault_to_wire(
+                &Fault::new(
+                    ErrorCode::ResourceExhausted,
+                    "the reports of all members are too long for one answer",
+                )
+                .hint("ask for single members by name"),
+            )),
+            report: String::new(),
+            ..checked
+        },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_answer_has_room_for_so_many_reports() {
+        let checked = |bytes: usize| v1::CheckedMember {
+            name: "m".to_owned(),
+            report: "x".repeat(bytes),
+            ..v1::CheckedMember::default()
+        };
+        let mut room = 10;
+        assert_eq!(shortened(checked(8), &mut room), checked(8));
+        let refused = shortened(checked(3), &mut room);
+        assert!(refused.report.is_empty() && refused.fault.is_some());
+        assert_eq!(shortened(checked(2), &mut room), checked(2));
+    }
+}
