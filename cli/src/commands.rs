@@ -14,9 +14,9 @@ mod start;
 mod verify;
 
 use holdfast_client::v1;
-use holdfast_types::Fault;
+use holdfast_types::{ErrorCode, Fault, SourceKind};
 
-use crate::args::{Command, MemberAddress, TargetArgs};
+use crate::args::{Command, MemberAddress, TargetArgs, Unread};
 use crate::context::Context;
 use crate::exit::Exit;
 
@@ -55,14 +55,36 @@ fn wire_target(target: &TargetArgs) -> v1::Target {
     }
 }
 
-fn wire_members(members: &[MemberAddress]) -> Vec<v1::Member> {
-    members
-        .iter()
-        .map(|member| v1::Member {
-            name: member.name.to_string(),
-            locality: member.locality.to_string(),
-            address: member.address.clone(),
-            ..v1::Member::default()
-        })
-        .collect()
+/// Members, as they were written; `password` is that of members which have none of their own.
+fn read_members(
+    members: &[Unread],
+    password: Option<&Unread>,
+) -> Result<Vec<MemberAddress>, Fault> {
+    let password = password.and_then(Unread::secret);
+    let read = |text: &Unread| {
+        let mut member = text.member()?;
+        if member.server.kind == SourceKind::Postgres && member.server.password.is_none() {
+            member.server.password.clone_from(&password);
+        }
+        Ok(member)
+    };
+    members.iter().map(read).collect()
+}
+
+/// The kind of a source: as it was said, and what its members' addresses are.
+fn kind_of(said: Option<&str>, members: &[MemberAddress]) -> Result<SourceKind, Fault> {
+    let said = said.map(str::parse::<SourceKind>).transpose()?;
+    let first = members.first().map(|member| member.server.kind);
+    let kind = said.or(first).unwrap_or(SourceKind::Mvcc);
+    match members.iter().find(|member| member.server.kind != kind) {
+        None => Ok(kind),
+        Some(other) => Err(Fault::new(
+            ErrorCode::InvalidArgument,
+            format!(
+                "the source is of kind {kind}, and the address of member {} is one of kind {}",
+                other.name, other.server.kind
+            ),
+        )
+        .hint("all members of a source are of one kind")),
+    }
 }

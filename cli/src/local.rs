@@ -1,22 +1,29 @@
-//! `--local`: what the command needs of a cluster, in this process and for as long as the command. It is the same code that a cluster
-//! runs, with one coordinator and one worker on loopback and a data directory that is removed afterwards, so that there is no second,
-//! less tested way to restore.
+//! What a command needs of a cluster, in this process and for as long as the command. It is the same code that a cluster
+//! runs, with one coordinator and one worker on loopback, so that there is no second, less tested way to back up and restore.
+
+mod state;
+
+pub(crate) use state::StateDirectory;
 
 use holdfast_client::{ControlApi, v1};
 use holdfast_env::Env;
-use holdfast_types::{ErrorCode, Fault, Locality};
+use holdfast_types::{ErrorCode, Fault, JobState, Locality};
 use std::time::Duration;
-use tempfile::TempDir;
 
 use crate::context::Context;
 use crate::exit::Exit;
-use crate::follow::{Until, follow, report};
+use crate::follow::{Until, follow, report, state_of};
 use crate::roles::{self, CoordinatorRole, RunningCoordinator, RunningWorker, WorkerRole};
 
-/// Tasks that the one worker does at once.
-const SLOTS: u32 = 4;
+/// What the source of a local job is called while it runs.
+pub(crate) const LOCAL_SOURCE: &str = "local";
+
+/// Tasks that the one worker does at once, unless told otherwise.
+pub(crate) const SLOTS: u32 = 4;
 /// How long the cluster may take to elect itself.
 const COMES_UP_WITHIN: Duration = Duration::from_secs(20);
+/// How long servers may take to let go of what a job held, after its end.
+const LETS_GO_WITHIN: Duration = Duration::from_secs(60);
 /// Between two looks at whether it has.
 const LOOK_AGAIN: Duration = Duration::from_millis(20);
 
@@ -25,24 +32,22 @@ const LOOK_AGAIN: Duration = Duration::from_millis(20);
 pub(crate) struct LocalCluster {
     coordinator: RunningCoordinator,
     worker: RunningWorker,
-    directory: TempDir,
+    directory: StateDirectory,
 }
 
 impl LocalCluster {
-    /// Starts one and waits until it takes requests.
+    /// Starts one that leaves nothing behind, and waits until it takes requests.
     pub(crate) async fn start(env: &Env) -> Result<Self, Fault> {
-        let directory = tempfile::Builder::new()
-            .prefix("holdfast-local-")
-            .tempdir()
-            .map_err(|error| {
-                Fault::new(
-                    ErrorCode::Unavailable,
-                    format!("cannot make a temporary directory: {error}"),
-                )
-                .hint("set TMPDIR to a directory that can be written")
-            })?;
-        let path = |name: &str| directory.path().join(name).to_string_lossy().into_owned();
-        let key_file = path("cluster.key");
+        Self::start_in(env, StateDirectory::temporary()?, SLOTS).await
+    }
+
+    /// Starts one with its state in a directory, and waits until it takes requests.
+    pub(crate) async fn start_in(
+        env: &Env,
+        directory: StateDirectory,
+        slots: u32,
+    ) -> Result<Self, Fault> {
+        let key_file = directory.path("cluster.key");
         roles::make_key(env, &key_file).await?;
         let coordinator = roles::start_coordinator(
             env,
@@ -50,7 +55,7 @@ impl LocalCluster {
                 node: 1,
                 listen: "127.0.0.1:0".to_owned(),
                 advertise: None,
-                data_dir: path("coordinator"),
+                data_dir: directory.path("coordinator"),
                 key_file: key_file.clone(),
                 alone: true,
             },
@@ -61,9 +66,10 @@ impl LocalCluster {
             WorkerRole {
                 id: "local".parse()?,
                 locality: Locality::default(),
-                slots: SLOTS,
+                slots,
                 coordinators: vec![coordinator.address.clone()],
                 key_file,
+                work_dir: Some(directory.path("work")),
             },
         )
         .await?;
@@ -79,6 +85,58 @@ impl LocalCluster {
     /// What can be asked of it.
     pub(crate) fn api(&self) -> &dyn ControlApi {
         self.coordinator.api.as_ref()
+    }
+
+    /// Registers its source, or tells it where the members are now.
+    pub(crate) async fn register(
+        &self,
+        kind: String,
+        mut members: Vec<v1::Member>,
+    ) -> Result<(), Fault> {
+        for member in &mut members {
+            // The one worker of this process stands in for those of every locality.
+            member.locality.clear();
+        }
+        let request = v1::RegisterSourceRequest {
+            name: LOCAL_SOURCE.to_owned(),
+            kind,
+            members,
+        };
+        match self.api().register_source(request.clone()).await {
+            Err(fault) if fault.code == ErrorCode::AlreadyExists => {
+                self.api().update_source(request).await.map(drop)
+            }
+            other => other.map(drop),
+        }
+    }
+
+    /// The job that an earlier process with this state did not bring to its end. One that was being undone is undone now, and is none.
+    pub(crate) async fn unfinished(&self, context: &Context) -> Result<Option<u64>, Fault> {
+        let request = v1::ListJobsRequest {
+            all: true,
+            ..v1::ListJobsRequest::default()
+        };
+        let jobs = self.api().list_jobs(request).await?.jobs;
+        let mut unfinished = None;
+        for job in jobs {
+            match state_of(&job) {
+                Some(state) if state.is_terminal() => {}
+                Some(JobState::Pending | JobState::Running) => unfinished = Some(job.id),
+                Some(JobState::Paused | JobState::PauseRequested) => {
+                    let resume = v1::ControlJobRequest {
+                        job: job.id,
+                        verb: "resume".to_owned(),
+                        reason: String::new(),
+                    };
+                    self.api().control_job(resume).await?;
+                    unfinished = Some(job.id);
+                }
+                _ => {
+                    follow(context, self.api(), job.id, Until::Ended).await?;
+                }
+            }
+        }
+        Ok(unfinished)
     }
 
     /// Follows a job of it to its end and reports it. This process is all there is of the cluster, so Ctrl-C cancels the job and waits until
@@ -100,12 +158,29 @@ impl LocalCluster {
         Ok(Exit::Interrupted)
     }
 
-    /// Ends it and removes its files.
-    pub(crate) async fn stop(self) {
+    /// Waits until servers have let go of what jobs held. Whether something is held on purpose: for the incrementals of a chain.
+    pub(crate) async fn settle(&self, context: &Context) -> Result<bool, Fault> {
+        let deadline = context.env.clock.monotonic() + LETS_GO_WITHIN;
+        loop {
+            let holds = self.api().cluster_status().await?.holds;
+            if !holds.iter().any(|hold| hold.state == "releasing") {
+                return Ok(!holds.is_empty());
+            }
+            if context.env.clock.monotonic() > deadline {
+                context.output.note(
+                    "a server did not let go of what the job held: run the same command again when it can be reached",
+                );
+                return Ok(true);
+            }
+            tokio::time::sleep(LOOK_AGAIN).await;
+        }
+    }
+
+    /// Ends it; its directory is what is left.
+    pub(crate) async fn stop(self) -> StateDirectory {
         self.worker.shutdown().await;
         self.coordinator.shutdown().await;
-        // What cannot be removed is in the system's temporary directory, and holds nothing but the log of a finished job.
-        let _ = self.directory.close();
+        self.directory
     }
 
     async fn ready(&self, env: &Env) -> Result<(), Fault> {

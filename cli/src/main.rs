@@ -7,6 +7,7 @@ mod demo;
 mod exit;
 mod follow;
 mod local;
+mod one_shot;
 mod output;
 mod roles;
 mod rows;

@@ -1,6 +1,7 @@
 //! Starting the roles of a process. Front-end commands see only `ControlApi`; this is where the binary is wired together.
 
 mod signals;
+mod sources;
 
 pub(crate) use signals::interrupted;
 
@@ -10,11 +11,12 @@ use holdfast_coordinator::{
     Bootstrap, Coordinator, CoordinatorConfig, CoordinatorHandle, RaftConfig,
 };
 use holdfast_env::Env;
-use holdfast_mvcc::{MvccFactory, MvccStore, ServeHandle, StoreOptions, serve};
+use holdfast_mvcc::{MvccStore, ServeHandle, StoreOptions, serve};
 use holdfast_node::ClusterKey;
 use holdfast_types::{ErrorCode, Fault, Locality, Millis, NodeId, WorkerId};
 use holdfast_worker::{Worker, WorkerConfig, WorkerHandle};
 use serde::{Deserialize, Serialize};
+use sources::Sources;
 use std::sync::Arc;
 
 /// What a process prints when it has started: the first line of its stdout with `--json`.
@@ -45,6 +47,8 @@ pub(crate) struct WorkerRole {
     pub(crate) slots: u32,
     pub(crate) coordinators: Vec<String>,
     pub(crate) key_file: String,
+    /// What does not fit into memory goes here; below the system's temporary directory if `None`.
+    pub(crate) work_dir: Option<String>,
 }
 
 /// A member of the embedded store to serve.
@@ -151,12 +155,20 @@ pub(crate) async fn start_coordinator(
 /// Starts a worker.
 pub(crate) async fn start_worker(env: &Env, role: WorkerRole) -> Result<RunningWorker, Fault> {
     let key = read_key(env, &role.key_file).await?;
+    let work_dir = role.work_dir.unwrap_or_else(|| temporary(&key, &role.id));
+    let sources = Arc::new(Sources::new(env, key.clone(), work_dir));
     let mut config = WorkerConfig::new(role.id, role.coordinators, key);
     config.locality = role.locality;
     config.slots = role.slots;
-    let sources = Arc::new(MvccFactory::new(Arc::clone(&env.net)));
     let stores = Arc::new(SystemStores::new(Arc::clone(&env.disk)));
     Worker::start(config, env.clone(), sources, stores).map(RunningWorker)
+}
+
+/// Where a worker's files go that was not told: the same place after a restart, which empties it, and that of no other worker.
+fn temporary(key: &ClusterKey, worker: &WorkerId) -> String {
+    let directory = std::env::temp_dir();
+    let directory = directory.to_string_lossy();
+    format!("{directory}/holdfast-{}-{worker}", key.tag())
 }
 
 /// A member that is served.

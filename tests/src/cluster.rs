@@ -196,7 +196,6 @@ impl Cluster {
             .map(|(address, node)| v1::MemberAddress {
                 node,
                 address: address.clone(),
-                ..v1::Member::default()
             })
             .collect();
         let request = v1::InitClusterRequest { members };
@@ -383,6 +382,14 @@ impl Cluster {
     pub async fn succeeded(&self, job: u64) -> v1::Job {
         self.until(job, "success", |job| job.state == "succeeded")
             .await
+    }
+
+    /// Waits for a job's end in this state.
+    ///
+    /// # Panics
+    /// It ends in another one.
+    pub async fn until_over(&self, job: u64, state: &str) -> v1::Job {
+        self.until(job, state, |job| job.state == state).await
     }
 
     /// Asks for pause, resume or cancel.

@@ -6,10 +6,14 @@ mod binary;
 mod cluster;
 mod data;
 mod process;
+mod servers;
 mod small_disk;
 
 pub use binary::holdfast_binary;
 pub use cluster::{Cluster, Shape, eventually};
 pub use data::{Accounts, Writers, create_database, databases};
 pub use process::{Output, Process, free_ports, run};
+pub use servers::{
+    Pgbench, Truth, adds_up, content, left_behind, make_bank, record, register_servers,
+};
 pub use small_disk::SmallDisk;

@@ -1,49 +1,11 @@
 //! Arguments of commands about backups and jobs.
 
 use clap::{Args, Subcommand};
-use holdfast_types::{AsOf, Locality, MemberName, TableName};
+use holdfast_types::{AsOf, Locality, TableName};
 use std::convert::Infallible;
-use std::fmt;
 use std::str::FromStr;
 
-/// A member on the command line: `NAME=HOST:PORT[@LOCALITY]`.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct MemberAddress {
-    pub(crate) name: MemberName,
-    pub(crate) address: String,
-    pub(crate) locality: Locality,
-}
-
-impl FromStr for MemberAddress {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        let (name, rest) = text
-            .split_once('=')
-            .ok_or("write NAME=HOST:PORT[@LOCALITY]")?;
-        let (address, locality) = rest.split_once('@').unwrap_or((rest, ""));
-        if !address.contains(':') {
-            return Err(format!("\"{address}\" is not HOST:PORT"));
-        }
-        Ok(Self {
-            name: MemberName::new(name).map_err(|fault| fault.to_string())?,
-            address: address.to_owned(),
-            locality: locality
-                .parse()
-                .map_err(|error| format!("locality: {error}"))?,
-        })
-    }
-}
-
-impl fmt::Display for MemberAddress {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}={}", self.name, self.address)?;
-        if self.locality.is_empty() {
-            return Ok(());
-        }
-        write!(f, "@{}", self.locality)
-    }
-}
+use super::Unread;
 
 /// What `--append` appends to.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -75,13 +37,48 @@ pub(crate) struct TargetArgs {
     pub(crate) table: Vec<TableName>,
 }
 
+/// Running a job in this process, without a cluster.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct OneShotArgs {
+    /// The role's password, where the connection string has none; better in the environment than here
+    #[arg(
+        long,
+        value_name = "PASSWORD",
+        env = "PGPASSWORD",
+        hide_env_values = true
+    )]
+    pub(crate) password: Option<Unread>,
+    /// Without a cluster: where what is needed to go on after a crash is kept; a directory in your home if left out
+    #[arg(long, value_name = "DIR")]
+    pub(crate) state_dir: Option<String>,
+    /// Without a cluster: how many connections read or write at once
+    #[arg(long, value_name = "N", default_value_t = 4, value_parser = clap::value_parser!(u32).range(1..=64))]
+    pub(crate) streams: u32,
+}
+
 #[derive(Debug, Args)]
 pub(crate) struct BackupArgs {
-    /// The registered source
-    pub(crate) source: String,
+    /// The registered source, and the collection unless --into says it
+    #[arg(value_name = "SOURCE [INTO URI]", num_args = 0..=3)]
+    pub(crate) words: Vec<String>,
     /// The collection's URI: file:///backups/bank
     #[arg(long, value_name = "URI")]
-    pub(crate) into: String,
+    pub(crate) into: Option<String>,
+    /// Without a cluster: back up this server from this process
+    #[arg(
+        long = "source",
+        value_name = "postgres://ROLE@HOST/DATABASE",
+        conflicts_with_all = ["execution_locality", "request_key", "detach", "no_chain"]
+    )]
+    pub(crate) server: Option<Unread>,
+    /// With --source: keep the server's log from now on, so that incrementals can follow
+    #[arg(long, requires = "server", conflicts_with = "append")]
+    pub(crate) start_chain: bool,
+    /// A PostgreSQL full that no incremental will follow: the servers need not keep their log
+    #[arg(long, conflicts_with = "append")]
+    pub(crate) no_chain: bool,
+    #[command(flatten)]
+    pub(crate) one_shot: OneShotArgs,
     /// A new full backup (the default)
     #[arg(long, conflicts_with = "append")]
     pub(crate) full: bool,
@@ -115,9 +112,12 @@ pub(crate) struct BackupArgs {
 
 #[derive(Debug, Args)]
 pub(crate) struct RestoreArgs {
+    /// The collection, unless --from says it
+    #[arg(value_name = "FROM URI", num_args = 0..=2)]
+    pub(crate) words: Vec<String>,
     /// The collection's URI
     #[arg(long, value_name = "URI")]
-    pub(crate) from: String,
+    pub(crate) from: Option<String>,
     /// Which chain: LATEST, or a subdirectory as listed by `backups list`
     #[arg(long, default_value = "LATEST")]
     pub(crate) subdir: String,
@@ -158,8 +158,17 @@ pub(crate) struct RestoreArgs {
     #[arg(long, requires = "member")]
     pub(crate) local: bool,
     /// With --local: a member to write, named as in the backup; may be repeated
-    #[arg(long, value_name = "NAME=HOST:PORT[@LOCALITY]", requires = "local")]
-    pub(crate) member: Vec<MemberAddress>,
+    #[arg(long, value_name = "NAME=ADDRESS", requires = "local")]
+    pub(crate) member: Vec<Unread>,
+    /// Without a cluster: restore the backup of one server onto this one from this process
+    #[arg(
+        long,
+        value_name = "postgres://ROLE@HOST/DATABASE",
+        conflicts_with_all = ["local", "into_source", "execution_locality", "request_key", "detach"]
+    )]
+    pub(crate) to: Option<Unread>,
+    #[command(flatten)]
+    pub(crate) one_shot: OneShotArgs,
 }
 
 #[derive(Debug, Args)]

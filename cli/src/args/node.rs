@@ -4,7 +4,7 @@ use clap::{Args, Subcommand, ValueEnum};
 use holdfast_types::{AsOf, Locality, SourceName, TableName, WorkerId};
 use std::str::FromStr;
 
-use super::{DEFAULT_COORDINATOR, DEFAULT_MEMBER, MemberAddress};
+use super::{DEFAULT_COORDINATOR, DEFAULT_MEMBER, Unread};
 
 /// What a process does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -101,6 +101,9 @@ pub(crate) struct StartArgs {
     /// The worker's name, unique in the cluster; with a coordinator in the process, w and its number if left out
     #[arg(long, value_name = "NAME", required_if_eq("role", "worker"))]
     pub(crate) worker_id: Option<WorkerId>,
+    /// Where the worker puts what does not fit into memory; emptied at its start. Below --data-dir, or a temporary directory, if left out
+    #[arg(long, value_name = "DIR")]
+    pub(crate) work_dir: Option<String>,
     /// Also serve a member of the embedded store; with --single it is registered as a source of that name
     #[arg(long, value_name = "NAME=DIR[@HOST:PORT]")]
     pub(crate) mvcc: Vec<MvccMember>,
@@ -119,29 +122,37 @@ pub(crate) struct InitArgs {
     pub(crate) key_file: Option<String>,
 }
 
+#[derive(Debug, Args)]
+pub(crate) struct SourceArgs {
+    /// Its name
+    pub(crate) name: String,
+    /// Its kind, mvcc or postgres; what the addresses of its members are if left out
+    #[arg(long)]
+    pub(crate) kind: Option<String>,
+    /// One of its members; may be repeated. ADDRESS is HOST:PORT, or postgres://ROLE[:PASSWORD]@HOST[:PORT]/DATABASE
+    #[arg(long, required = true, value_name = "NAME=ADDRESS[@LOCALITY]")]
+    pub(crate) member: Vec<Unread>,
+    /// The password of members whose connection string has none; better in the environment than here
+    #[arg(
+        long,
+        value_name = "PASSWORD",
+        env = "PGPASSWORD",
+        hide_env_values = true
+    )]
+    pub(crate) password: Option<Unread>,
+}
+
 #[derive(Debug, Subcommand)]
 pub(crate) enum SourceCommand {
     /// Register a source
-    Add {
-        /// Its name
-        name: String,
-        /// Its kind
-        #[arg(long, default_value = "mvcc")]
-        kind: String,
-        /// One of its members; may be repeated
-        #[arg(long, required = true, value_name = "NAME=HOST:PORT[@LOCALITY]")]
-        member: Vec<MemberAddress>,
-    },
-    /// Replace the members of a source
+    Add(SourceArgs),
+    /// Replace the members of a source; a member of the same server and role keeps its password
     Update {
-        /// Its name
-        name: String,
-        /// Its kind
-        #[arg(long, default_value = "mvcc")]
-        kind: String,
-        /// One of its members, as they shall be; may be repeated
-        #[arg(long, required = true, value_name = "NAME=HOST:PORT[@LOCALITY]")]
-        member: Vec<MemberAddress>,
+        #[command(flatten)]
+        source: SourceArgs,
+        /// Forget the passwords of all members
+        #[arg(long, conflicts_with = "password")]
+        clear_passwords: bool,
     },
     /// All sources
     List,

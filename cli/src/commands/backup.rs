@@ -4,16 +4,40 @@ use holdfast_client::{ControlApi, v1};
 use holdfast_types::Fault;
 
 use super::{shown, wire_target};
-use crate::args::{AppendTo, BackupArgs};
+use crate::args::{AppendTo, BackupArgs, Unread, either, read_words};
 use crate::context::Context;
 use crate::exit::Exit;
 use crate::follow::follow_to_end;
-use crate::views::SubmittedView;
+use crate::local::{LOCAL_SOURCE, LocalCluster};
+use crate::one_shot::{OneShot, read_server};
 
-pub(super) async fn run(context: &Context, arguments: BackupArgs) -> Result<Exit, Fault> {
+/// What the member of a backup is called that is no part of a fleet.
+const ONE_MEMBER: &str = "server";
+
+pub(super) async fn run(context: &Context, mut arguments: BackupArgs) -> Result<Exit, Fault> {
+    let (source, into) = read_words(&arguments.words, "INTO")?;
+    let into = either(
+        arguments.into.take(),
+        into,
+        "the collection",
+        "say where the backup goes: INTO file:///backups/bank",
+    )?;
+    let server = arguments.server.take();
+    let source = either(
+        server.as_ref().map(|_| LOCAL_SOURCE.to_owned()),
+        source,
+        "the source",
+        "name a registered source, or a server with --source postgres://ROLE@HOST/DATABASE",
+    )?;
+    if let Some(server) = server {
+        return run_here(context, arguments, &server, into).await;
+    }
     let api = context.client()?;
     let detach = arguments.detach;
-    let submitted = api.submit_backup(request(arguments)).await?;
+    let start_chain = arguments.no_chain.then_some(false);
+    let submitted = api
+        .submit_backup(request(arguments, source, into, start_chain))
+        .await?;
     let job = submitted.job;
     announce(context, submitted, detach);
     if detach {
@@ -22,9 +46,43 @@ pub(super) async fn run(context: &Context, arguments: BackupArgs) -> Result<Exit
     follow_to_end(context, &api, job).await
 }
 
+/// The same job in this process.
+async fn run_here(
+    context: &Context,
+    arguments: BackupArgs,
+    server: &Unread,
+    into: String,
+) -> Result<Exit, Fault> {
+    let server = read_server(server, &arguments.one_shot)?;
+    let what = ["backup", server.address.as_str(), into.as_str()];
+    let one_shot = OneShot::start(context, &arguments.one_shot, &what).await?;
+    let done = async {
+        let start_chain = Some(arguments.start_chain);
+        let request = request(
+            arguments,
+            LOCAL_SOURCE.to_owned(),
+            into.clone(),
+            start_chain,
+        );
+        let submit = async |cluster: &LocalCluster| {
+            let submitted = cluster.api().submit_backup(request).await?;
+            let job = submitted.job;
+            announce(context, submitted, false);
+            Ok(job)
+        };
+        let name = ONE_MEMBER.parse()?;
+        one_shot
+            .perform(context, name, server.clone(), submit)
+            .await
+    }
+    .await;
+    one_shot.end(context, &done).await;
+    done
+}
+
 /// Tells of an accepted job: the result itself if nobody waits for it, otherwise a note.
 pub(super) fn announce(context: &Context, submitted: v1::SubmitJobResponse, detach: bool) {
-    let view = SubmittedView::from(submitted);
+    let view = crate::views::SubmittedView::from(submitted);
     if detach {
         context.output.result(&view, || view.text());
     } else {
@@ -32,7 +90,12 @@ pub(super) fn announce(context: &Context, submitted: v1::SubmitJobResponse, deta
     }
 }
 
-fn request(arguments: BackupArgs) -> v1::SubmitBackupRequest {
+fn request(
+    arguments: BackupArgs,
+    source: String,
+    into: String,
+    start_chain: Option<bool>,
+) -> v1::SubmitBackupRequest {
     use v1::submit_backup_request::Layer;
     let layer = match arguments.append {
         None => Layer::Full(true),
@@ -41,13 +104,13 @@ fn request(arguments: BackupArgs) -> v1::SubmitBackupRequest {
     };
     v1::SubmitBackupRequest {
         request_key: arguments.request_key.unwrap_or_default(),
-        source: arguments.source,
+        source,
         target: Some(wire_target(&arguments.target)),
-        into: arguments.into,
+        into,
         layer: Some(layer),
         as_of: shown(arguments.as_of),
         revision_history: arguments.revision_history,
         execution_locality: shown(arguments.execution_locality),
-        ..v1::SubmitBackupRequest::default()
+        start_chain,
     }
 }

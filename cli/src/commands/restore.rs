@@ -1,26 +1,41 @@
 //! `holdfast restore`.
 
 use holdfast_client::{ControlApi, v1};
-use holdfast_types::Fault;
+use holdfast_types::{ErrorCode, Fault};
+use std::collections::BTreeSet;
 
 use super::backup::announce;
-use super::{shown, wire_members, wire_target};
-use crate::args::RestoreArgs;
+use super::{kind_of, read_members, shown, wire_target};
+use crate::args::{MemberAddress, RestoreArgs, Unread, either, read_words};
 use crate::context::Context;
 use crate::exit::Exit;
 use crate::follow::follow_to_end;
-use crate::local::LocalCluster;
+use crate::local::{LOCAL_SOURCE, LocalCluster, StateDirectory};
+use crate::one_shot::{OneShot, read_server};
 
-/// What the source of a local restore is called while it runs.
-const LOCAL_SOURCE: &str = "local";
-
-pub(super) async fn run(context: &Context, arguments: RestoreArgs) -> Result<Exit, Fault> {
+pub(super) async fn run(context: &Context, mut arguments: RestoreArgs) -> Result<Exit, Fault> {
+    let (before, from) = read_words(&arguments.words, "FROM")?;
+    if before.is_some() {
+        return Err(Fault::new(
+            ErrorCode::InvalidArgument,
+            "what is restored is named by --database or --table, and the place by FROM",
+        ));
+    }
+    let from = either(
+        arguments.from.take(),
+        from,
+        "the collection",
+        "say where the backup is: FROM file:///backups/bank",
+    )?;
+    if let Some(server) = arguments.to.take() {
+        return run_here(context, arguments, &server, from).await;
+    }
     if arguments.local {
-        return run_local(context, arguments).await;
+        return run_local(context, arguments, from).await;
     }
     let api = context.client()?;
     let detach = arguments.detach;
-    let submitted = api.submit_restore(request(arguments)).await?;
+    let submitted = api.submit_restore(request(arguments, from)).await?;
     let job = submitted.job;
     announce(context, submitted, detach);
     if detach {
@@ -29,41 +44,91 @@ pub(super) async fn run(context: &Context, arguments: RestoreArgs) -> Result<Exi
     follow_to_end(context, &api, job).await
 }
 
+/// The restore of one server's backup onto one server, in this process.
+async fn run_here(
+    context: &Context,
+    arguments: RestoreArgs,
+    server: &Unread,
+    from: String,
+) -> Result<Exit, Fault> {
+    let server = read_server(server, &arguments.one_shot)?;
+    let what = ["restore", server.address.as_str(), from.as_str()];
+    let one_shot = OneShot::start(context, &arguments.one_shot, &what).await?;
+    let done = async {
+        let name = only_member(one_shot.cluster(), &from, &arguments.subdir).await?;
+        let request = request_here(arguments, from.clone());
+        let submit = async |cluster: &LocalCluster| {
+            let submitted = cluster.api().submit_restore(request).await?;
+            let job = submitted.job;
+            announce(context, submitted, false);
+            Ok(job)
+        };
+        let name = name.parse()?;
+        one_shot
+            .perform(context, name, server.clone(), submit)
+            .await
+    }
+    .await;
+    one_shot.end(context, &done).await;
+    done
+}
+
+/// The member of a chain that has only one: what is restored goes by its name.
+async fn only_member(cluster: &LocalCluster, from: &str, subdir: &str) -> Result<String, Fault> {
+    let request = v1::ShowBackupRequest {
+        collection: from.to_owned(),
+        subdir: subdir.to_owned(),
+        check_files: false,
+    };
+    let shown = cluster.api().show_backup(request).await?;
+    let tables = shown.layers.into_iter().flat_map(|layer| layer.tables);
+    let mut members: BTreeSet<_> = tables.map(|table| table.member).collect();
+    match (members.pop_first(), members.first()) {
+        (Some(only), None) => Ok(only),
+        (None, _) => Err(Fault::new(
+            ErrorCode::FailedPrecondition,
+            format!("the backup in {from} holds nothing"),
+        )),
+        (Some(first), Some(_)) => Err(Fault::new(
+            ErrorCode::FailedPrecondition,
+            format!(
+                "the backup in {from} is one of several servers: {first}, {}",
+                members.into_iter().collect::<Vec<_>>().join(", ")
+            ),
+        )
+        .hint("restore them with --local and a --member NAME=postgres://… for each")),
+    }
+}
+
 /// The same job, run by a cluster of one that lives in this process for as long as the job.
-async fn run_local(context: &Context, arguments: RestoreArgs) -> Result<Exit, Fault> {
-    let cluster = LocalCluster::start(&context.env).await?;
-    let result = restore_in(context, &cluster, arguments).await;
-    cluster.stop().await;
+async fn run_local(context: &Context, arguments: RestoreArgs, from: String) -> Result<Exit, Fault> {
+    let members = read_members(&arguments.member, arguments.one_shot.password.as_ref())?;
+    let kind = kind_of(None, &members)?.to_string();
+    let slots = arguments.one_shot.streams;
+    let cluster = LocalCluster::start_in(&context.env, StateDirectory::temporary()?, slots).await?;
+    let result = async {
+        let members = members.iter().map(MemberAddress::wire).collect();
+        cluster.register(kind, members).await?;
+        let request = request_here(arguments, from);
+        let submitted = cluster.api().submit_restore(request).await?;
+        cluster.follow(context, submitted.job).await
+    }
+    .await;
+    cluster.stop().await.remove(&context.env).await;
     result
 }
 
-async fn restore_in(
-    context: &Context,
-    cluster: &LocalCluster,
-    arguments: RestoreArgs,
-) -> Result<Exit, Fault> {
-    let api = cluster.api();
-    let mut members = wire_members(&arguments.member);
-    for member in &mut members {
-        // The one worker of this process stands in for those of every locality.
-        member.locality.clear();
+fn request_here(arguments: RestoreArgs, from: String) -> v1::SubmitRestoreRequest {
+    v1::SubmitRestoreRequest {
+        into_source: LOCAL_SOURCE.to_owned(),
+        ..request(arguments, from)
     }
-    let source = v1::RegisterSourceRequest {
-        name: LOCAL_SOURCE.to_owned(),
-        kind: "mvcc".to_owned(),
-        members,
-    };
-    api.register_source(source).await?;
-    let mut request = request(arguments);
-    request.into_source = LOCAL_SOURCE.to_owned();
-    let submitted = api.submit_restore(request).await?;
-    cluster.follow(context, submitted.job).await
 }
 
-fn request(arguments: RestoreArgs) -> v1::SubmitRestoreRequest {
+fn request(arguments: RestoreArgs, from: String) -> v1::SubmitRestoreRequest {
     v1::SubmitRestoreRequest {
         request_key: arguments.request_key.unwrap_or_default(),
-        from: arguments.from,
+        from,
         subdir: arguments.subdir,
         target: Some(wire_target(&arguments.target)),
         as_of: shown(arguments.as_of),

@@ -4,8 +4,8 @@ use holdfast_client::{ControlApi, v1};
 use holdfast_types::Fault;
 use serde::Serialize;
 
-use super::wire_members;
-use crate::args::{MemberAddress, SourceCommand};
+use super::{kind_of, read_members};
+use crate::args::{MemberAddress, SourceArgs, SourceCommand};
 use crate::context::Context;
 use crate::exit::Exit;
 use crate::views::{SourceView, SourcesView};
@@ -18,12 +18,19 @@ struct DroppedView {
 pub(super) async fn run(context: &Context, command: SourceCommand) -> Result<Exit, Fault> {
     let api = context.client()?;
     match command {
-        SourceCommand::Add { name, kind, member } => {
-            let source = api.register_source(request(name, kind, &member)).await?;
+        SourceCommand::Add(arguments) => {
+            let source = api.register_source(request(arguments)?).await?;
             show(context, source);
         }
-        SourceCommand::Update { name, kind, member } => {
-            let source = api.update_source(request(name, kind, &member)).await?;
+        SourceCommand::Update {
+            source,
+            clear_passwords,
+        } => {
+            let mut request = request(source)?;
+            for member in &mut request.members {
+                member.clear_password = clear_passwords;
+            }
+            let source = api.update_source(request).await?;
             show(context, source);
         }
         SourceCommand::List => {
@@ -41,12 +48,13 @@ pub(super) async fn run(context: &Context, command: SourceCommand) -> Result<Exi
     Ok(Exit::Ok)
 }
 
-fn request(name: String, kind: String, members: &[MemberAddress]) -> v1::RegisterSourceRequest {
-    v1::RegisterSourceRequest {
-        name,
-        kind,
-        members: wire_members(members),
-    }
+fn request(arguments: SourceArgs) -> Result<v1::RegisterSourceRequest, Fault> {
+    let members = read_members(&arguments.member, arguments.password.as_ref())?;
+    Ok(v1::RegisterSourceRequest {
+        kind: kind_of(arguments.kind.as_deref(), &members)?.to_string(),
+        members: members.iter().map(MemberAddress::wire).collect(),
+        name: arguments.name,
+    })
 }
 
 fn show(context: &Context, source: v1::Source) {

@@ -82,6 +82,7 @@ async fn start(
             slots: arguments.slots,
             coordinators,
             key_file,
+            work_dir: work_dir(&arguments),
         };
         running.worker = Some(roles::start_worker(env, role).await?);
     }
@@ -116,6 +117,13 @@ fn worker_id(arguments: &StartArgs) -> Result<WorkerId, Fault> {
         Some(id) => Ok(id.clone()),
         None => WorkerId::new(format!("w{}", arguments.node_id)),
     }
+}
+
+/// Where the worker's files go, if that was said.
+fn work_dir(arguments: &StartArgs) -> Option<String> {
+    let below = arguments.data_dir.as_ref();
+    let given = arguments.work_dir.clone();
+    given.or_else(|| below.map(|directory| format!("{directory}/work")))
 }
 
 /// The key file: as given, or with `--single` one in the data directory, made if it is not there.

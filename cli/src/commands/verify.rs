@@ -15,7 +15,7 @@ pub(super) async fn run(context: &Context, arguments: VerifyArgs) -> Result<Exit
     if arguments.local {
         let cluster = LocalCluster::start(&context.env).await?;
         let result = verify_in(context, &cluster, arguments).await;
-        cluster.stop().await;
+        cluster.stop().await.remove(&context.env).await;
         return result;
     }
     let api = context.client()?;

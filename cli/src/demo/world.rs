@@ -244,6 +244,7 @@ impl World {
             slots: SLOTS,
             coordinators: coordinators.to_vec(),
             key_file: self.key_file.clone(),
+            work_dir: None,
         };
         let arguments = words(&[
             "start",

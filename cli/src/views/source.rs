@@ -20,6 +20,7 @@ struct MemberView {
     name: String,
     locality: Option<String>,
     address: String,
+    has_password: bool,
 }
 
 impl From<v1::Source> for SourceView {
@@ -34,6 +35,7 @@ impl From<v1::Source> for SourceView {
                     name: member.name,
                     locality: some(member.locality),
                     address: member.address,
+                    has_password: member.has_password,
                 })
                 .collect(),
             registered: some(source.registered),

@@ -58,6 +58,7 @@ const MAY: [(&str, &[&str]); 20] = [
             "format",
             "mvcc",
             "node",
+            "postgres",
             "proto",
             "source",
             "types",

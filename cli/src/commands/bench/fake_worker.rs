@@ -141,7 +141,8 @@ impl FakeWorker {
                 };
                 say(&self.up, Up::HoldDone(done)).await;
             }
-            Down::HeartbeatAck(_) => {}
+            // Nobody asks a fake worker about members that do not exist.
+            Down::HeartbeatAck(_) | Down::CheckOrder(_) => {}
             Down::NotLeader(_) | Down::Dismissed(_) | Down::Stop(_) => {
                 return Err(Fault::new(
                     ErrorCode::Unavailable,
