@@ -113,7 +113,7 @@ fn a_chain_ends_where_its_servers_are_and_keeps_their_log() {
             at > began,
             "{at} is when it was all read, not when it began at {began}"
         );
-        assert_eq!(base.restorable, [end.clone()]);
+        assert_eq!(base.restorable, std::slice::from_ref(&end));
         assert_eq!(
             first
                 .as_of
@@ -373,6 +373,10 @@ fn a_chain_takes_one_incremental_at_a_time() {
 }
 
 /// Whether a file under a directory holds the canary.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "what is on the disk is looked for"
+)]
 fn is_leaked(directory: &Path) -> bool {
     let entries = std::fs::read_dir(directory).expect("a directory");
     entries.flatten().any(|entry| {

@@ -284,8 +284,8 @@ fn a_full_that_fails_or_is_cancelled_keeps_nothing_and_one_that_starts_no_chain_
     let cancel = |world: &mut World, job: JobId| {
         world.control(job, ControlVerb::Cancel);
     };
-    let ends: [&dyn Fn(&mut World, JobId); 2] = [&fail, &cancel];
-    for end in ends {
+    type End<'a> = &'a dyn Fn(&mut World, JobId);
+    for end in [&fail as End<'_>, &cancel] {
         for is_read in [false, true] {
             let mut world = world();
             let job = world.submit(JobSpec::Backup(full(10)));

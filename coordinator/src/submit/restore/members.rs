@@ -371,10 +371,13 @@ mod tests {
     const SAME: &[(&str, &str)] = &[("m1", "region=eu"), ("m2", "region=us")];
     const ELSEWHERE: &[(&str, &str)] = &[("a", "region=us"), ("b", "region=ap")];
 
+    /// A target, choices, the members that there are, and what comes of it.
+    type Case<'a, T> = (&'a Target, &'a [&'a str], &'a [(&'a str, &'a str)], T);
+
     #[test]
     fn members_find_their_counterparts() {
         let shop = Target::Databases(vec!["shop".into()]);
-        let cases: [(&Target, &[&str], &[(&str, &str)], &[&str]); 7] = [
+        let cases: [Case<'_, &[&str]>; 7] = [
             (&Target::Source, &[], SAME, &["m1>m1", "m2>m2"]),
             (&Target::Source, &["m2"], SAME, &["m2>m2"]),
             (&Target::Source, &["m2"], ELSEWHERE, &["m2>a"]),
@@ -407,7 +410,7 @@ mod tests {
             "shop.public.*".parse().expect("a pattern"),
             "bank.public.accounts".parse().expect("a table"),
         ]);
-        let cases: [(&Target, &[&str], &[(&str, &str)], &str); 9] = [
+        let cases: [Case<'_, &str>; 9] = [
             (
                 &Target::Source,
                 &[],
