@@ -6,7 +6,7 @@ use holdfast_client::ControlApi;
 use holdfast_proto::v1;
 use holdfast_proto::v1::submit_backup_request::Layer;
 use holdfast_types::{ErrorCode, JobSpec, SourceKind};
-use scene::{FakeWorker, Manner, Scene, play, until};
+use scene::{AHEAD, FakeWorker, Manner, Scene, play, until};
 use std::path::Path;
 
 const EU: &str = "region=eu";
@@ -342,6 +342,42 @@ fn what_a_log_cannot_do_is_refused() {
         scene.api.drop_hold(hold).await.expect("given up");
         let fault = refusal(&scene, incremental()).await;
         assert_eq!(fault.code, ErrorCode::ChainRule, "{fault}");
+        scene.handle.shutdown().await;
+    });
+}
+
+#[test]
+fn a_server_whose_clock_is_ahead_is_gone_on_with() {
+    play(async {
+        let scene = Scene::start(&[EU]).await;
+        let request = servers("pg", &[(AHEAD, EU)]);
+        scene
+            .api
+            .register_source(request)
+            .await
+            .expect("registered");
+        let _worker = scene.worker("w", EU, Manner::Diligent(1)).await;
+        run(&scene, full()).await;
+        let first = run(&scene, incremental()).await;
+        let second = run(&scene, incremental()).await;
+        let chain = shown(&scene).await;
+        assert_eq!(chain.problems, Vec::<String>::new());
+        let paths: Vec<&str> = chain
+            .layers
+            .iter()
+            .map(|layer| layer.path.as_str())
+            .collect();
+        assert_eq!(paths[1..], [first.path.as_str(), second.path.as_str()]);
+        assert!(
+            paths.is_sorted_by(|a, b| a.len() < b.len() || a < b),
+            "{paths:?}"
+        );
+        let ends: Vec<&str> = chain
+            .layers
+            .iter()
+            .map(|layer| layer.end.as_str())
+            .collect();
+        assert!(ends.is_sorted_by(|a, b| a < b), "{ends:?}");
         scene.handle.shutdown().await;
     });
 }
