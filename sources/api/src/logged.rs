@@ -51,6 +51,9 @@ pub struct LoggedRelation {
 }
 
 /// Where a source puts what it has read. Objects are durable when [`Outlet::advance`] returns, and belong to the layer only then.
+///
+/// Rows are packed while the source reads on, so that an error of theirs may come with a later call, at the latest with the end of their
+/// object. After an error, and after a call that was dropped before it returned, every other call fails.
 #[async_trait]
 pub trait Outlet: Send {
     /// Begins an object of rows in the form of PostgreSQL's `COPY … BINARY`, of that many columns. The one before must have ended.

@@ -5,7 +5,7 @@ use bytes::Bytes;
 use futures::stream::{self, BoxStream};
 use futures::{StreamExt, TryStreamExt};
 use holdfast_format::TupleRows;
-use holdfast_source::{Inlet, LoggedBackup, LoggedRestore, RowBatch, TupleBlock};
+use holdfast_source::{Inlet, LoggedBackup, LoggedRestore, Row, RowBatch, TupleBlock};
 use holdfast_types::{
     BackupSpec, ByteCount, ErrorCode, Fault, KeyRange, LayerPath, MemberName, Position, RelationId,
     RestoreSpec,
@@ -15,6 +15,7 @@ use std::sync::Arc;
 use super::merge::Merge;
 use crate::agent::Gate;
 use crate::bounds::MANIFEST_DEADLINE;
+use crate::task::activity::Activity;
 use crate::task::halt::Halt;
 use crate::task::layers::JobLayers;
 use crate::task::restore_plan::restore_member;
@@ -26,6 +27,8 @@ pub(super) struct LayerInlet {
     layers: Arc<JobLayers>,
     member: MemberName,
     gate: Gate,
+    /// Told of what is read: a long load moves.
+    activity: Activity,
 }
 
 impl LayerInlet {
@@ -38,6 +41,7 @@ impl LayerInlet {
             layers,
             member: member.clone(),
             gate: ticket.shared.gate.clone(),
+            activity: ticket.activity.clone(),
         })
     }
 
@@ -55,10 +59,12 @@ impl LayerInlet {
         let object = self.layers.one_named(place, &name).await?;
         let path = self.path(layer);
         let opened = self.layers.store.open_tuples(&path, &object).await?;
-        let gate = self.gate.clone();
+        let (gate, activity) = (self.gate.clone(), self.activity.clone());
         let blocks = opened.read().map(move |rows| {
             gate.check()?;
-            rows.map(|rows| block(&rows))
+            let block = block(&rows?);
+            activity.read(block.bytes.len() as u64);
+            Ok(block)
         });
         Ok(blocks.boxed())
     }
@@ -111,12 +117,17 @@ impl Inlet for LayerInlet {
         range: KeyRange,
     ) -> BoxStream<'static, Result<RowBatch, Fault>> {
         let (inlet, names) = (self.clone(), names.to_vec());
+        let activity = self.activity.clone();
         let opening = async move {
             let place = inlet.layers.place(layer, &inlet.member)?;
             let objects = inlet.layers.named(place, &names).await?;
             let (layers, path) = (&inlet.layers, inlet.path(layer));
             let merge = Merge::open(layers, layer, path, objects, range, inlet.gate).await?;
-            Ok::<_, Fault>(merge.into_stream())
+            let rows = merge.into_stream().inspect_ok(move |batch| {
+                let length: usize = batch.iter().map(Row::logical_len).sum();
+                activity.read(length as u64);
+            });
+            Ok::<_, Fault>(rows)
         };
         stream::once(opening).try_flatten().boxed()
     }

@@ -5,9 +5,11 @@
 //! The source's call is the flow: it is dropped when the task is told to stop, but not in the middle of a write to the collection.
 //!
 //! # Memory
-//! An object that is written is in memory as stored until it is put; the source ends it when it has a part's size. Of an object of tuples
+//! An object that is written is in memory as stored until it is put, and what the source gave last besides, which is packed while it reads on; the
+//! source ends it when it has a part's size. Of an object of tuples
 //! that is read a block is in memory, of objects of row versions some blocks each.
 
+mod draft;
 mod inlet;
 mod listing;
 mod merge;

@@ -16,9 +16,10 @@ use holdfast_types::{
 use std::sync::Arc;
 use tokio::sync::Mutex;
 
+use super::draft::Draft;
 use super::misused;
 use super::progress::Checkpoints;
-use crate::bounds::{LOGGED_OBJECT_MOST, SETTLED_BYTES, STORE_DEADLINE};
+use crate::bounds::{SETTLED_BYTES, STORE_DEADLINE};
 use crate::task::backup_span::note;
 use crate::task::frontier::Progress;
 use crate::task::halt::Halt;
@@ -26,36 +27,6 @@ use crate::task::ticket::Ticket;
 
 /// The level at which catalogs are compressed: they are small, and mostly text.
 const CATALOG_LEVEL: i32 = 3;
-
-/// What is written of an object so far.
-struct Draft<W> {
-    writer: W,
-    chunks: Vec<Bytes>,
-    stored: u64,
-}
-
-impl<W> Draft<W> {
-    fn new(writer: W) -> Self {
-        Self {
-            writer,
-            chunks: Vec::new(),
-            stored: 0,
-        }
-    }
-
-    fn take(&mut self, chunk: Bytes) -> Result<(), Fault> {
-        self.stored = self.stored.saturating_add(chunk.len() as u64);
-        if self.stored > LOGGED_OBJECT_MOST {
-            return Err(misused(
-                "does not end an object that is larger than any part",
-            ));
-        }
-        if !chunk.is_empty() {
-            self.chunks.push(chunk);
-        }
-        Ok(())
-    }
-}
 
 /// See the module. One span's.
 pub(super) struct SpanOutlet {
@@ -83,13 +54,14 @@ impl SpanOutlet {
         spec: &BackupSpec,
         span: &SpanWork,
         rest: KeyRange,
+        doing: &str,
     ) -> Self {
         Self {
             ticket: ticket.clone(),
             env: ticket.shared.env.clone(),
             store,
             path: spec.path.clone(),
-            checkpoints: Checkpoints::of(ticket, span, rest),
+            checkpoints: Checkpoints::of(ticket, span, rest, doing),
             settles: span.settles,
             sequence: 0,
             tuples: None,
@@ -180,8 +152,8 @@ impl SpanOutlet {
     }
 
     /// How the span ended.
-    pub(super) fn conclude(self, doing: &str, outcome: Result<(), Halt>) -> Result<(), Halt> {
-        self.checkpoints.conclude(doing, outcome)
+    pub(super) fn conclude(self, outcome: Result<(), Halt>) -> Result<(), Halt> {
+        self.checkpoints.conclude(outcome)
     }
 
     fn all_ended(&self) -> Result<(), Fault> {
@@ -192,38 +164,28 @@ impl SpanOutlet {
     }
 
     async fn add_tuples(&mut self, rows: Bytes) -> Result<(), Fault> {
-        let Some(mut draft) = self.tuples.take() else {
+        let Some(draft) = &mut self.tuples else {
             return Err(misused("writes rows without having begun an object"));
         };
-        let length = rows.len();
-        self.ticket.activity.read(length as u64);
-        let packing = move || {
-            let taken = draft.writer.push(&rows)?;
-            let chunk = draft.writer.take();
-            draft.take(chunk)?;
-            Ok::<_, Fault>((draft, taken))
+        self.ticket.activity.read(rows.len() as u64);
+        let packing = move |writer: &mut TupleFileWriter| match writer.push(&rows)? {
+            taken if taken == rows.len() => Ok(writer.take()),
+            _ => Err(misused("cuts a row in two")),
         };
-        let (draft, taken) = self.env.blocking(packing).await?;
-        self.tuples = Some(draft);
-        match taken == length {
-            true => Ok(()),
-            false => Err(misused("cuts a row in two")),
-        }
+        draft.begin(packing).await
     }
 
     async fn put_tuples(&mut self) -> Result<Option<String>, Fault> {
-        let Some(mut draft) = self.tuples.take() else {
+        let Some(draft) = self.tuples.take() else {
             return Err(misused("ends an object that it has not begun"));
         };
-        if draft.writer.rows() == RowCount(0) {
-            return Ok(None);
-        }
-        let packing = move || {
-            let (chunk, summary) = draft.writer.finish()?;
-            draft.chunks.push(chunk);
-            Ok::<_, Fault>((draft.chunks, summary))
+        let finish = |writer: TupleFileWriter| match writer.rows() {
+            RowCount(0) => Ok(None),
+            _ => writer.finish().map(Some),
         };
-        let (chunks, summary) = self.env.blocking(packing).await?;
+        let Some((chunks, summary)) = draft.finish(finish).await? else {
+            return Ok(None);
+        };
         let name = self.name(ObjectKind::Tuples)?;
         let (store, path) = (self.store.clone(), self.path.clone());
         let putting = async move { store.put_tuples(&path, name, chunks, &summary).await };
@@ -231,41 +193,39 @@ impl SpanOutlet {
     }
 
     async fn add_rows(&mut self, rows: RowBatch) -> Result<(), Fault> {
-        let mut draft = match self.rows.take() {
+        let draft = match &mut self.rows {
             Some(draft) => draft,
-            None => Draft::new(SpanFileWriter::new(SpanFileOptions::default())?),
+            none => {
+                let writer = SpanFileWriter::new(SpanFileOptions::default())?;
+                none.insert(Draft::new(&self.env, writer))
+            }
         };
         let length: usize = rows.iter().map(Row::logical_len).sum();
         self.ticket.activity.read(length as u64);
-        let packing = move || {
+        let packing = move |writer: &mut SpanFileWriter| {
             for row in rows {
                 let value = match &row.change {
                     Change::Put(value) => Some(value.as_ref()),
                     Change::Delete => None,
                 };
-                draft.writer.push_row(&row.key, row.position, value)?;
+                writer.push_row(&row.key, row.position, value)?;
             }
-            let chunk = draft.writer.take();
-            draft.take(chunk)?;
-            Ok::<_, Fault>(draft)
+            Ok(writer.take())
         };
-        self.rows = Some(self.env.blocking(packing).await?);
-        Ok(())
+        draft.begin(packing).await
     }
 
     async fn put_rows(&mut self) -> Result<Option<String>, Fault> {
-        let Some(mut draft) = self.rows.take() else {
+        let Some(draft) = self.rows.take() else {
             return Ok(None);
         };
-        if draft.writer.rows() == RowCount(0) {
-            return Ok(None);
-        }
-        let packing = move || {
-            let (chunk, summary) = draft.writer.finish()?;
-            draft.chunks.push(chunk);
-            Ok::<_, Fault>((draft.chunks, summary))
+        let finish = |writer: SpanFileWriter| match writer.rows() {
+            RowCount(0) => Ok(None),
+            _ => writer.finish().map(Some),
         };
-        let (chunks, summary) = self.env.blocking(packing).await?;
+        let Some((chunks, summary)) = draft.finish(finish).await? else {
+            return Ok(None);
+        };
         let name = self.name(ObjectKind::Rows)?;
         let (store, path) = (self.store.clone(), self.path.clone());
         let putting = async move { store.put_data(&path, name, chunks, &summary).await };
@@ -303,7 +263,7 @@ impl Outlet for SpanOutlet {
         let outcome = match &self.tuples {
             Some(_) => Err(misused("begins an object before it has ended the last one")),
             None => TupleFileWriter::new(columns, TupleFileOptions::default())
-                .map(|writer| self.tuples = Some(Draft::new(writer))),
+                .map(|writer| self.tuples = Some(Draft::new(&self.env, writer))),
         };
         self.checkpoints.leave(outcome)
     }

@@ -23,6 +23,8 @@ use crate::task::ticket::Ticket;
 /// * **Checkpoints go forward, and stay within the span.** The ledger cannot tell, for it sees sealed bounds.
 pub(super) struct Checkpoints {
     ticket: Ticket,
+    /// What the span is about, for people.
+    doing: String,
     reporter: StageHandle<Reporter>,
     frontier: Frontier,
     /// What is not done, in clear.
@@ -35,9 +37,10 @@ pub(super) struct Checkpoints {
 
 impl Checkpoints {
     /// Of a span whose bounds, from the frontier on, are `rest` in clear.
-    pub(super) fn of(ticket: &Ticket, span: &SpanWork, rest: KeyRange) -> Self {
+    pub(super) fn of(ticket: &Ticket, span: &SpanWork, rest: KeyRange, doing: &str) -> Self {
         Self {
             ticket: ticket.clone(),
+            doing: doing.to_owned(),
             reporter: ticket.reporter(),
             frontier: Frontier::of(span),
             rest,
@@ -69,6 +72,7 @@ impl Checkpoints {
     /// Ends a call of the source.
     pub(super) fn leave<T>(&mut self, outcome: Result<T, Fault>) -> Result<T, Fault> {
         self.is_busy = false;
+        self.ticket.activity.doing(self.doing.as_str());
         outcome.map_err(|fault| self.halted(Halt::from(fault)))
     }
 
@@ -103,15 +107,15 @@ impl Checkpoints {
     }
 
     /// How the span ended: what the source said counts for nothing if the span had failed before.
-    pub(super) fn conclude(self, doing: &str, outcome: Result<(), Halt>) -> Result<(), Halt> {
+    pub(super) fn conclude(self, outcome: Result<(), Halt>) -> Result<(), Halt> {
         match (self.halt, outcome) {
-            (Some(Halt::Failed(fault)), _) => Err(Halt::Failed(fault.context(doing))),
+            (Some(Halt::Failed(fault)), _) => Err(Halt::Failed(fault.context(self.doing))),
             (Some(halt), _) => Err(halt),
             (None, Err(halt)) => Err(halt),
             (None, Ok(())) if self.is_done => Ok(()),
             (None, Ok(())) => {
                 let fault = misused("left a span before its end");
-                Err(Halt::Failed(fault.context(doing)))
+                Err(Halt::Failed(fault.context(self.doing)))
             }
         }
     }

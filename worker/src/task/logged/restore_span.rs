@@ -16,10 +16,10 @@ pub(super) async fn run(ticket: &Ticket, spec: &RestoreSpec, span: &SpanWork) ->
     let relation = relation_of(span)?;
     let range = ticket.open_range(&span.frontier, &span.end)?;
     let (restore, inlet) = restore_of(ticket, spec, span.member).await?;
-    let mut progress = Checkpoints::of(ticket, span, range.clone());
     let doing = format!("loading {} on member {member}", relation.name);
+    let mut progress = Checkpoints::of(ticket, span, range.clone(), &doing);
     let loading = source.load(&restore, relation, range, &inlet, &mut progress);
     // A load writes to the member alone, which takes back what nobody waits for.
     let outcome = ticket.drive(&doing, &Mutex::new(()), loading).await;
-    progress.conclude(&doing, outcome)
+    progress.conclude(outcome)
 }

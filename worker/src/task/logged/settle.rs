@@ -19,14 +19,14 @@ pub(super) async fn run(ticket: &Ticket, spec: &BackupSpec, span: &SpanWork) -> 
     let store = ticket
         .write("opening the collection", STORE_DEADLINE, opening)
         .await?;
-    let mut outlet = SpanOutlet::new(ticket, store, spec, span, KeyRange::all());
-    let writing = outlet.writing();
     let doing = format!("settling {} of member {member}", relation.name);
+    let mut outlet = SpanOutlet::new(ticket, store, spec, span, KeyRange::all(), &doing);
+    let writing = outlet.writing();
     let settling = async {
         let found = source.settle(&backup, relation, &span.planned, &mut outlet);
         let found = found.await?;
         outlet.settle(found).await
     };
     let outcome = ticket.drive(&doing, &writing, settling).await;
-    outlet.conclude(&doing, outcome)
+    outlet.conclude(outcome)
 }

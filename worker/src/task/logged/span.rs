@@ -20,10 +20,10 @@ pub(super) async fn run(ticket: &Ticket, spec: &BackupSpec, span: &SpanWork) -> 
     let store = ticket
         .write("opening the collection", STORE_DEADLINE, opening)
         .await?;
-    let mut outlet = SpanOutlet::new(ticket, store, spec, span, range.clone());
-    let writing = outlet.writing();
     let doing = format!("reading {} of member {member}", relation.name);
+    let mut outlet = SpanOutlet::new(ticket, store, spec, span, range.clone(), &doing);
+    let writing = outlet.writing();
     let reading = source.read(&backup, relation, range, &mut outlet);
     let outcome = ticket.drive(&doing, &writing, reading).await;
-    outlet.conclude(&doing, outcome)
+    outlet.conclude(outcome)
 }

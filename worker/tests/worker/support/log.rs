@@ -259,8 +259,8 @@ impl FakeLog {
         match misuse {
             Misuse::CutsRow => {
                 outlet.begin_tuples(2).await?;
-                let cut = outlet.tuples(row.slice(..11)).await;
-                assert!(cut.is_err());
+                // The error may come with a later call.
+                let _ = outlet.tuples(row.slice(..11)).await;
                 assert!(outlet.end_tuples().await.is_err());
                 assert!(outlet.advance(None, none).await.is_err());
                 return Ok(());
