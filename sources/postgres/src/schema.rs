@@ -12,5 +12,6 @@ mod tools;
 pub use archive::Archive;
 pub use dump::{DumpOptions, dump};
 pub use entry::{Entry, EntryId, Kind, Section};
+pub(crate) use plan::OWN_PUBLICATIONS;
 pub use plan::{IndexStep, OrderedStep, Plan, PlanOptions, SplitConstraint, Step, ValidatedStep};
 pub use tools::DumpTool;

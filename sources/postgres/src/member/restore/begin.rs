@@ -13,7 +13,7 @@ use crate::answer::run;
 use crate::globals::Globals;
 use crate::member::catalog::from_json;
 use crate::restore::{Finding, TargetFacts, Verdict, Wish};
-use crate::schema::{Archive, DumpTool, Kind, Plan, PlanOptions};
+use crate::schema::{Archive, DumpTool, Kind, OWN_PUBLICATIONS, Plan, PlanOptions};
 use crate::session::Session;
 
 /// Base objects of one span: several, so that a span is worth a lease; not all, so that workers share a table.
@@ -140,11 +140,11 @@ pub(super) fn is_bare(restore: &LoggedRestore, database: &DatabasePlan, archive:
     restore.target == Target::Source
         && OWN_DATABASES.contains(&database.name.as_str())
         && database.relations.is_empty()
-        && archive.entries.iter().all(|entry| {
-            matches!(
-                entry.kind(),
-                Kind::Session | Kind::Database | Kind::Rights | Kind::Remark
-            )
+        && archive.entries.iter().all(|entry| match entry.kind() {
+            Kind::Session | Kind::Database | Kind::Rights | Kind::Remark => true,
+            // What the backup itself held on to.
+            Kind::Publication => entry.name.starts_with(OWN_PUBLICATIONS),
+            _ => false,
         })
 }
 
