@@ -11,6 +11,7 @@ pub mod changes;
 pub mod copy;
 pub mod dsn;
 pub mod exact;
+pub mod factory;
 pub mod fingerprint;
 pub mod fixup;
 pub mod fold;

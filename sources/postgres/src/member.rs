@@ -11,13 +11,17 @@
 //! can be used. Files are in the working directory, which whoever runs the process empties at its start.
 
 mod begin;
+mod budget;
 pub mod catalog;
+mod check;
 mod holds;
 mod plan;
 mod read;
 pub mod restore;
+mod rooms;
 pub mod rows;
 mod settle;
+mod share;
 mod source;
 mod standing;
 
@@ -30,10 +34,17 @@ use crate::dsn::Dsn;
 use crate::hold::HoldNames;
 use crate::layout::Oid;
 use crate::session::{Purpose, Session};
+pub use budget::DEFAULT_BUDGET;
+use budget::Looks;
 use restore::Restorer;
+pub use rooms::Rooms;
+use share::Share;
 
 /// The longest tag: names of slots have room for it and the numbers of hold and database.
 const LONGEST_TAG: usize = 16;
+
+/// Streams of parts when nothing else is said: more than a server's disk has use for on most machines.
+const STREAMS: usize = 8;
 
 /// Bounds of what a member's client takes.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -44,6 +55,13 @@ pub struct Limits {
     pub fold_memory: usize,
     /// A directory with `pg_dump` and `pg_restore`, before those of `PATH`.
     pub tools: Option<String>,
+    /// Parts of relations that are read at once: a session each. The settling of databases takes up to twelve more.
+    pub streams: usize,
+    /// Bytes of rows a second, all streams together; `None` for as many as there are. What is read under a snapshot, at the end, counts too.
+    pub bytes_per_second: Option<u64>,
+    /// Bytes of log that a hold may keep on the server's disk before it is given up. `None`: nine tenths of `max_slot_wal_keep_size`, or
+    /// [`DEFAULT_BUDGET`] where the server sets no limit.
+    pub wal_budget: Option<u64>,
 }
 
 impl Default for Limits {
@@ -52,24 +70,30 @@ impl Default for Limits {
             hold_deadline: Duration::from_secs(3600),
             fold_memory: crate::fold::DEFAULT_MEMORY,
             tools: None,
+            streams: STREAMS,
+            bytes_per_second: None,
+            wal_budget: None,
         }
     }
 }
 
-/// A client of one PostgreSQL server. Connections are made as they are needed.
+/// A client of one PostgreSQL server. Connections are made as they are needed. Copies share its bounds and what it keeps.
 #[derive(Debug, Clone)]
 pub struct PostgresMember {
     env: Env,
     dsn: Dsn,
     tag: String,
-    directory: String,
     limits: Limits,
+    rooms: Arc<Rooms>,
+    share: Arc<Share>,
+    looks: Arc<Looks>,
     restorer: Arc<Restorer>,
 }
 
 impl PostgresMember {
     /// A client. The database of `dsn` is where the server is asked for its databases. Names of slots and publications begin with `holdfast_` and
-    /// the `tag`, which tells clusters of Holdfast apart. What does not fit into memory goes to files in `directory`.
+    /// the `tag`, which tells clusters of Holdfast apart. What does not fit into memory goes to files in `directory`, which is this client's
+    /// own, and is emptied before its first use.
     ///
     /// # Errors
     /// `InvalidArgument` for a tag that is not of 1 to 16 lower-case letters, digits and underscores.
@@ -80,6 +104,21 @@ impl PostgresMember {
         directory: impl Into<String>,
         limits: Limits,
     ) -> Result<Self, Fault> {
+        let rooms = Rooms::new(env.clone(), directory);
+        Self::in_rooms(env, dsn, tag, rooms, limits)
+    }
+
+    /// As [`PostgresMember::new`], with files in rooms that several clients share.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn in_rooms(
+        env: Env,
+        dsn: Dsn,
+        tag: impl Into<String>,
+        rooms: Arc<Rooms>,
+        limits: Limits,
+    ) -> Result<Self, Fault> {
         let tag = tag.into();
         if tag.len() > LONGEST_TAG {
             return Err(Fault::new(
@@ -88,17 +127,24 @@ impl PostgresMember {
             ));
         }
         HoldNames::new(&tag, Oid(0))?;
-        let directory = directory.into();
-        let restorer = Restorer::new(env.clone(), dsn.clone(), directory.as_str())
+        let restorer = Restorer::new(env.clone(), dsn.clone(), Arc::clone(&rooms))
             .with_tools(limits.tools.clone());
         Ok(Self {
+            share: Arc::new(Share::new(Arc::clone(&env.clock), &limits)),
+            looks: Arc::default(),
+            restorer: Arc::new(restorer),
             env,
             dsn,
             tag,
-            directory,
             limits,
-            restorer: Arc::new(restorer),
+            rooms,
         })
+    }
+
+    /// Whether another client is a copy of this one.
+    #[must_use]
+    pub fn is_same(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.restorer, &other.restorer)
     }
 
     /// The names of a hold in a database.

@@ -19,13 +19,28 @@ use crate::catalog::{Database, databases};
 use crate::dsn::Dsn;
 use crate::session::{Purpose, Session};
 
+/// Connections that a backup with two streams should find free: control, two holders, a change reader and the parts, and their likes.
+const CONNECTIONS: usize = 8;
+
 /// What a preflight is for.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Request {
     /// The databases of the backup; `None` for all that hold data of users.
     pub databases: Option<Vec<String>>,
     /// Snapshot mode is wanted, whatever the server offers.
     pub snapshot_mode: bool,
+    /// Sessions that a backup takes at most.
+    pub connections: usize,
+}
+
+impl Default for Request {
+    fn default() -> Self {
+        Self {
+            databases: None,
+            snapshot_mode: false,
+            connections: CONNECTIONS,
+        }
+    }
 }
 
 /// Looks at a member.
@@ -37,7 +52,7 @@ pub async fn check(env: &Env, dsn: &Dsn, request: &Request) -> Result<Report, Fa
     let session = Session::connect(env, dsn, Purpose::Control).await?;
     let databases = choose(databases(&session).await?, request)?;
     let mut findings = pooler::look(env, dsn, &session).await?;
-    findings.extend(server::look(env, dsn, &session, databases.len()).await?);
+    findings.extend(server::look(env, dsn, &session, databases.len(), request).await?);
     let mut reports = Vec::new();
     for database in &databases {
         reports.push(database::look(env, dsn, database).await?);

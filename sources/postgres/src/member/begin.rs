@@ -7,10 +7,10 @@ use holdfast_types::{
 };
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::PostgresMember;
 use super::catalog::{DatabaseCatalog, relation_id, to_json};
 use super::plan::{DatabasePlan, LogPlan, RelationPlan};
 use super::standing::{self, Standings};
+use super::{PostgresMember, budget, share};
 use crate::catalog::{self, Database, RelationFacts, databases};
 use crate::dsn::Dsn;
 use crate::hold::{self, HoldNames, SlotState, Waiting, WalStatus};
@@ -29,6 +29,7 @@ pub(super) async fn begin(
     backup: &LoggedBackup,
 ) -> Result<Vec<LoggedRelation>, Fault> {
     let session = Session::connect(&member.env, &member.dsn, Purpose::Control).await?;
+    share::leave_room(&session).await?;
     let parents = parents(backup)?;
     let chosen = choose(databases(&session).await?, &backup.target, &parents)?;
     let is_log = match parents.is_empty() {
@@ -116,7 +117,7 @@ async fn is_log_mode(
     let names = chosen.iter().map(|database| database.name.clone());
     let request = Request {
         databases: Some(names.collect()),
-        snapshot_mode: false,
+        ..Request::default()
     };
     let report = preflight::check(&member.env, &member.dsn, &request).await?;
     let mut blocking = report
@@ -148,10 +149,36 @@ async fn is_log_mode(
             None => fault,
         });
     }
+    present(&backup.target, &report)?;
     for reason in &report.reasons {
         tracing::warn!(member = %member.dsn, reason, "backed up in snapshot mode");
     }
     Ok(report.mode == Mode::Log)
+}
+
+/// Sees that each table that was named is there, and that a schema is not misspelt. Nothing in a whole database is no error.
+fn present(target: &Target, report: &preflight::Report) -> Result<(), Fault> {
+    let Target::Tables(names) = target else {
+        return Ok(());
+    };
+    let found: Vec<TableName> = report
+        .databases
+        .iter()
+        .flat_map(|database| {
+            let relations = database.relations.iter();
+            relations.map(|relation| table_name(&database.name, &relation.layout))
+        })
+        .collect();
+    let missing = names
+        .iter()
+        .find(|name| name.table != "*" && !found.iter().any(|table| name.covers(table)));
+    missing.map_or(Ok(()), |name| {
+        Err(Fault::new(
+            ErrorCode::NotFound,
+            format!("there is no table {}", name.to_string().escape_debug()),
+        )
+        .hint("name tables as database.schema.table, or database.schema.* for all of a schema"))
+    })
 }
 
 /// The server, where it does not speak the replication protocol.
@@ -228,6 +255,7 @@ async fn go_on(
         identity,
         identity,
     )?;
+    budget::check(member, &session, backup.hold, &names).await?;
     let log = LogPlan {
         names,
         publication: held.publication,
@@ -253,6 +281,7 @@ async fn start(
     let found = found.filter(|slot| is_ready(slot, &database.name));
     let (facts, standings, start) = match (found, standings.publication) {
         (Some(slot), Some(_)) => {
+            budget::check(member, &session, backup.hold, &names).await?;
             // It is not known whether its maker had waited.
             let deadline = member.limits.hold_deadline;
             hold::wait_for_writers(&session, deadline, &show).await?;

@@ -1,12 +1,14 @@
 //! Page ranges of a relation, part by part, each at a snapshot of its own.
 
 use bytes::{Bytes, BytesMut};
-use holdfast_source::Outlet;
+use holdfast_source::{LoggedBackup, Outlet};
 use holdfast_types::{ByteCount, ErrorCode, Fault, KeyRange, Relation};
 
-use super::PostgresMember;
 use super::begin::page_bound;
+use super::catalog::split_relation_id;
 use super::plan::{RelationPlan, relation_plan};
+use super::share::Share;
+use super::{PostgresMember, budget, share};
 use crate::catalog;
 use crate::copy::CopyReader;
 use crate::layout::Layout;
@@ -23,19 +25,24 @@ const RENAMES: usize = 5;
 /// See [`holdfast_source::LoggedSource::read`].
 pub(super) async fn read(
     member: &PostgresMember,
+    backup: &LoggedBackup,
     relation: &Relation,
     range: KeyRange,
     outlet: &mut dyn Outlet,
 ) -> Result<(), Fault> {
+    let _permit = member.share.stream().await?;
     let mut plan = relation_plan(relation)?;
     let database = relation.name.database.as_str();
     let dsn = member.dsn.with_database(database);
     let start = page(&range.start)?.unwrap_or(0);
     let parts = plan.parts(start, page(&range.end)?);
+    let hold = member.hold_names(backup.hold, split_relation_id(relation.id).0)?;
     let mut session = Session::connect(&member.env, &dsn, Purpose::Data).await?;
+    share::leave_room(&session).await?;
     let mut renames = 0;
     let mut parts = parts.into_iter().peekable();
     while let Some(part) = parts.peek().copied() {
+        budget::check_now_and_then(member, &session, backup.hold, &hold).await?;
         let mut opened = match open_range(session, &plan.layout, part).await? {
             Opened::Reading(opened) => opened,
             Opened::Changed(back, Change::Gone) => {
@@ -50,7 +57,7 @@ pub(super) async fn read(
             Opened::Changed(..) => break,
         };
         let mut rows = RowWriter::begin(outlet, &plan.layout).await?;
-        copy(&mut opened, &plan.layout, &mut rows).await?;
+        copy(&mut opened, &plan.layout, &member.share, &mut rows).await?;
         // The rows count when what they came from is flushed.
         session = opened.finish().await?;
         let read = rows.end().await?;
@@ -110,14 +117,17 @@ fn page(bound: &Bytes) -> Result<Option<u32>, Fault> {
 }
 
 /// Hands on all rows of a read.
-pub(super) async fn copy(
+async fn copy(
     part: &mut PartRead,
     layout: &Layout,
+    share: &Share,
     rows: &mut RowWriter<'_>,
 ) -> Result<(), Fault> {
     let mut reader = CopyReader::new(layout.columns.len());
     while let Some(chunk) = part.next().await {
-        reader.feed(chunk?);
+        let chunk = chunk?;
+        share.pass(chunk.len() as u64).await;
+        reader.feed(chunk);
         while let Some(row) = reader.next_row()? {
             rows.push(&row).await?;
         }

@@ -9,6 +9,7 @@
 //! on, or throws away, what another one left.
 
 mod begin;
+mod choose;
 mod discard;
 mod finish;
 mod large_objects;
@@ -19,9 +20,10 @@ mod touched;
 use holdfast_env::Env;
 use holdfast_source::{Inlet, LoggedRestore};
 use holdfast_types::{Fault, JobId};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use super::rooms::Rooms;
 use crate::dsn::Dsn;
 use crate::layout::{Layout, Oid};
 use crate::restore::{
@@ -29,7 +31,7 @@ use crate::restore::{
 };
 use crate::session::Session;
 use plan::{DatabasePlan, Into, RelationPlan, RestorePlan};
-use touched::{Changed, Room};
+use touched::Changed;
 
 /// Restores whose catalogs are kept in memory.
 const KEPT_PLANS: usize = 2;
@@ -52,26 +54,12 @@ type Kept = Arc<tokio::sync::OnceCell<Arc<Changed>>>;
 #[derive(Debug)]
 pub struct Restorer {
     target: Target,
-    directory: String,
     tools: Option<String>,
     /// The latest last.
     plans: Mutex<Vec<(JobId, Arc<RestorePlan>)>>,
     /// The latest last.
     changed: Mutex<Vec<(Place, Kept)>>,
-    rooms: Arc<Mutex<BTreeSet<u32>>>,
-}
-
-/// A directory that nobody else of this process uses.
-#[derive(Debug)]
-struct RoomKey {
-    number: u32,
-    rooms: Arc<Mutex<BTreeSet<u32>>>,
-}
-
-impl Drop for RoomKey {
-    fn drop(&mut self) {
-        lock(&self.rooms).remove(&self.number);
-    }
+    rooms: Arc<Rooms>,
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
@@ -125,17 +113,15 @@ impl Progress for Told {
 }
 
 impl Restorer {
-    /// Restores onto the server of a connection string; its database is the one for maintenance. Files go below `directory`, which is
-    /// this process's own.
+    /// Restores onto the server of a connection string; its database is the one for maintenance. Files go into `rooms`.
     #[must_use]
-    pub fn new(env: Env, dsn: Dsn, directory: impl std::convert::Into<String>) -> Self {
+    pub fn new(env: Env, dsn: Dsn, rooms: Arc<Rooms>) -> Self {
         Self {
             target: Target::new(env, dsn),
-            directory: directory.into(),
             tools: None,
             plans: Mutex::default(),
             changed: Mutex::default(),
-            rooms: Arc::default(),
+            rooms,
         }
     }
 
@@ -211,27 +197,11 @@ impl Restorer {
             cell
         };
         let changed = cell.get_or_try_init(|| async {
-            let room = self.room()?;
+            let room = self.rooms.take().await?;
             let changed = Changed::read(&room, plan, relation, inlet).await?;
             Ok::<_, Fault>(Arc::new(changed))
         });
         changed.await.map(|changed| Some(Arc::clone(changed)))
-    }
-
-    /// A directory that nobody uses.
-    fn room(&self) -> Result<Room, Fault> {
-        let mut rooms = lock(&self.rooms);
-        let number = (0..u32::MAX).find(|number| !rooms.contains(number));
-        let number = number.ok_or_else(|| plan::broken("too many relations"))?;
-        rooms.insert(number);
-        Ok(Room {
-            env: self.env().clone(),
-            directory: format!("{}/restore-{number}", self.directory),
-            _key: Arc::new(RoomKey {
-                number,
-                rooms: Arc::clone(&self.rooms),
-            }),
-        })
     }
 
     /// Forgets what is kept of a job.

@@ -11,22 +11,24 @@ mod whole;
 use holdfast_source::{LoggedBackup, Outlet, SettledDatabase};
 use holdfast_types::{ByteCount, ErrorCode, Fault, Position, Relation, TableName};
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use super::PostgresMember;
 use super::begin::{parents, table_name};
 use super::catalog::{
     Content, DatabaseCatalog, HoldState, RelationEntry, Standing, VERSION, last_before,
     relation_id, split_relation_id,
 };
 use super::plan::{DatabasePlan, LogPlan, database_plan, relation_plan};
+use super::rooms::Room;
+use super::{PostgresMember, budget, share};
+use crate::changes::wait_until_flushed;
 use crate::dsn::Dsn;
 use crate::exact::{HeldSnapshot, import, log_end};
 use crate::fixup::{AtF, fix_up, replaced};
 use crate::fold::{Folded, Keep, Sorter};
 use crate::hold;
-use crate::layout::{Handling, Layout, Lsn, Oid, WholeReason};
+use crate::layout::{DefinitionReason, Handling, Layout, Lsn, Oid, WholeReason};
 use crate::replication::{ReplicationSession, SystemIdentity};
 use crate::session::{Purpose, Session};
 use changes::{Changes, Gathered};
@@ -54,7 +56,9 @@ struct Settling<'a> {
     planned: BTreeMap<Oid, Planned>,
     /// Relations that the backup covers whatever their name is now.
     covered: BTreeSet<Oid>,
-    directory: String,
+    room: Room,
+    /// Why the hold was given up, if it was.
+    given_up: OnceLock<Fault>,
 }
 
 /// See [`holdfast_source::LoggedSource::settle`].
@@ -67,16 +71,21 @@ pub(super) async fn settle(
 ) -> Result<SettledDatabase, Fault> {
     let plan = database_plan(relation)?;
     let (planned, covered) = window(backup, &plan, planned)?;
-    let mut settling = Settling {
+    let _permit = member.share.settling().await?;
+    let settling = Settling {
         member,
         backup,
         dsn: member.dsn.with_database(&plan.name),
         plan: &plan,
         planned,
         covered,
-        directory: String::new(),
+        room: member.rooms.take().await?,
+        given_up: OnceLock::new(),
     };
     let named = |fault: Fault| fault.context(&plan.name);
+    let session = member.control(&plan.name).await.map_err(named)?;
+    share::leave_room(&session).await?;
+    drop(session);
     settling.check().await.map_err(named)?;
     settling.publish().await.map_err(named)?;
     let mut tries = 0;
@@ -86,6 +95,9 @@ pub(super) async fn settle(
             Ok(settled) => return Ok(settled),
             Err(fault) => fault,
         };
+        if let Some(why) = settling.given_up.get() {
+            return Err(named(why.clone()));
+        }
         // The hold was seen to be in order: what is gone now is only what this snapshot could see.
         let is_passed = matches!(fault.code, ErrorCode::HistoryGone | ErrorCode::NotFound);
         if !is_passed {
@@ -156,7 +168,23 @@ impl Settling<'_> {
         };
         let session = self.member.control(&self.plan.name).await?;
         let state = hold::state(&session, &log.names.slot).await?;
-        hold::verify(state.as_ref(), &self.plan.name, log.start, &then, &now)
+        hold::verify(state.as_ref(), &self.plan.name, log.start, &then, &now)?;
+        self.see_to_budget(&session).await
+    }
+
+    /// Looks at what the hold keeps on the server's disk.
+    async fn see_to_budget(&self, session: &Session) -> Result<(), Fault> {
+        let Some(log) = &self.plan.log else {
+            return Ok(());
+        };
+        let (member, hold) = (self.member, self.backup.hold);
+        let checked = budget::check_now_and_then(member, session, hold, &log.names).await;
+        if let Err(fault) = &checked
+            && fault.code == ErrorCode::HistoryGone
+        {
+            self.given_up.get_or_init(|| fault.clone());
+        }
+        checked
     }
 
     /// Publishes relations that came since the hold was placed, so that the next window has their changes, and takes those out that lost their
@@ -190,8 +218,7 @@ impl Settling<'_> {
     }
 
     /// Settles under one snapshot.
-    async fn attempt(&mut self, outlet: &mut dyn Outlet) -> Result<SettledDatabase, Fault> {
-        self.directory = self.new_directory().await?;
+    async fn attempt(&self, outlet: &mut dyn Outlet) -> Result<SettledDatabase, Fault> {
         let mut gathered = match &self.plan.log {
             Some(log) => Some(self.up_to_now(log, outlet).await?),
             None => None,
@@ -201,6 +228,10 @@ impl Settling<'_> {
             Some(_) => HeldSnapshot::exact(env, dsn, self.member.limits.hold_deadline).await?,
             None => HeldSnapshot::plain(env, dsn).await?,
         };
+        // All that is seen under it is there after a crash too.
+        let session = self.member.control(&self.plan.name).await?;
+        wait_until_flushed(&session, held.lsn()).await?;
+        drop(session);
         let view = View::take(self, &held).await?;
         let schema = view::schema(self, &held, view.major).await?;
         let schema = outlet.catalog(schema).await?;
@@ -229,45 +260,16 @@ impl Settling<'_> {
         Ok(self.settled(&catalog))
     }
 
-    /// A new directory for files of folds, which go with them.
-    async fn new_directory(&self) -> Result<String, Fault> {
-        let path = format!(
-            "{}/{}-{}-{:016x}",
-            self.member.directory,
-            self.backup.job,
-            self.plan.database,
-            self.member.env.entropy.next_u64()
-        );
-        let disk = Arc::clone(&self.member.env.disk);
-        let directory = path.clone();
-        self.member
-            .env
-            .blocking(move || {
-                for part in ["changes", "history", "fixes"] {
-                    disk.create_dir_all(&format!("{directory}/{part}"))?;
-                }
-                Ok::<_, std::io::Error>(())
-            })
-            .await
-            .map_err(|error| {
-                Fault::new(
-                    ErrorCode::StorageFull,
-                    format!("a working directory cannot be made: {error}"),
-                )
-            })?;
-        Ok(path)
-    }
-
     /// Takes in most of the window before F is taken, so that F need not be held for long.
     async fn up_to_now(&self, log: &LogPlan, outlet: &mut dyn Outlet) -> Result<Gathered, Fault> {
         let history = self.backup.history && log.continues;
         let mut gathered = Gathered::new(
-            &self.member.env,
-            &self.directory,
+            &self.room,
             self.member.limits.fold_memory,
             log.start,
             history,
-        );
+        )
+        .await?;
         let session = self.member.control(&self.plan.name).await?;
         let now = log_end(&session).await?;
         drop(session);
@@ -283,6 +285,7 @@ impl Settling<'_> {
         outlet: &mut dyn Outlet,
     ) -> Result<(), Fault> {
         let session = Session::connect(&self.member.env, &self.dsn, Purpose::Data).await?;
+        self.see_to_budget(&session).await?;
         let layouts: Vec<_> = self
             .planned
             .values()
@@ -354,10 +357,12 @@ impl Settling<'_> {
         let env = &self.member.env;
         let session = Session::connect(env, &self.dsn, Purpose::Data).await?;
         import(&session, held.id()?).await?;
+        let room = self.room.clone();
+        let directory = env.blocking(move || room.part("fixes")).await?;
         let fixes = Sorter::new(
             Keep::Last,
             Arc::clone(&env.disk),
-            &format!("{}/fixes", self.directory),
+            &directory,
             self.member.limits.fold_memory,
         );
         let folded = fix_up(env, &session, &now, folded, &replaced, fixes, held.lsn()).await?;
@@ -444,11 +449,12 @@ impl Settling<'_> {
             definition: Vec::new(),
         };
         let database = relation(Oid(0), TableName::of_database(&self.plan.name));
-        let with_rows = catalog
-            .relations
-            .iter()
-            .filter(|entry| entry.content != Content::Definition);
-        let relations = with_rows
+        // A partitioned table has no rows of its own, and is restored by its name all the same.
+        let partitioned = Handling::Definition(DefinitionReason::Partitioned);
+        let tables = catalog.relations.iter().filter(|entry| {
+            entry.content != Content::Definition || entry.layout.handling == partitioned
+        });
+        let relations = tables
             .map(|entry| relation(entry.layout.oid, table_name(&self.plan.name, &entry.layout)));
         SettledDatabase {
             end: catalog.settled(),

@@ -2,27 +2,31 @@
 
 use async_trait::async_trait;
 use holdfast_source::{
-    Inlet, LoadProgress, LoggedBackup, LoggedRelation, LoggedRestore, LoggedSource, Outlet,
-    SettledDatabase,
+    Inlet, LoadProgress, LoggedBackup, LoggedRelation, LoggedRestore, LoggedSource, MemberCheck,
+    Outlet, SettledDatabase,
 };
 use holdfast_types::{Fault, HoldId, JobId, KeyRange, Position, Relation, RowSum};
 
-use super::{PostgresMember, begin, holds, read, settle};
+use super::{PostgresMember, begin, check, holds, read, settle};
 
 #[async_trait]
 impl LoggedSource for PostgresMember {
+    async fn check(&self) -> Result<MemberCheck, Fault> {
+        check::check(self).await
+    }
+
     async fn begin(&self, backup: &LoggedBackup) -> Result<Vec<LoggedRelation>, Fault> {
         begin::begin(self, backup).await
     }
 
     async fn read(
         &self,
-        _backup: &LoggedBackup,
+        backup: &LoggedBackup,
         relation: &Relation,
         range: KeyRange,
         outlet: &mut dyn Outlet,
     ) -> Result<(), Fault> {
-        read::read(self, relation, range, outlet).await
+        read::read(self, backup, relation, range, outlet).await
     }
 
     async fn settle(

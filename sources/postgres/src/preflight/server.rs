@@ -4,15 +4,13 @@ use holdfast_env::Env;
 use holdfast_types::Fault;
 use tokio_postgres::Row;
 
+use super::Request;
 use super::provider::Provider;
 use super::report::{Finding, Severity};
 use crate::dsn::Dsn;
 use crate::identifier::literal;
 use crate::replication::ReplicationSession;
 use crate::session::{NEWEST, Session};
-
-/// Connections that a backup should find free: control, two holders, a change reader and two streams of parts, and their likes.
-const CONNECTIONS: i64 = 8;
 
 /// A transaction that has written for this long is named: a hold waits for its end.
 const LONG_SECONDS: f64 = 300.0;
@@ -44,6 +42,7 @@ pub(super) async fn look(
     dsn: &Dsn,
     session: &Session,
     databases: usize,
+    request: &Request,
 ) -> Result<Vec<Finding>, Fault> {
     let provider = Provider::find(session).await?;
     let row = session.query_one(FACTS, &[]).await?;
@@ -72,6 +71,7 @@ pub(super) async fn look(
     log_level(&row, provider, &mut findings);
     replication_right(&row, provider, &info.user, &mut findings);
     room(&row, provider, databases, &mut findings);
+    connections(&row, request, &mut findings);
     limits(&row, &mut findings);
     // All else being well, the door itself is tried: poolers and proxies keep it closed.
     if !findings
@@ -136,17 +136,24 @@ fn room(row: &Row, provider: Provider, databases: usize, findings: &mut Vec<Find
                 .mend(provider.raise("max_wal_senders", used + 2)),
         );
     }
+}
+
+fn connections(row: &Row, request: &Request, findings: &mut Vec<Finding>) {
+    let needed = i64::try_from(request.connections).unwrap_or(i64::MAX);
     let free: i64 = row.get(6);
     let (limit, own): (i64, i64) = (row.get(7), row.get(8));
     let free = match limit {
         0.. => free.min(limit - own),
         _ => free,
     };
-    if free < CONNECTIONS {
+    if free < needed {
         findings.push(Finding::new(
             Severity::Warning,
             "connections",
-            format!("{} are free for this role, and a backup with two streams takes up to {CONNECTIONS}", free.max(0)),
+            format!(
+                "{} are free for this role, and a backup takes up to {needed}: it waits for the application",
+                free.max(0)
+            ),
         ));
     }
 }

@@ -155,7 +155,7 @@ fn find(directory: &Path, name: &str) -> Option<PathBuf> {
 }
 
 /// The installed tree of that name under the build directory; made by `fill` in a directory beside it if it is not there.
-fn install(name: &str, fill: impl FnOnce(&Path)) -> PathBuf {
+pub(crate) fn install(name: &str, fill: impl FnOnce(&Path)) -> PathBuf {
     let _one = INSTALLING.lock().unwrap_or_else(PoisonError::into_inner);
     let cache = cache_directory();
     let root = cache.join(name);

@@ -11,8 +11,10 @@
 mod binaries;
 mod guard;
 mod options;
+mod proxy;
 mod server;
 
 pub use binaries::{Version, client_tools_18};
 pub use options::Options;
+pub use proxy::Proxy;
 pub use server::{Server, connect};

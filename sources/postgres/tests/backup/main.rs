@@ -1,6 +1,11 @@
 //! Backups of a member, as a job makes them: spans in any order and twice, settling killed and repeated, layers put together again.
 
 mod chains;
+mod check;
+mod crashes;
+mod harm;
+mod patterns;
+mod rights;
 #[path = "../support_store/mod.rs"]
 mod store;
 mod support;

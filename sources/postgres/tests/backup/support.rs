@@ -41,15 +41,34 @@ pub(crate) struct Job {
     _directory: tempfile::TempDir,
 }
 
+/// Small ones, so that folds write files.
+pub(crate) fn limits() -> Limits {
+    Limits {
+        hold_deadline: Duration::from_secs(60),
+        fold_memory: 64 << 10,
+        ..Limits::default()
+    }
+}
+
 impl Job {
     pub(crate) fn new(server: &'static Server, database: &str, hold: u64) -> Self {
+        Self::over(server, &server.dsn("postgres"), database, hold, limits())
+    }
+
+    /// A job whose member is reached in another way.
+    pub(crate) fn over(
+        server: &'static Server,
+        dsn: &str,
+        database: &str,
+        hold: u64,
+        limits: Limits,
+    ) -> Self {
         let directory = tempfile::tempdir().expect("a directory");
         let path = directory.path().to_str().expect("UTF-8").to_owned();
-        let dsn: Dsn = server.dsn("postgres").parse().expect("a connection string");
+        let dsn: Dsn = dsn.parse().expect("a connection string");
         let limits = Limits {
-            hold_deadline: Duration::from_secs(60),
-            fold_memory: 64 << 10,
             tools: Some(server.binaries().to_str().expect("UTF-8").to_owned()),
+            ..limits
         };
         let member = PostgresMember::new(Env::system(), dsn, "test", path, limits);
         Self {

@@ -120,7 +120,7 @@ async fn a_pooler_that_shares_connections_is_refused() {
         .expect("a connection string");
     let request = Request {
         databases: Some(Vec::new()),
-        snapshot_mode: false,
+        ..Request::default()
     };
     let report = match check(&env(), &dsn, &request).await {
         Ok(report) => report,

@@ -7,7 +7,7 @@ use crate::{dsn, dsn_as, env};
 fn only(database: &str) -> Request {
     Request {
         databases: Some(vec![database.to_owned()]),
-        snapshot_mode: false,
+        ..Request::default()
     }
 }
 

@@ -9,7 +9,7 @@ use crate::{contents, hidden, member, renamed, restorer, schema_of};
 
 const EVERYTHING: &str = include_str!("../fixtures/every_object_kind.sql");
 
-fn make_everything(server: &Server) -> String {
+pub(crate) fn make_everything(server: &Server) -> String {
     for role in ["hf_owner", "hf_reader", "\"hf Odd\"\"Role\""] {
         // Another test may have made it.
         let _ = server.try_psql("postgres", &format!("CREATE ROLE {role}"));

@@ -3,12 +3,13 @@
 mod chains;
 mod history;
 mod killed;
+mod newer;
 mod store;
 mod tables;
 
 use holdfast_env::Env;
 use holdfast_postgres::member::restore::Restorer;
-use holdfast_postgres::member::{Limits, PostgresMember};
+use holdfast_postgres::member::{Limits, PostgresMember, Rooms};
 use holdfast_postgres_testing::Server;
 use holdfast_types::{ByteCount, DatabaseName, JobId, Position, Target};
 use std::collections::BTreeMap;
@@ -28,7 +29,7 @@ fn member(server: &Server, tag: &str) -> PostgresMember {
 
 fn restorer(server: &Server) -> Restorer {
     let dsn = server.dsn("postgres").parse().expect("a connection string");
-    Restorer::new(Env::system(), dsn, scratch())
+    Restorer::new(Env::system(), dsn, Rooms::new(Env::system(), scratch()))
 }
 
 /// A restore of a database under another name.
@@ -77,11 +78,18 @@ fn rows_of(server: &Server, database: &str) -> String {
 
 /// The schema as pg_dump prints it, without the random line that keeps psql from obeying names.
 fn schema_of(server: &Server, database: &str) -> String {
-    let output = std::process::Command::new(server.binaries().join("pg_dump"))
+    schema_by(server.binaries(), server, database)
+}
+
+/// The schema as the pg_dump of a directory prints it.
+fn schema_by(tools: &std::path::Path, server: &Server, database: &str) -> String {
+    let output = std::process::Command::new(tools.join("pg_dump"))
         .args(["--schema-only", "--encoding=UTF8", "--dbname"])
         .arg(server.dsn(database))
         .output()
         .expect("pg_dump runs");
+    let error = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{error}");
     let text = String::from_utf8(output.stdout).expect("text");
     let kept: Vec<&str> = text
         .lines()

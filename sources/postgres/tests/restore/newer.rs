@@ -10,7 +10,7 @@ use std::sync::OnceLock;
 
 fn newest() -> &'static Server {
     static NEWEST: OnceLock<Server> = OnceLock::new();
-    NEWEST.get_or_init(|| Server::start(Options::of(Version::V18)))
+    NEWEST.get_or_init(|| Server::start_alike(Options::of(Version::V18)))
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

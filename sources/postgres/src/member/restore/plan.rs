@@ -1,11 +1,12 @@
 //! What a restore is made of: per relation, which objects of which layer hold its rows, and which layers' changes lie over them.
 
 use holdfast_source::{Inlet, LoggedRestore};
-use holdfast_types::{DatabaseName, ErrorCode, Fault, Position, TableName, Target};
+use holdfast_types::{ErrorCode, Fault, Position};
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::choose::choose;
 use crate::changes::ChangePosition;
-use crate::layout::{DefinitionReason, Handling, Layout, Lsn, Oid};
+use crate::layout::{Layout, Lsn, Oid};
 use crate::member::catalog::{COMMIT_TIME_BYTES, Content, DatabaseCatalog, RelationEntry};
 use crate::restore::StagedTable;
 
@@ -350,7 +351,9 @@ async fn upto(
     let upto = match as_of {
         Position::Hlc(at) => match first_after(newest, at.wall, inlet).await? {
             Some(commit) => commit,
-            None => return Ok(None),
+            None if catalog.history || at.wall >= catalog.ended_at => return Ok(None),
+            // What it was before its end is not known.
+            None => Lsn::ZERO,
         },
         other => crate::member::catalog::end_after(other)?,
     };
@@ -404,131 +407,6 @@ async fn first_after(
         }
     }
     Err(broken("its commit times contradict themselves"))
-}
-
-type Chosen = Vec<(Oid, String, Into)>;
-
-/// The databases of a restore, each with the name that it gets and where it goes.
-fn choose(
-    restore: &LoggedRestore,
-    chains: &BTreeMap<Oid, Vec<LayerCatalog>>,
-) -> Result<Chosen, Fault> {
-    let all: Vec<(Oid, &LayerCatalog)> = chains
-        .iter()
-        .filter_map(|(oid, chain)| Some((*oid, chain.last()?)))
-        .collect();
-    let named = |name: &DatabaseName| {
-        let is_it = |(_, layer): &&(Oid, &LayerCatalog)| layer.catalog.facts.name == name.as_str();
-        all.iter().find(is_it).copied().ok_or_else(|| {
-            Fault::new(
-                ErrorCode::NotFound,
-                format!(
-                    "the backup has no database {}",
-                    name.as_str().escape_debug()
-                ),
-            )
-        })
-    };
-    let databases = match &restore.target {
-        Target::Source => all.clone(),
-        Target::Databases(names) => {
-            let names: BTreeSet<&DatabaseName> = names.iter().collect();
-            names.into_iter().map(named).collect::<Result<_, _>>()?
-        }
-        Target::Tables(names) => return choose_tables(restore, names, named),
-    };
-    let mut chosen = Chosen::new();
-    for (oid, layer) in databases {
-        let old = DatabaseName::from(layer.catalog.facts.name.clone());
-        let name = restore.databases.get(&old).unwrap_or(&old);
-        let into = match restore.into_existing {
-            false => Into::New(None),
-            true => {
-                let with_rows = layer.catalog.relations.iter().filter(|entry| {
-                    entry.layout.handling.has_rows()
-                        || entry.layout.handling
-                            == Handling::Definition(DefinitionReason::Partitioned)
-                });
-                Into::Existing(with_rows.map(|entry| staged(&entry.layout, None)).collect())
-            }
-        };
-        chosen.push((oid, name.as_str().to_owned(), into));
-    }
-    Ok(chosen)
-}
-
-fn choose_tables<'a>(
-    restore: &LoggedRestore,
-    names: &[TableName],
-    named: impl Fn(&DatabaseName) -> Result<(Oid, &'a LayerCatalog), Fault>,
-) -> Result<Chosen, Fault> {
-    let mut groups: BTreeMap<(Oid, String), Vec<StagedTable>> = BTreeMap::new();
-    let names: BTreeSet<&TableName> = names.iter().collect();
-    for name in names {
-        let (oid, layer) = named(&name.database)?;
-        let is_it = |entry: &&RelationEntry| entry.layout.display_name() == name.table;
-        let entry = layer.catalog.relations.iter().find(is_it).ok_or_else(|| {
-            Fault::new(
-                ErrorCode::NotFound,
-                format!(
-                    "the backup has no table {}",
-                    name.to_string().escape_debug()
-                ),
-            )
-            .hint("name tables as database.schema.table")
-        })?;
-        let new = restore.tables.get(name);
-        let database = match new {
-            Some(new) => &new.database,
-            None => restore
-                .databases
-                .get(&name.database)
-                .unwrap_or(&name.database),
-        };
-        let staged = staged(&entry.layout, new.map(|new| new.table.as_str()));
-        let is_renamed = (&staged.schema, &staged.name) != (&staged.to_schema, &staged.to_name);
-        if is_renamed && !restore.into_existing {
-            return Err(Fault::new(
-                ErrorCode::Unsupported,
-                format!(
-                    "table {} cannot get another name in a database that is made for it",
-                    name.to_string().escape_debug()
-                ),
-            )
-            .hint("restore it into a database that exists, or under its own name"));
-        }
-        let group = groups.entry((oid, database.as_str().to_owned()));
-        group.or_default().push(staged);
-    }
-    Ok(groups
-        .into_iter()
-        .map(|((oid, database), tables)| {
-            let into = match restore.into_existing {
-                true => Into::Existing(tables),
-                false => Into::New(Some(tables.iter().map(|table| table.oid).collect())),
-            };
-            (oid, database, into)
-        })
-        .collect())
-}
-
-/// A table under its own name, or under `schema.table`; a name without a dot keeps the schema.
-fn staged(layout: &Layout, to: Option<&str>) -> StagedTable {
-    let (to_schema, to_name) = match to {
-        None => (layout.schema.as_str(), layout.name.as_str()),
-        Some(to) => match to.strip_prefix(&format!("{}.", layout.schema)) {
-            // The own schema's name may have a dot in it.
-            Some(name) => (layout.schema.as_str(), name),
-            None => to.split_once('.').unwrap_or((&layout.schema, to)),
-        },
-    };
-    StagedTable {
-        oid: layout.oid,
-        schema: layout.schema.clone(),
-        name: layout.name.clone(),
-        to_schema: to_schema.to_owned(),
-        to_name: to_name.to_owned(),
-    }
 }
 
 pub(super) fn broken(why: &str) -> Fault {

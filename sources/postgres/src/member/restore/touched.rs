@@ -7,7 +7,7 @@
 //! the base is loaded, and the completed row is loaded in its place.
 
 use futures::TryStreamExt;
-use holdfast_env::{Disk, Env};
+use holdfast_env::Env;
 use holdfast_source::Inlet;
 use holdfast_types::{ErrorCode, Fault, RowSum};
 use std::ops::Range;
@@ -19,6 +19,7 @@ use crate::fingerprint::RowForms;
 use crate::fold::{Entry, Fold, Folded, FoldedRows, Keep, Op, Touched, Version};
 use crate::key::Key;
 use crate::layout::{Layout, Lsn};
+use crate::member::rooms::Room;
 use crate::member::rows::{read_final_row, read_version_row, relation_range};
 use crate::tuple::Tuple;
 use bytes::Bytes;
@@ -29,35 +30,9 @@ const SORT_MEMORY: usize = 16 << 20;
 /// Bytes of changed rows that are read from the disk at once.
 const BATCH_BYTES: usize = 1 << 20;
 
-/// A directory of one relation's files.
-#[derive(Debug, Clone)]
-pub(super) struct Room {
-    pub(super) env: Env,
-    pub(super) directory: String,
-    /// Keeps others out for as long as there are files in it.
-    pub(super) _key: Arc<super::RoomKey>,
-}
-
-impl Room {
-    fn fold(&self, keep: Keep, part: &str) -> Result<Fold, Fault> {
-        Ok(Fold::new(
-            keep,
-            Arc::clone(&self.env.disk),
-            &self.sub(part)?,
-            SORT_MEMORY,
-        ))
-    }
-
-    fn sub(&self, part: &str) -> Result<String, Fault> {
-        let path = format!("{}/{part}", self.directory);
-        make(self.env.disk.as_ref(), &path)?;
-        Ok(path)
-    }
-}
-
-fn make(disk: &dyn Disk, path: &str) -> Result<(), Fault> {
-    disk.create_dir_all(path)
-        .map_err(|error| Fault::new(ErrorCode::Unavailable, format!("{path}: {error}")))
+fn new_fold(room: &Room, keep: Keep, part: &str) -> Result<Fold, Fault> {
+    let disk = Arc::clone(&room.env().disk);
+    Ok(Fold::new(keep, disk, &room.part(part)?, SORT_MEMORY))
 }
 
 /// The rows of a relation that changed. Its files are removed with it.
@@ -85,7 +60,7 @@ impl Changed {
         inlet: &dyn Inlet,
     ) -> Result<Self, Fault> {
         let oid = relation.layout.oid;
-        let mut older = blocking(room, |room| room.fold(Keep::Last, "older")).await?;
+        let mut older = blocking(room, |room| new_fold(&room, Keep::Last, "older")).await?;
         let mut history = None;
         for place in &relation.changes {
             let layer = plan
@@ -96,10 +71,11 @@ impl Changed {
                 None => {
                     let names = &layer.catalog.rows;
                     let source = Source::new(inlet, layer.layer, names, &relation.layout, None);
-                    older = source.into_fold(&room.env, older).await?;
+                    older = source.into_fold(room.env(), older).await?;
                 }
                 Some(upto) => {
-                    let mut fold = blocking(room, |room| room.fold(Keep::All, "history")).await?;
+                    let mut fold =
+                        blocking(room, |room| new_fold(&room, Keep::All, "history")).await?;
                     for (of, position) in &layer.catalog.truncations {
                         if *of == oid && position.commit < upto {
                             fold.push(Event::Truncate(Truncation {
@@ -113,7 +89,7 @@ impl Changed {
                     let names = &layer.catalog.versions;
                     let source =
                         Source::new(inlet, layer.layer, names, &relation.layout, Some(upto));
-                    history = Some((source.into_fold(&room.env, fold).await?, upto));
+                    history = Some((source.into_fold(room.env(), fold).await?, upto));
                 }
             }
         }
@@ -198,7 +174,7 @@ async fn blocking<T: Send + 'static>(
     work: impl FnOnce(Room) -> Result<T, Fault> + Send + 'static,
 ) -> Result<T, Fault> {
     let own = room.clone();
-    room.env.blocking(move || work(own)).await
+    room.env().blocking(move || work(own)).await
 }
 
 /// One layer's changes of a relation.
@@ -266,12 +242,12 @@ fn as_of(
     upto: Lsn,
     has_base: bool,
 ) -> Result<Folded, Fault> {
-    let directory = room.sub("as_of")?;
+    let directory = room.part("as_of")?;
     let resolved = fold
         .finish_history()?
         .as_of(upto, &directory, SORT_MEMORY)?;
     let start = older.touched()?;
-    let mut fold = Fold::resume(older, &room.sub("final")?, SORT_MEMORY)?;
+    let mut fold = Fold::resume(older, &room.part("final")?, SORT_MEMORY)?;
     let mut rows = resolved.rows();
     while let Some(mut entry) = rows.next_entry()? {
         if let Op::Put { row, origin } = &mut entry.op
@@ -293,7 +269,7 @@ fn as_of(
 
 /// The rows that still lack values, by the key of the row that has them. Blocking.
 fn origins(room: &Room, rows: &Folded) -> Result<Option<Touched>, Fault> {
-    let mut fold = room.fold(Keep::Last, "origins")?;
+    let mut fold = new_fold(room, Keep::Last, "origins")?;
     let mut any = false;
     let mut reader = rows.rows();
     while let Some(entry) = reader.next_entry()? {

@@ -14,6 +14,7 @@ use crate::fold::{Entry, Fold, Folded, FoldedRows, History, Keep};
 use crate::hold::HoldNames;
 use crate::layout::{Layout, Lsn, Oid};
 use crate::member::catalog::{COMMIT_TIME_BYTES, CommitTimes, DatabaseCatalog};
+use crate::member::rooms::Room;
 use crate::member::rows::{final_row, version_row};
 use crate::session::Session;
 
@@ -71,25 +72,29 @@ pub(super) struct Changes {
 }
 
 impl Gathered {
-    pub(super) fn new(
-        env: &Env,
-        directory: &str,
+    /// Nothing so far, with files in a room.
+    pub(super) async fn new(
+        room: &Room,
         memory: usize,
         start: Lsn,
         history: bool,
-    ) -> Self {
-        let fold = |keep, part: &str| {
-            let directory = format!("{directory}/{part}");
-            Fold::new(keep, Arc::clone(&env.disk), &directory, memory)
+    ) -> Result<Self, Fault> {
+        let own = room.clone();
+        let folds = move || {
+            let fold = |keep, part: &str| {
+                let disk = Arc::clone(&own.env().disk);
+                Ok::<_, Fault>(Fold::new(keep, disk, &own.part(part)?, memory))
+            };
+            Ok::<_, Fault>(Folds {
+                last: fold(Keep::Last, "changes")?,
+                all: history.then(|| fold(Keep::All, "history")).transpose()?,
+            })
         };
-        Self {
-            folds: Some(Folds {
-                last: fold(Keep::Last, "changes"),
-                all: history.then(|| fold(Keep::All, "history")),
-            }),
+        Ok(Self {
+            folds: Some(room.env().blocking(folds).await?),
             upto: start,
             times: history.then(Times::default),
-        }
+        })
     }
 
     /// Takes in the window up to a position.

@@ -35,10 +35,10 @@ pub(super) async fn copy_all(
             continue;
         };
         held.keep(env, &settling.dsn).await?;
+        settling.see_to_budget(&session).await?;
         // A transaction each: no relation is locked for longer than it is read.
         import(&session, held.id()?).await?;
-        let part_size = settling.backup.part_size.0;
-        let (back, whole) = copy(session, &entry.layout, part_size, outlet).await?;
+        let (back, whole) = copy(settling, session, &entry.layout, outlet).await?;
         session = back;
         session.execute("COMMIT").await?;
         *objects = whole.objects;
@@ -50,9 +50,9 @@ pub(super) async fn copy_all(
 }
 
 async fn copy(
+    settling: &Settling<'_>,
     session: Session,
     layout: &Layout,
-    part_size: u64,
     outlet: &mut dyn Outlet,
 ) -> Result<(Session, Whole), Fault> {
     let forms = RowForms::read(&session, layout, &layout.schema, &layout.name).await?;
@@ -77,11 +77,13 @@ async fn copy(
     let mut writer = RowWriter::begin(outlet, layout).await?;
     let mut reader = CopyReader::new(layout.columns.len());
     while let Some(chunk) = part.next().await {
-        reader.feed(chunk?);
+        let chunk = chunk?;
+        settling.member.share.pass(chunk.len() as u64).await;
+        reader.feed(chunk);
         while let Some(row) = reader.next_row()? {
             forms.add(&mut whole.sum, &row)?;
             writer.push(&row).await?;
-            if writer.bytes() >= part_size {
+            if writer.bytes() >= settling.backup.part_size.0 {
                 writer = writer
                     .next(layout, &mut whole.objects, &mut whole.bytes)
                     .await?;

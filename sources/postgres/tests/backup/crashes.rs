@@ -1,0 +1,148 @@
+//! A server that is killed, and connections that are cut, in the middle: an error that passes, and the same call again gives the same.
+
+use bytes::Bytes;
+use holdfast_postgres::member::Limits;
+use holdfast_postgres_testing::{Options, Proxy, Server};
+use holdfast_source::{LoggedRelation, LoggedSource};
+use holdfast_types::{ErrorCode, Fault, KeyRange, Relation};
+use std::time::Duration;
+
+use crate::store::SharedLayer;
+use crate::support::{Job, limits};
+
+/// Slow enough to be met in the middle.
+fn slow() -> Limits {
+    Limits {
+        bytes_per_second: Some(6 << 20),
+        ..limits()
+    }
+}
+
+/// One relation that is read in parts, and one that is copied whole at the end.
+const TABLES: &str = "CREATE TABLE keyed (id int PRIMARY KEY, v text); INSERT INTO keyed SELECT i, repeat(md5(i::text), 10) FROM generate_series(1, 12000) i;
+    CREATE TABLE keyless (v text); INSERT INTO keyless SELECT v FROM keyed";
+
+fn planned(relations: &[LoggedRelation]) -> (Vec<Relation>, Relation) {
+    let base = relations.iter().filter(|it| !it.settles);
+    let settling = relations.iter().find(|it| it.settles);
+    (
+        base.map(|it| it.relation.clone()).collect(),
+        settling.expect("a database").relation.clone(),
+    )
+}
+
+async fn read(job: &Job, layer: &SharedLayer, relation: &Relation) -> Result<(), Fault> {
+    let mut span = layer.span(relation.id, Bytes::new(), None);
+    job.member
+        .read(&job.backup(false), relation, KeyRange::all(), &mut span)
+        .await
+}
+
+async fn settle(
+    job: &mut Job,
+    layer: &SharedLayer,
+    (planned, settling): &(Vec<Relation>, Relation),
+) -> Result<(), Fault> {
+    layer.get().spans.remove(&(settling.id, Bytes::new()));
+    let mut span = layer.span(settling.id, Bytes::new(), None);
+    let settled = job
+        .member
+        .settle(&job.backup(false), settling, planned, &mut span)
+        .await?;
+    span.settled();
+    job.settled.push(settled);
+    Ok(())
+}
+
+fn passes(outcome: Result<(), Fault>, what: &str) {
+    let fault = outcome.expect_err(what);
+    assert_eq!(fault.code, ErrorCode::Unavailable, "{what}: {fault}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_server_that_is_killed_in_the_middle() {
+    let server: &'static Server = Box::leak(Box::new(Server::start_alike(Options::default())));
+    let database = server.create_database("killed");
+    server.psql(&database, TABLES);
+    let mut job = Job::over(server, &server.dsn("postgres"), &database, 40, slow());
+    let backup = job.backup(false);
+    let relations = job.member.begin(&backup).await.expect("begun");
+    let plan = planned(&relations);
+    let layer = SharedLayer::default();
+    let keyed = plan.0.first().expect("a relation");
+    let kill = || async {
+        tokio::time::sleep(Duration::from_millis(250)).await;
+        tokio::task::block_in_place(|| server.kill());
+    };
+    let (outcome, ()) = tokio::join!(read(&job, &layer, keyed), kill());
+    passes(outcome, "the read");
+    passes(read(&job, &layer, keyed).await, "nobody listens");
+    passes(job.member.begin(&backup).await.map(drop), "nobody listens");
+    tokio::task::block_in_place(|| server.launch());
+    // Another worker does not know whether it is begun.
+    let again = job.member.begin(&backup).await.expect("begun");
+    assert_eq!(planned(&again).0.len(), 1);
+    read(&job, &layer, keyed).await.expect("read");
+    server.psql(&database, "UPDATE keyed SET v = 'new' WHERE id % 100 = 0");
+    for after in [100, 600] {
+        let kill = || async {
+            tokio::time::sleep(Duration::from_millis(after)).await;
+            tokio::task::block_in_place(|| server.kill());
+        };
+        let (outcome, ()) = tokio::join!(settle(&mut job, &layer, &plan), kill());
+        passes(outcome, "the settling");
+        tokio::task::block_in_place(|| server.launch());
+    }
+    settle(&mut job, &layer, &plan).await.expect("settled");
+    job.chain.0.push(layer);
+    job.compare(&[&database]).await;
+    // And the chain goes on.
+    server.psql(&database, "DELETE FROM keyed WHERE id % 50 = 0");
+    server.kill();
+    server.launch();
+    job.run(false).await.expect("an incremental");
+    job.compare(&[&database]).await;
+    job.member.release(job.hold).await.expect("released");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn connections_that_are_cut_in_the_middle() {
+    let server = Server::shared();
+    let database = server.create_database("cut");
+    server.psql(&database, TABLES);
+    let proxy = Proxy::start(server.port()).await;
+    let dsn = format!("postgres://postgres@127.0.0.1:{}/postgres", proxy.port());
+    let mut job = Job::over(server, &dsn, &database, 41, slow());
+    let backup = job.backup(false);
+    let cut = |after: u64| {
+        let proxy = &proxy;
+        async move {
+            tokio::time::sleep(Duration::from_millis(after)).await;
+            assert!(proxy.cut() > 0, "nothing was open after {after} ms");
+        }
+    };
+    let (outcome, ()) = tokio::join!(job.member.begin(&backup), cut(15));
+    passes(outcome.map(drop), "the beginning");
+    let relations = job.member.begin(&backup).await.expect("begun");
+    let plan = planned(&relations);
+    let layer = SharedLayer::default();
+    let keyed = plan.0.first().expect("a relation");
+    for after in [5, 200] {
+        let (outcome, ()) = tokio::join!(read(&job, &layer, keyed), cut(after));
+        passes(outcome, "the read");
+    }
+    read(&job, &layer, keyed).await.expect("read");
+    server.psql(&database, "UPDATE keyed SET v = 'new' WHERE id % 100 = 0");
+    for after in [5, 40, 120, 250, 400, 600] {
+        let (outcome, ()) = tokio::join!(settle(&mut job, &layer, &plan), cut(after));
+        passes(outcome, &format!("the settling, cut after {after} ms"));
+    }
+    settle(&mut job, &layer, &plan).await.expect("settled");
+    job.chain.0.push(layer);
+    job.compare(&[&database]).await;
+    let (outcome, ()) = tokio::join!(job.member.release(job.hold), cut(5));
+    passes(outcome, "the release");
+    job.member.release(job.hold).await.expect("released");
+    let left = "SELECT count(*) FROM pg_replication_slots WHERE starts_with(slot_name, 'holdfast_test_41_')";
+    assert_eq!(server.psql("postgres", left), "0");
+}
