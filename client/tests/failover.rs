@@ -136,6 +136,8 @@ impl Control for Fake {
         update_source(RegisterSourceRequest) -> Source,
         drop_source(DropSourceRequest) -> DropSourceResponse,
         list_sources(ListSourcesRequest) -> ListSourcesResponse,
+        check_source(CheckSourceRequest) -> CheckSourceResponse,
+        drop_hold(DropHoldRequest) -> DropHoldResponse,
         list_backups(ListBackupsRequest) -> ListBackupsResponse,
         show_backup(ShowBackupRequest) -> ShowBackupResponse,
         cluster_status(ClusterStatusRequest) -> ClusterStatusResponse,

@@ -72,6 +72,8 @@ pub struct CoordinatorConfig {
     pub effect_rest_first: Duration,
     /// See `effect_rest_first`.
     pub effect_rest_most: Duration,
+    /// How often one looks how holds stand on members whose history is a log: what they keep costs those members' disks.
+    pub hold_look_every: Duration,
     /// Whether the ledger's invariants are checked while it runs.
     pub check_invariants: bool,
     /// What is done when one is violated.
@@ -92,6 +94,7 @@ impl CoordinatorConfig {
             io_timeout: Duration::from_secs(45),
             effect_rest_first: Duration::from_millis(100),
             effect_rest_most: Duration::from_secs(30),
+            hold_look_every: Duration::from_secs(60),
             check_invariants: cfg!(debug_assertions),
             on_violation: ViolationHook::default(),
         }

@@ -21,6 +21,7 @@
 mod actors;
 mod agenda;
 mod api;
+mod asking;
 mod config;
 mod core;
 mod grant;
@@ -35,6 +36,7 @@ mod replica;
 mod server;
 mod sessions;
 mod spec_cache;
+mod standings;
 mod submit;
 
 pub use api::{ControlLimits, ControlService, Coordinator, MAX_CONTROL_MESSAGE, PASSED_ON};

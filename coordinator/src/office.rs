@@ -2,9 +2,8 @@
 //!
 //! Everything here is volatile: a new leader computes it again from the ledger, and from the workers that come to it.
 
-use bytes::Bytes;
 use holdfast_ledger::Ledger;
-use holdfast_proto::HoldAnswer;
+use holdfast_proto::{CheckReport, HoldAnswer};
 use holdfast_types::{HoldId, Incarnation, JobId, Locality, MemberName, Position, WorkerId};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
@@ -18,12 +17,13 @@ use crate::plan::{Score, may_run};
 use crate::questions::Questions;
 use crate::sessions::Sessions;
 use crate::spec_cache::SpecCache;
+use crate::standings::Standings;
 
 /// A worker's answer to a request to end a hold.
 pub(crate) type HoldOutcome = Result<(), holdfast_types::Fault>;
 
-/// A worker's answer to how a member would be backed up: JSON, which is none of a coordinator's business.
-pub(crate) type CheckOutcome = Result<Bytes, holdfast_types::Fault>;
+/// A worker's answer to how a member would be backed up, or how a hold on it stands.
+pub(crate) type CheckOutcome = Result<CheckReport, holdfast_types::Fault>;
 
 /// What a worker was asked to do to a hold: which, on which member, and up to where it was to move it.
 type HoldQuestion = (HoldId, MemberName, Option<Position>);
@@ -45,6 +45,8 @@ pub(crate) struct Office {
     pub(crate) over: CancellationToken,
     /// Members that workers look at.
     pub(crate) checks: Questions<CheckOutcome>,
+    /// How holds stand.
+    pub(crate) standings: Standings,
     holds: Mutex<BTreeMap<HoldQuestion, oneshot::Sender<HoldOutcome>>>,
     committing: Mutex<BTreeSet<JobId>>,
 }
@@ -59,6 +61,7 @@ impl Office {
             specs: SpecCache::default(),
             over: CancellationToken::new(),
             checks: Questions::default(),
+            standings: Standings::default(),
             holds: Mutex::default(),
             committing: Mutex::default(),
         }

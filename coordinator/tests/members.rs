@@ -125,25 +125,81 @@ fn any_node_passes_the_question_on_to_the_leader() {
     });
 }
 
+/// A source whose history is a log.
+async fn register_shop(scene: &Scene) {
+    let mut shop = source("shop", &[EU]);
+    shop.kind = "postgres".into();
+    shop.members[0].address = "postgres://backup@db:5432/shop".into();
+    scene.api.register_source(shop).await.expect("registered");
+}
+
+fn of_shop(request: v1::SubmitBackupRequest) -> v1::SubmitBackupRequest {
+    v1::SubmitBackupRequest {
+        source: "shop".into(),
+        ..request
+    }
+}
+
+async fn holds(scene: &Scene) -> Vec<v1::Hold> {
+    scene.api.cluster_status().await.expect("a status").holds
+}
+
+#[test]
+fn holds_are_looked_after_while_nobody_reads_them() {
+    play(async {
+        let scene = Scene::start(&[EU]).await;
+        register_shop(&scene).await;
+        let worker = scene.worker("w", EU, Manner::Diligent(1)).await;
+        worker.seen.borrow_mut().log_kept = 70;
+        let full_job = scene.submit(of_shop(full())).await;
+        scene.job_in(full_job, "succeeded").await;
+        let standing = until("it was looked at", || async {
+            holds(&scene).await.first()?.standings.first().cloned()
+        })
+        .await;
+        assert_eq!(
+            (standing.member.as_str(), standing.wal_retained_bytes),
+            ("m1", 70)
+        );
+        assert_eq!(standing.wal_budget_bytes, 100);
+
+        // Its member gives it up: so does the cluster.
+        worker.seen.borrow_mut().log_kept = 170;
+        until("the hold is gone", || async {
+            holds(&scene).await.is_empty().then_some(())
+        })
+        .await;
+        let refused = scene.api.submit_backup(of_shop(incremental())).await;
+        assert_eq!(refused.expect_err("no chain").code, ErrorCode::ChainRule);
+
+        // One that a job needs stays in the books: the job has the last word.
+        drop(worker);
+        let idle = scene.worker("w2", EU, Manner::Idle(1)).await;
+        idle.seen.borrow_mut().log_kept = 170;
+        scene.submit(of_shop(full())).await;
+        until("a span is leased", || async {
+            (!idle.held().is_empty()).then_some(())
+        })
+        .await;
+        tokio::time::sleep(Duration::from_millis(500)).await;
+        let left = holds(&scene).await;
+        assert_eq!((left.len(), left[0].state.as_str()), (1, "active"));
+        assert!(left[0].standings.is_empty());
+    });
+}
+
 #[test]
 fn a_chain_s_hold_is_given_up_when_no_job_needs_it() {
     play(async {
         let scene = Scene::start(&[EU]).await;
-        let mut shop = source("shop", &[EU]);
-        shop.kind = "postgres".into();
-        shop.members[0].address = "postgres://backup@db:5432/shop".into();
-        scene.api.register_source(shop).await.expect("registered");
-        let of_shop = |request: v1::SubmitBackupRequest| v1::SubmitBackupRequest {
-            source: "shop".into(),
-            ..request
-        };
+        register_shop(&scene).await;
         let idle = scene.worker("w1", EU, Manner::Idle(2)).await;
         let job = scene.submit(of_shop(full())).await;
         until("spans are leased", || async {
             (!idle.held().is_empty()).then_some(())
         })
         .await;
-        let holds = || async { scene.api.cluster_status().await.expect("a status").holds };
+        let holds = || holds(&scene);
         let hold = holds().await.remove(0);
         assert_eq!((hold.job, hold.chain.as_str()), (job, ""));
         let needed = scene.api.drop_hold(hold.id).await.expect_err("needed");

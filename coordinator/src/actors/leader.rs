@@ -21,6 +21,7 @@ use crate::actors::dispatcher::Dispatcher;
 use crate::actors::effect_runner::{EffectRunner, Perform};
 use crate::actors::finisher::{Finish, Finisher};
 use crate::actors::hold_keeper::{HoldKeeper, MemberHold};
+use crate::actors::hold_watch::HoldWatch;
 use crate::actors::lease_keeper::LeaseKeeper;
 use crate::actors::starter::Starter;
 use crate::actors::sweeper::{Retention, Sweeper};
@@ -96,6 +97,7 @@ struct Staff {
     holds: Desk<HoldKeeper>,
     sweeps: Desk<Sweeper>,
     stops: BTreeMap<(TaskId, Epoch), Told>,
+    _hold_watch: HoldWatch,
     _lease_keeper: LeaseKeeper,
     _retention: Retention,
 }
@@ -115,6 +117,7 @@ impl Staff {
         let (dispatch_core, dispatch_office) = both();
         let (lease_core, lease_office) = both();
         let (retention_core, retention_office) = both();
+        let (watch_core, watch_office) = both();
         Self {
             dispatcher: Dispatcher::start(dispatch_core, dispatch_office),
             starts: runner("starter", core, &office, Starter::new),
@@ -122,6 +125,7 @@ impl Staff {
             holds: runner("hold keeper", core, &office, HoldKeeper::new),
             sweeps: runner("sweeper", core, &office, Sweeper::new),
             stops: BTreeMap::new(),
+            _hold_watch: HoldWatch::start(watch_core, watch_office),
             _lease_keeper: LeaseKeeper::start(lease_core, lease_office),
             _retention: Retention::start(retention_core, retention_office),
             office,

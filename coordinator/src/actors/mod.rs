@@ -14,6 +14,7 @@ pub(crate) mod dispatcher;
 pub(crate) mod effect_runner;
 pub(crate) mod finisher;
 pub(crate) mod hold_keeper;
+pub(crate) mod hold_watch;
 pub(crate) mod leader;
 pub(crate) mod lease_keeper;
 pub(crate) mod starter;

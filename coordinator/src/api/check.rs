@@ -2,13 +2,12 @@
 
 use futures::StreamExt;
 use futures::stream;
-use holdfast_proto::{CheckOrder, fault_to_wire, v1};
-use holdfast_types::{
-    ErrorCode, Fault, Incarnation, MemberName, MemberRecord, SourceKind, SourceName, WorkerId,
-};
+use holdfast_proto::{fault_to_wire, v1};
+use holdfast_types::{ErrorCode, Fault, MemberName, MemberRecord, SourceKind, SourceName};
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+use crate::asking::ask_member;
 use crate::core::Core;
 use crate::office::Office;
 
@@ -18,8 +17,6 @@ const AT_ONCE: usize = 8;
 const ALL_TIMEOUT: Duration = Duration::from_secs(50);
 /// For the leader's answer to a request that is passed on to it.
 pub(super) const PASSED_TIMEOUT: Duration = Duration::from_secs(55);
-/// How often one looks whether the worker that was asked is still there.
-const GLANCE: Duration = Duration::from_millis(500);
 /// Bytes of reports in one answer: a message holds them, and what is around them.
 const REPORT_BYTES: usize = 12 << 20;
 
@@ -108,77 +105,17 @@ async fn look(
     kind: SourceKind,
     member: MemberRecord,
 ) -> (MemberName, v1::CheckedMember) {
-    let nearest = core
-        .replica
-        .read(|ledger| office.nearest(ledger, &member.locality));
-    let outcome = match &nearest {
-        None => Err(nobody(&member)),
-        Some((worker, incarnation)) => ask(office, kind, &member, worker, *incarnation).await,
-    };
-    let worker = nearest.map(|(worker, _)| worker.to_string());
-    let worker = worker.unwrap_or_default();
+    let (worker, outcome) = ask_member(core, office, kind, &member, None).await;
+    let outcome = outcome.and_then(|report| {
+        String::from_utf8(report.report.into()).map_err(|_| {
+            Fault::new(
+                ErrorCode::Internal,
+                format!("what worker {worker} says of it cannot be read"),
+            )
+        })
+    });
     let checked = view(&member, worker, outcome);
     (member.name, checked)
-}
-
-fn nobody(member: &MemberRecord) -> Fault {
-    let place = &member.locality;
-    if place.is_empty() {
-        return Fault::new(ErrorCode::Unavailable, "no worker is connected")
-            .hint("start one with `holdfast start --role worker`");
-    }
-    Fault::new(
-        ErrorCode::Unavailable,
-        format!(
-            "no worker is connected that may touch member {}, which is in {place}",
-            member.name
-        ),
-    )
-    .hint(format!(
-        "start one there with `holdfast start --role worker --locality {place}`"
-    ))
-}
-
-async fn ask(
-    office: &Office,
-    kind: SourceKind,
-    member: &MemberRecord,
-    worker: &WorkerId,
-    incarnation: Incarnation,
-) -> Result<String, Fault> {
-    let gone = || {
-        Fault::new(
-            ErrorCode::Unavailable,
-            format!("worker {worker}, which was asked, went away"),
-        )
-        .hint("try again in a moment")
-    };
-    let mut question = office.checks.ask(worker);
-    let order = CheckOrder {
-        question: question.id,
-        kind,
-        member: member.clone(),
-    };
-    let body = v1::leader_message::Body::CheckOrder((&order).into());
-    if office.sessions.send(worker, incarnation, body).is_none() {
-        return Err(gone());
-    }
-    loop {
-        match tokio::time::timeout(GLANCE, &mut question.answer).await {
-            Ok(Ok(outcome)) => {
-                let report = outcome?;
-                return String::from_utf8(report.into()).map_err(|_| {
-                    Fault::new(
-                        ErrorCode::Internal,
-                        format!("what worker {worker} says of it cannot be read"),
-                    )
-                });
-            }
-            Ok(Err(_)) => return Err(gone()),
-            Err(_) if office.sessions.is_open(worker, incarnation) => {}
-            Err(_) => return Err(gone()),
-        }
-    }
 }
 
 fn view(

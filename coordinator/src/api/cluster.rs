@@ -1,6 +1,6 @@
 //! The cluster itself: its identity, its members, how it is.
 
-use holdfast_ledger::{Action, Ledger, WorkerRecord};
+use holdfast_ledger::{Action, HoldRecord, Ledger, WorkerRecord};
 use holdfast_proto::v1;
 use holdfast_raft::RaftStatus;
 use holdfast_types::{ClusterId, ErrorCode, Fault, JobState, NodeId};
@@ -105,6 +105,10 @@ pub(super) async fn status(core: &Core) -> v1::ClusterStatusResponse {
                 .is_open(&worker.id, worker.incarnation)
         })
     };
+    let standings_of = |hold: &HoldRecord| match &present {
+        Some(present) => present.office.standings.of(hold.id),
+        None => Vec::new(),
+    };
     core.replica.read(|ledger| v1::ClusterStatusResponse {
         cluster_id: ledger
             .cluster()
@@ -124,7 +128,10 @@ pub(super) async fn status(core: &Core) -> v1::ClusterStatusResponse {
             .workers()
             .map(|worker| worker_view(worker, is_connected(worker)))
             .collect(),
-        holds: ledger.holds().map(|hold| hold_view(hold, now)).collect(),
+        holds: ledger
+            .holds()
+            .map(|hold| hold_view(hold, now, standings_of(hold)))
+            .collect(),
         settings: ledger
             .settings()
             .iter()

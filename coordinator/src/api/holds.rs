@@ -8,7 +8,11 @@ use crate::core::Core;
 use crate::replica::unexpected;
 
 /// A hold as clients see it.
-pub(super) fn hold_view(hold: &HoldRecord, now: Timestamp) -> v1::Hold {
+pub(super) fn hold_view(
+    hold: &HoldRecord,
+    now: Timestamp,
+    standings: Vec<v1::HoldStanding>,
+) -> v1::Hold {
     let state = match hold.releasing {
         Some(_) => "releasing",
         None => "active",
@@ -23,6 +27,7 @@ pub(super) fn hold_view(hold: &HoldRecord, now: Timestamp) -> v1::Hold {
         state: state.to_owned(),
         collection: chain.map_or_else(String::new, |chain| chain.collection.clone()),
         chain: chain.map_or_else(String::new, |chain| chain.layer.full.clone()),
+        standings,
     }
 }
 

@@ -8,8 +8,8 @@ use holdfast_proto::v1::leader_message::Body as Down;
 use holdfast_proto::v1::worker_link_client::WorkerLinkClient;
 use holdfast_proto::v1::worker_message::Body as Up;
 use holdfast_proto::{
-    ChannelOptions, CheckAnswer, CheckOrder, Grant, Lease, LeaseReport, LeaseReportBody, Work,
-    channel, v1, wire_to_fault,
+    ChannelOptions, CheckAnswer, CheckOrder, CheckReport, Grant, Lease, LeaseReport,
+    LeaseReportBody, Work, channel, v1, wire_to_fault,
 };
 use holdfast_types::{
     ByteCount, Fault, Hlc, JobSpec, KeyRange, PlannedSpan, Relation, RelationId, RowCount, Sealed,
@@ -50,6 +50,8 @@ pub(crate) struct Seen {
     pub(crate) specs: Vec<JobSpec>,
     /// Members that it was asked to look at.
     pub(crate) looked_at: Vec<String>,
+    /// Bytes of log that every hold keeps; it may keep 100.
+    pub(crate) log_kept: u64,
     pub(crate) ended: bool,
     pub(crate) held: BTreeMap<Lease, Grant>,
 }
@@ -280,14 +282,43 @@ impl Hands {
 
     async fn look(&self, order: v1::CheckOrder) {
         let order = CheckOrder::try_from(order).expect("a legal order");
+        if order.hold.is_some() {
+            return self.look_at_hold(order).await;
+        }
         let name = order.member.name;
         self.seen.borrow_mut().looked_at.push(name.to_string());
         let outcome = match self.manner {
             Manner::Deaf(_) => return,
             Manner::Clumsy(_) => Err(not_at_home()),
             Manner::Diligent(_) | Manner::Idle(_) => {
-                Ok(format!("{{\"server\":\"{} of kind {}\"}}", name, order.kind).into())
+                let report = format!("{{\"server\":\"{} of kind {}\"}}", name, order.kind);
+                Ok(CheckReport {
+                    report: report.into(),
+                    holds: Vec::new(),
+                })
             }
+        };
+        let question = order.question;
+        let answer = CheckAnswer { question, outcome };
+        self.say(Up::CheckDone((&answer).into())).await;
+    }
+
+    async fn look_at_hold(&self, order: CheckOrder) {
+        let kept = self.seen.borrow().log_kept;
+        let outcome = match kept <= 100 {
+            true => Ok(CheckReport {
+                report: Vec::new().into(),
+                holds: vec![v1::HoldStanding {
+                    name: format!("slot_{}", order.hold.expect("a hold")),
+                    wal_retained_bytes: kept,
+                    wal_budget_bytes: 100,
+                    ..v1::HoldStanding::default()
+                }],
+            }),
+            false => Err(Fault::new(
+                holdfast_types::ErrorCode::HistoryGone,
+                "the slot was dropped",
+            )),
         };
         let question = order.question;
         let answer = CheckAnswer { question, outcome };

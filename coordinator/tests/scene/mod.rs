@@ -58,6 +58,7 @@ pub(crate) fn config(directory: &Path, node: u64) -> CoordinatorConfig {
     config.effect_rest_first = Duration::from_millis(20);
     config.effect_rest_most = Duration::from_millis(200);
     config.io_timeout = Duration::from_secs(1);
+    config.hold_look_every = Duration::from_millis(100);
     config.check_invariants = true;
     config.on_violation = ViolationHook::new(|violations| panic!("{violations:?}"));
     config

@@ -1,7 +1,7 @@
 //! Questions to members: how they would be backed up.
 
 use bytes::Bytes;
-use holdfast_types::{Fault, MemberRecord, SourceKind};
+use holdfast_types::{Fault, HoldId, MemberRecord, SourceKind};
 
 use super::{from_json, to_json};
 use crate::fault::{fault_to_wire, wire_to_fault};
@@ -16,15 +16,26 @@ pub struct CheckOrder {
     pub kind: SourceKind,
     /// The member.
     pub member: MemberRecord,
+    /// Only how this hold stands; `None`: how the member would be backed up.
+    pub hold: Option<HoldId>,
+}
+
+/// What there is to say of a member.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct CheckReport {
+    /// JSON of `holdfast_source::MemberCheck`; empty if only a hold was asked for.
+    pub report: Bytes,
+    /// How that hold stands.
+    pub holds: Vec<v1::HoldStanding>,
 }
 
 /// The answer to a [`CheckOrder`].
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct CheckAnswer {
     /// As in the order.
     pub question: u64,
-    /// JSON of `holdfast_source::MemberCheck`, or why the member could not be looked at.
-    pub outcome: Result<Bytes, Fault>,
+    /// The report, or why the member could not be looked at.
+    pub outcome: Result<CheckReport, Fault>,
 }
 
 impl From<&CheckOrder> for v1::CheckOrder {
@@ -33,6 +44,7 @@ impl From<&CheckOrder> for v1::CheckOrder {
             question: order.question,
             member: to_json(&order.member),
             kind: order.kind.to_string(),
+            hold: order.hold.map_or(0, |hold| hold.0),
         }
     }
 }
@@ -45,20 +57,22 @@ impl TryFrom<v1::CheckOrder> for CheckOrder {
             question: wire.question,
             kind: wire.kind.parse()?,
             member: from_json(&wire.member, "check_order.member")?,
+            hold: (wire.hold != 0).then_some(HoldId(wire.hold)),
         })
     }
 }
 
 impl From<&CheckAnswer> for v1::CheckDone {
     fn from(answer: &CheckAnswer) -> Self {
-        let (report, fault) = match &answer.outcome {
+        let (CheckReport { report, holds }, fault) = match &answer.outcome {
             Ok(report) => (report.clone(), None),
-            Err(fault) => (Bytes::new(), Some(fault_to_wire(fault))),
+            Err(fault) => (CheckReport::default(), Some(fault_to_wire(fault))),
         };
         Self {
             question: answer.question,
             fault,
             report,
+            holds,
         }
     }
 }
@@ -68,7 +82,10 @@ impl From<v1::CheckDone> for CheckAnswer {
         Self {
             question: wire.question,
             outcome: match wire.fault {
-                None => Ok(wire.report),
+                None => Ok(CheckReport {
+                    report: wire.report,
+                    holds: wire.holds,
+                }),
                 Some(fault) => Err(wire_to_fault(fault)),
             },
         }
@@ -91,11 +108,25 @@ mod tests {
                 address: "postgres://backup@db/shop".to_owned(),
                 secret: None,
             },
+            hold: None,
         };
-        let back = CheckOrder::try_from(v1::CheckOrder::from(&order));
-        assert_eq!(back, Ok(order));
+        for hold in [None, Some(HoldId(5))] {
+            let order = CheckOrder {
+                hold,
+                ..order.clone()
+            };
+            let back = CheckOrder::try_from(v1::CheckOrder::from(&order));
+            assert_eq!(back, Ok(order));
+        }
         let fault = Fault::new(ErrorCode::Unavailable, "nobody answers").hint("start it");
-        for outcome in [Ok(Bytes::from_static(b"{}")), Err(fault)] {
+        let report = CheckReport {
+            report: Bytes::from_static(b"{}"),
+            holds: vec![v1::HoldStanding {
+                wal_retained_bytes: 7,
+                ..v1::HoldStanding::default()
+            }],
+        };
+        for outcome in [Ok(report), Err(fault)] {
             let answer = CheckAnswer {
                 question: 7,
                 outcome,

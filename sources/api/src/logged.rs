@@ -17,7 +17,7 @@ use std::collections::BTreeMap;
 use std::fmt::Debug;
 use std::ops::Range;
 
-use crate::check::MemberCheck;
+use crate::check::{HoldStanding, MemberCheck};
 use crate::row::RowBatch;
 
 /// A backup of one member.
@@ -188,6 +188,13 @@ pub trait LoggedSource: Debug + Send + Sync {
 
     /// History up to `to` may go, and the hold stays.
     async fn advance_hold(&self, hold: HoldId, to: Position) -> Result<(), Fault>;
+
+    /// Looks how a hold stands, once for each of its parts on the member; nothing if it is not there. One that keeps more than it may is
+    /// given up: `HistoryGone` then. Called now and then as long as there is a hold, whether a job uses it or not.
+    async fn look_after_hold(&self, hold: HoldId) -> Result<Vec<HoldStanding>, Fault> {
+        let _ = hold;
+        Ok(Vec::new())
+    }
 
     /// Ends a hold; one that does not exist is no error.
     async fn release(&self, hold: HoldId) -> Result<(), Fault>;

@@ -1,10 +1,10 @@
-//! Looking at members for the leader: how they would be backed up. Nothing is changed by it.
+//! Looking at members for the leader: how they would be backed up, and how holds on them stand.
 
 use actix::{AsyncContext, Context, Handler};
 use bytes::Bytes;
 use holdfast_proto::v1::worker_message::Body;
-use holdfast_proto::{CheckAnswer, CheckOrder, to_json, v1};
-use holdfast_source::{CheckFinding, CheckLevel, MemberCheck};
+use holdfast_proto::{CheckAnswer, CheckOrder, CheckReport, to_json, v1};
+use holdfast_source::{CheckFinding, CheckLevel, HoldStanding, MemberCheck};
 use holdfast_types::{ErrorCode, Fault, Hlc, PositionKind};
 use std::sync::Arc;
 use tracing::warn;
@@ -42,10 +42,7 @@ impl Agent {
         tokio::task::spawn_local(async move {
             let outcome = look(&shared, &order).await;
             drop(permit);
-            let answer = CheckAnswer {
-                question,
-                outcome: outcome.map(|report| encode(report, CHECK_BYTES)),
-            };
+            let answer = CheckAnswer { question, outcome };
             // An agent that is gone has nobody to answer to.
             let _ = agent.send(CheckDone(answer)).await;
         });
@@ -67,14 +64,28 @@ impl Handler<CheckDone> for Agent {
     }
 }
 
-async fn look(shared: &Core, order: &CheckOrder) -> Result<MemberCheck, Fault> {
-    let what = format!("looking at member {}", order.member.name);
+async fn look(shared: &Core, order: &CheckOrder) -> Result<CheckReport, Fault> {
+    let what = match order.hold {
+        None => format!("looking at member {}", order.member.name),
+        Some(hold) => format!("looking at hold {hold} on member {}", order.member.name),
+    };
     let looking = async {
-        if order.kind.is_logged() {
-            let source = shared.sources.logged(order.kind, &order.member)?;
-            return source.check().await;
+        if !order.kind.is_logged() {
+            return answers(shared, order).await.map(whole);
         }
-        answers(shared, order).await
+        let source = shared.sources.logged(order.kind, &order.member)?;
+        match order.hold {
+            None => source.check().await.map(whole),
+            Some(hold) => Ok(CheckReport {
+                report: Bytes::new(),
+                holds: source
+                    .look_after_hold(hold)
+                    .await?
+                    .into_iter()
+                    .map(standing)
+                    .collect(),
+            }),
+        }
     };
     match tokio::time::timeout(CHECK_DEADLINE, looking).await {
         Ok(outcome) => outcome.map_err(|fault| fault.context(what)),
@@ -82,6 +93,26 @@ async fn look(shared: &Core, order: &CheckOrder) -> Result<MemberCheck, Fault> {
             ErrorCode::DeadlineExceeded,
             format!("{what} took longer than {} s", CHECK_DEADLINE.as_secs()),
         )),
+    }
+}
+
+fn whole(report: MemberCheck) -> CheckReport {
+    CheckReport {
+        report: encode(report, CHECK_BYTES),
+        holds: Vec::new(),
+    }
+}
+
+fn standing(found: HoldStanding) -> v1::HoldStanding {
+    v1::HoldStanding {
+        member: String::new(),
+        name: found.name,
+        database: found.database,
+        wal_retained_bytes: found.wal_retained_bytes,
+        wal_budget_bytes: found.wal_budget_bytes,
+        wal_status: found.wal_status,
+        xmin_age: found.xmin_age,
+        active: found.active,
     }
 }
 

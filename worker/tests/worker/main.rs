@@ -5,4 +5,5 @@ mod backup;
 mod faults;
 mod layers;
 mod logged;
+mod members;
 mod support;

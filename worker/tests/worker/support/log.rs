@@ -68,6 +68,23 @@ struct State {
     misuse: Option<Misuse>,
 }
 
+impl State {
+    fn standings(&self) -> Vec<HoldStanding> {
+        let holds = self.holds.iter();
+        holds
+            .map(|(hold, position)| HoldStanding {
+                name: hold.to_string(),
+                database: "app".to_owned(),
+                wal_retained_bytes: self.log.len() as u64 - position,
+                wal_budget_bytes: 1 << 20,
+                wal_status: "reserved".to_owned(),
+                xmin_age: 3,
+                active: false,
+            })
+            .collect()
+    }
+}
+
 /// See the module.
 #[derive(Debug)]
 pub(crate) struct FakeLog {
@@ -353,22 +370,17 @@ impl LoggedSource for FakeLog {
         if state.misuse.is_some() {
             return Err(Fault::new(ErrorCode::Unavailable, "nobody answers"));
         }
-        let holds = state.holds.iter();
         Ok(MemberCheck {
             server: "a log".to_owned(),
-            holds: holds
-                .map(|(hold, position)| HoldStanding {
-                    name: hold.to_string(),
-                    database: "app".to_owned(),
-                    wal_retained_bytes: state.log.len() as u64 - position,
-                    wal_budget_bytes: 1 << 20,
-                    wal_status: "reserved".to_owned(),
-                    xmin_age: 0,
-                    active: false,
-                })
-                .collect(),
+            holds: state.standings(),
             ..MemberCheck::default()
         })
+    }
+
+    async fn look_after_hold(&self, hold: HoldId) -> Result<Vec<HoldStanding>, Fault> {
+        let mut standings = self.state().standings();
+        standings.retain(|standing| standing.name == hold.to_string());
+        Ok(standings)
     }
 
     async fn begin(&self, backup: &LoggedBackup) -> Result<Vec<LoggedRelation>, Fault> {
