@@ -11,8 +11,8 @@ pub(crate) use jobs::{
 };
 pub(crate) use member::{MemberAddress, ServerAddress, Unread};
 pub(crate) use node::{
-    BenchCommand, DemoArgs, InitArgs, MemberCommand, MvccCommand, MvccMember, Role, SettingCommand,
-    SourceArgs, SourceCommand, StartArgs,
+    BenchCommand, DemoArgs, HoldCommand, InitArgs, MemberCommand, MvccCommand, MvccMember, Role,
+    SettingCommand, SourceArgs, SourceCommand, StartArgs,
 };
 pub(crate) use words::{either, read_words};
 
@@ -66,6 +66,9 @@ pub(crate) enum Command {
     /// Register the databases to protect
     #[command(subcommand)]
     Source(SourceCommand),
+    /// What keeps history from being discarded by sources
+    #[command(subcommand)]
+    Hold(HoldCommand),
     /// Back up a source into a collection
     Backup(BackupArgs),
     /// Restore from a collection into a source
@@ -140,6 +143,10 @@ mod tests {
             "holdfast --coordinator a:1,b:2 source add bank --member m1=a:1@region=eu,zone=b --member m2=b:1",
             "holdfast source add shop --member m1=postgres://u:p@h:1/d?sslmode=require@region=eu",
             "holdfast source update shop --member m1=postgres://u@h:1/d --clear-passwords",
+            "holdfast source check shop --member m1",
+            "holdfast hold list",
+            "holdfast hold drop 7",
+            "holdfast restore FROM file:///b --table a.s.t --into-db d --into-schema s --new-table-name u --schema-only --only m1=m2",
             "holdfast source list",
             "holdfast source drop bank",
             "holdfast backup bank --into file:///b --append --as-of -10s --revision-history --detach",

@@ -5,6 +5,7 @@ mod backup;
 mod backups;
 mod bench;
 mod cluster;
+mod hold;
 mod job;
 mod mvcc;
 mod restore;
@@ -27,6 +28,7 @@ pub(crate) async fn run(context: &Context, command: Command) -> Result<Exit, Fau
         Command::Init(arguments) => cluster::init(context, arguments).await,
         Command::Status => cluster::status(context).await,
         Command::Source(command) => source::run(context, command).await,
+        Command::Hold(command) => hold::run(context, command).await,
         Command::Backup(arguments) => backup::run(context, arguments).await,
         Command::Restore(arguments) => restore::run(context, arguments).await,
         Command::Verify(arguments) => verify::run(context, arguments).await,

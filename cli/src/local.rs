@@ -158,10 +158,16 @@ impl LocalCluster {
         Ok(Exit::Interrupted)
     }
 
-    /// Waits until servers have let go of what jobs held. Whether something is held on purpose: for the incrementals of a chain.
+    /// Waits until servers have let go of what jobs held. Whether the state is needed: for the incrementals of a chain, or because a
+    /// job is not over.
     pub(crate) async fn settle(&self, context: &Context) -> Result<bool, Fault> {
         let deadline = context.env.clock.monotonic() + LETS_GO_WITHIN;
         loop {
+            let jobs = self.api().list_jobs(v1::ListJobsRequest::default()).await?;
+            let is_over = |job: &v1::Job| state_of(job).is_some_and(JobState::is_terminal);
+            if !jobs.jobs.iter().all(is_over) {
+                return Ok(true);
+            }
             let holds = self.api().cluster_status().await?.holds;
             if !holds.iter().any(|hold| hold.state == "releasing") {
                 return Ok(!holds.is_empty());

@@ -1,12 +1,14 @@
 //! A job on a PostgreSQL server without a cluster: one coordinator and one worker in this process, and a state that outlives it, so
 //! that the same command goes on where a killed one stopped.
 
+use holdfast_client::v1;
+use holdfast_proto::wire_to_fault;
 use holdfast_types::{Fault, MemberName};
 
 use crate::args::{MemberAddress, OneShotArgs, ServerAddress, Unread};
 use crate::context::Context;
 use crate::exit::Exit;
-use crate::local::{LocalCluster, StateDirectory};
+use crate::local::{LOCAL_SOURCE, LocalCluster, StateDirectory};
 
 /// See the module.
 #[derive(Debug)]
@@ -43,6 +45,7 @@ impl OneShot {
         let kind = server.kind.to_string();
         let member = MemberAddress::nowhere(name, server);
         self.cluster.register(kind, vec![member.wire()]).await?;
+        self.reach().await?;
         let job = match self.cluster.unfinished(context).await? {
             Some(job) => {
                 context
@@ -55,12 +58,20 @@ impl OneShot {
         self.cluster.follow(context, job).await
     }
 
-    /// Ends it. Nothing is kept but the state of a chain that is to go on, and of a job that is worth another try.
-    pub(crate) async fn end(self, context: &Context, done: &Result<Exit, Fault>) {
-        let is_needed = match done {
-            Err(fault) if fault.is_retryable() => true,
-            _ => self.cluster.settle(context).await.unwrap_or(true),
+    /// Sees whether the server can be used. A job would try for long; whoever typed the command wants to know at once.
+    async fn reach(&self) -> Result<(), Fault> {
+        let request = v1::CheckSourceRequest {
+            name: LOCAL_SOURCE.to_owned(),
+            members: Vec::new(),
         };
+        let answer = self.cluster.api().check_source(request).await?;
+        let fault = answer.members.into_iter().find_map(|member| member.fault);
+        fault.map_or(Ok(()), |fault| Err(wire_to_fault(fault)))
+    }
+
+    /// Ends it. Nothing is kept but the state of a chain that is to go on, and of a job that is not over.
+    pub(crate) async fn end(self, context: &Context) {
+        let is_needed = self.cluster.settle(context).await.unwrap_or(true);
         let directory = self.cluster.stop().await;
         if !is_needed {
             directory.remove(&context.env).await;

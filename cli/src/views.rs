@@ -4,12 +4,16 @@
 //! JSON readers take for an integer; what is empty in the protocol is null.
 
 mod backups;
+mod check;
 mod cluster;
+mod hold;
 mod job;
 mod source;
 
 pub(crate) use backups::{ChainsView, ShownChainView};
+pub(crate) use check::CheckView;
 pub(crate) use cluster::{MembersView, SettingsView, StatusView};
+pub(crate) use hold::{DroppedHoldView, HoldsView};
 pub(crate) use job::{ControlledView, JobView, JobsView, SubmittedView};
 pub(crate) use source::{SourceView, SourcesView};
 

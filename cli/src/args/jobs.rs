@@ -145,6 +145,18 @@ pub(crate) struct RestoreArgs {
         conflicts_with = "table"
     )]
     pub(crate) new_db_name: Option<String>,
+    /// PostgreSQL, with --table: put the tables into this schema
+    #[arg(long, value_name = "NAME", requires = "table")]
+    pub(crate) into_schema: Option<String>,
+    /// PostgreSQL, with one --table: restore it under this name
+    #[arg(long, value_name = "NAME", requires = "table")]
+    pub(crate) new_table_name: Option<String>,
+    /// PostgreSQL: everything but the rows
+    #[arg(long)]
+    pub(crate) schema_only: bool,
+    /// Only this member of the backup, onto the one of its name or onto MEMBER; may be repeated
+    #[arg(long, value_name = "NAME[=MEMBER]")]
+    pub(crate) only: Vec<String>,
     /// Only workers in this locality take part
     #[arg(long, value_name = "LOCALITY", conflicts_with = "local")]
     pub(crate) execution_locality: Option<Locality>,

@@ -154,12 +154,31 @@ pub(crate) enum SourceCommand {
         #[arg(long, conflicts_with = "password")]
         clear_passwords: bool,
     },
+    /// Look at the members: what a backup gets, what keeps it from being made, and what mends that
+    Check {
+        /// Its name
+        name: String,
+        /// Only this member; may be repeated
+        #[arg(long, value_name = "NAME")]
+        member: Vec<String>,
+    },
     /// All sources
     List,
     /// Forget a source; its backups stay
     Drop {
         /// Its name
         name: String,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum HoldCommand {
+    /// All holds on the history of sources
+    List,
+    /// Give up the hold of a chain: nothing can be appended to it any more
+    Drop {
+        /// The hold
+        hold: u64,
     },
 }
 

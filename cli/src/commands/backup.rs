@@ -76,7 +76,7 @@ async fn run_here(
             .await
     }
     .await;
-    one_shot.end(context, &done).await;
+    one_shot.end(context).await;
     done
 }
 

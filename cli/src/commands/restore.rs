@@ -55,7 +55,7 @@ async fn run_here(
     let what = ["restore", server.address.as_str(), from.as_str()];
     let one_shot = OneShot::start(context, &arguments.one_shot, &what).await?;
     let done = async {
-        let name = only_member(one_shot.cluster(), &from, &arguments.subdir).await?;
+        let name = chosen_member(one_shot.cluster(), &from, &arguments).await?;
         let request = request_here(arguments, from.clone());
         let submit = async |cluster: &LocalCluster| {
             let submitted = cluster.api().submit_restore(request).await?;
@@ -69,15 +69,29 @@ async fn run_here(
             .await
     }
     .await;
-    one_shot.end(context, &done).await;
+    one_shot.end(context).await;
     done
 }
 
-/// The member of a chain that has only one: what is restored goes by its name.
-async fn only_member(cluster: &LocalCluster, from: &str, subdir: &str) -> Result<String, Fault> {
+/// The member that is restored: the one that was chosen, or the only one there is. What it is restored onto goes by its name.
+async fn chosen_member(
+    cluster: &LocalCluster,
+    from: &str,
+    arguments: &RestoreArgs,
+) -> Result<String, Fault> {
+    match arguments.only.as_slice() {
+        [] => {}
+        [only] if !only.contains('=') => return Ok(only.clone()),
+        _ => {
+            return Err(Fault::new(
+                ErrorCode::InvalidArgument,
+                "only one member can be restored onto one server: write --only NAME",
+            ));
+        }
+    }
     let request = v1::ShowBackupRequest {
         collection: from.to_owned(),
-        subdir: subdir.to_owned(),
+        subdir: arguments.subdir.clone(),
         check_files: false,
     };
     let shown = cluster.api().show_backup(request).await?;
@@ -96,7 +110,7 @@ async fn only_member(cluster: &LocalCluster, from: &str, subdir: &str) -> Result
                 members.into_iter().collect::<Vec<_>>().join(", ")
             ),
         )
-        .hint("restore them with --local and a --member NAME=postgres://… for each")),
+        .hint("choose one with --only NAME")),
     }
 }
 

@@ -8,7 +8,7 @@ use super::{kind_of, read_members};
 use crate::args::{MemberAddress, SourceArgs, SourceCommand};
 use crate::context::Context;
 use crate::exit::Exit;
-use crate::views::{SourceView, SourcesView};
+use crate::views::{CheckView, SourceView, SourcesView};
 
 #[derive(Serialize)]
 struct DroppedView {
@@ -33,6 +33,9 @@ pub(super) async fn run(context: &Context, command: SourceCommand) -> Result<Exi
             let source = api.update_source(request).await?;
             show(context, source);
         }
+        SourceCommand::Check { name, member } => {
+            return check(context, &api, name, member).await;
+        }
         SourceCommand::List => {
             let view = SourcesView::from(api.list_sources().await?);
             context.output.result(&view, || view.text());
@@ -46,6 +49,27 @@ pub(super) async fn run(context: &Context, command: SourceCommand) -> Result<Exi
         }
     }
     Ok(Exit::Ok)
+}
+
+/// Shows what the members say. Something that blocks, or a member that cannot be looked at, is an error, so that scripts see it.
+async fn check(
+    context: &Context,
+    api: &dyn ControlApi,
+    name: String,
+    members: Vec<String>,
+) -> Result<Exit, Fault> {
+    let request = v1::CheckSourceRequest {
+        name: name.clone(),
+        members,
+    };
+    let answer = api.check_source(request).await?;
+    let (view, fault) = CheckView::new(name, answer);
+    context.output.result(&view, || view.text());
+    match fault {
+        Some(fault) => Err(fault),
+        None if view.blocking() > 0 => Ok(Exit::Precondition),
+        None => Ok(Exit::Ok),
+    }
 }
 
 fn request(arguments: SourceArgs) -> Result<v1::RegisterSourceRequest, Fault> {

@@ -4,7 +4,8 @@ use holdfast_client::v1;
 use serde::Serialize;
 use std::collections::BTreeMap;
 
-use super::{seconds, sheet, some};
+use super::hold::HoldView;
+use super::{sheet, some};
 use crate::output::Table;
 
 /// A coordinator.
@@ -106,16 +107,6 @@ struct WorkerView {
     connected: bool,
 }
 
-#[derive(Debug, Serialize)]
-struct HoldView {
-    id: String,
-    job: String,
-    source: String,
-    position: String,
-    age_seconds: f64,
-    state: String,
-}
-
 /// Everything about the cluster.
 #[derive(Debug, Serialize)]
 pub(crate) struct StatusView {
@@ -166,18 +157,7 @@ impl From<v1::ClusterStatusResponse> for StatusView {
                     connected: worker.connected,
                 })
                 .collect(),
-            holds: status
-                .holds
-                .into_iter()
-                .map(|hold| HoldView {
-                    id: hold.id.to_string(),
-                    job: hold.job.to_string(),
-                    source: hold.source,
-                    position: hold.position,
-                    age_seconds: hold.age_seconds,
-                    state: hold.state,
-                })
-                .collect(),
+            holds: status.holds.into_iter().map(HoldView::from).collect(),
             settings: status.settings.into_iter().collect(),
             version: status.version,
             jobs_running: status.jobs_running,
@@ -254,17 +234,7 @@ impl StatusView {
                 worker.version.clone(),
             ]);
         }
-        let mut holds = Table::new(&["hold", "job", "source", "position", "age", "state"]);
-        for hold in &self.holds {
-            holds.row([
-                hold.id.clone(),
-                hold.job.clone(),
-                hold.source.clone(),
-                hold.position.clone(),
-                seconds(hold.age_seconds),
-                hold.state.clone(),
-            ]);
-        }
+        let holds = HoldView::table(&self.holds);
         for table in [coordinators_table(&self.coordinators), workers, holds] {
             if !table.is_empty() {
                 text.push_str(&format!("\n{table}\n"));
