@@ -11,6 +11,7 @@ use holdfast_types::{ErrorCode, Fault};
 use std::time::Duration;
 
 use crate::dsn::Dsn;
+use crate::hold::{Told, Waiting, create_slot};
 use crate::layout::{Lsn, Oid};
 use crate::replication::ReplicationSession;
 use crate::session::{Purpose, Session};
@@ -36,14 +37,16 @@ impl HeldSnapshot {
     /// Takes a snapshot at an exact position. Waits until every transaction that is writing now, on the whole server, has ended.
     ///
     /// # Errors
-    /// `DeadlineExceeded` if they do not end in time, `ResourceExhausted` without a free slot, or what else the server says.
+    /// `DeadlineExceeded`, naming them, if they do not end in time, `ResourceExhausted` without a free slot, or what else the server says.
     pub async fn exact(env: &Env, dsn: &Dsn, deadline: Duration) -> Result<Self, Fault> {
         let first = Session::connect(env, dsn, Purpose::Control).await?;
         let second = Session::connect(env, dsn, Purpose::Control).await?;
         let mut slots = ReplicationSession::connect(env, dsn).await?;
         // A temporary slot belongs to its session; the process makes the name its own.
         let name = format!("holdfast_exact_{}", slots.pid());
-        let slot = slots.create_slot(&name, true, deadline).await?;
+        let told = Told::default();
+        let show = |waiting: &Waiting| told.tell(waiting);
+        let slot = create_slot(&first, &mut slots, &name, true, deadline, &show).await?;
         let mut held = Self {
             lsn: slot.consistent_point,
             exact: true,

@@ -15,11 +15,14 @@ mod blockers;
 mod place;
 mod publication;
 mod slot;
+mod told;
 
 pub use blockers::Blocker;
+pub(crate) use place::create as create_slot;
 pub use place::{Placed, Waiting, place, wait_for_writers};
 pub use publication::{PublicationState, publish, published, unpublish_unidentified};
 pub use slot::{SlotState, WalStatus, advance, release, state, verify};
+pub(crate) use told::Told;
 
 use holdfast_types::{ErrorCode, Fault};
 use serde::{Deserialize, Serialize};

@@ -58,7 +58,7 @@ pub async fn place(
     let identity = slots.identify().await?;
     let began = env.clock.monotonic();
     let ready = async {
-        let slot = create(&session, &mut slots, &names.slot, deadline, show).await?;
+        let slot = create(&session, &mut slots, &names.slot, false, deadline, show).await?;
         let left = deadline.saturating_sub(env.clock.monotonic().saturating_sub(began));
         wait_until_visible(env, dsn, &session, &slot, left, show).await?;
         Ok::<_, Fault>(slot)
@@ -81,16 +81,20 @@ pub async fn place(
     })
 }
 
-/// Makes the slot, and tells who it waits for.
-async fn create(
+/// Makes a slot, and tells who it waits for.
+///
+/// # Errors
+/// `DeadlineExceeded`, naming who was waited for; what else the server says.
+pub(crate) async fn create(
     session: &Session,
     slots: &mut ReplicationSession,
     name: &str,
+    temporary: bool,
     deadline: Duration,
     show: &(dyn Fn(&Waiting) + Send + Sync),
 ) -> Result<CreatedSlot, Fault> {
     let waiter = slots.pid();
-    let creation = slots.create_slot(name, false, deadline);
+    let creation = slots.create_slot(name, temporary, deadline);
     tokio::pin!(creation);
     let mut blockers = Vec::new();
     let result = loop {
@@ -106,10 +110,9 @@ async fn create(
         }
     };
     result.map_err(|fault| match fault.code {
-        ErrorCode::DeadlineExceeded => overdue(
-            "the slot waits for transactions that are writing",
-            &blockers,
-        ),
+        ErrorCode::DeadlineExceeded => {
+            overdue("a slot waits for transactions that are writing", &blockers)
+        }
         _ => fault,
     })
 }
@@ -143,7 +146,7 @@ fn overdue(what: &str, blockers: &[Blocker]) -> Fault {
         false => names.join("; "),
     };
     Fault::new(ErrorCode::DeadlineExceeded, format!("{what}, and the deadline passed: {names}"))
-        .hint("end these transactions (commit or roll back prepared ones), or place the hold when they are over")
+        .hint("end these transactions (commit or roll back prepared ones), or try it again when they are over")
 }
 
 /// Waits until every transaction whose commit record lies before the slot's consistent point is visible to new snapshots.

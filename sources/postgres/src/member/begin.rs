@@ -13,7 +13,7 @@ use super::standing::{self, Standings};
 use super::{PostgresMember, budget, share};
 use crate::catalog::{self, Database, RelationFacts, databases};
 use crate::dsn::Dsn;
-use crate::hold::{self, HoldNames, SlotState, Waiting, WalStatus};
+use crate::hold::{self, HoldNames, SlotState, Told, Waiting, WalStatus};
 use crate::layout::{Layout, Lsn, Oid};
 use crate::pages;
 use crate::preflight::{self, Mode, Request};
@@ -284,7 +284,8 @@ async fn start(
             budget::check(member, &session, backup.hold, &names).await?;
             // It is not known whether its maker had waited.
             let deadline = member.limits.hold_deadline;
-            hold::wait_for_writers(&session, deadline, &show).await?;
+            let told = Told::default();
+            hold::wait_for_writers(&session, deadline, &|waiting| told.tell(waiting)).await?;
             (facts, standings, slot.confirmed)
         }
         _ => place(member, backup, &session, &dsn, &names, facts).await?,
@@ -339,6 +340,8 @@ async fn place(
     // After they were published, and before the slot: what is seen now holds from its beginning on.
     let (facts, mut standings) = look(session, backup, &dsn.database, names).await?;
     let deadline = member.limits.hold_deadline;
+    let told = Told::default();
+    let show = |waiting: &Waiting| told.tell(waiting);
     let placed = hold::place(&member.env, dsn, names, &layouts(&facts), deadline, &show)
         .await
         .map_err(moving)?;
@@ -356,16 +359,6 @@ fn moving(fault: Fault) -> Fault {
             ..fault
         },
         _ => fault,
-    }
-}
-
-fn show(waiting: &Waiting) {
-    let (what, blockers) = match waiting {
-        Waiting::ForWriters(blockers) => ("transactions that write", blockers),
-        Waiting::ForVisibility(blockers) => ("transactions in commit", blockers),
-    };
-    if let Some(first) = blockers.first() {
-        tracing::info!(count = blockers.len(), %first, "the hold waits for {what}");
     }
 }
 

@@ -154,3 +154,75 @@ async fn a_partitioned_table_is_not_restored_without_its_partitions() {
         sum_of(server, &database, "whole")
     );
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn all_tables_of_a_schema_go_into_another_schema_and_another_database() {
+    let server = Server::shared();
+    let database = server.create_database("schema");
+    let other = server.create_database("elsewhere");
+    server.psql(
+        &database,
+        "CREATE SCHEMA app; CREATE SCHEMA apple; CREATE TABLE app.a (id serial PRIMARY KEY, v text); INSERT INTO app.a (v) SELECT md5(n::text) FROM generate_series(1, 300) AS n;
+         CREATE TABLE app.b (id integer PRIMARY KEY, a integer REFERENCES app.a); INSERT INTO app.b SELECT n, n FROM generate_series(1, 50) AS n;
+         CREATE TABLE app.parts (id integer PRIMARY KEY) PARTITION BY RANGE (id); CREATE TABLE app.low PARTITION OF app.parts FOR VALUES FROM (0) TO (10);
+         INSERT INTO app.parts VALUES (1), (2); CREATE TABLE apple.a (id integer PRIMARY KEY); INSERT INTO apple.a VALUES (7)",
+    );
+    let source = member(server, "tables3");
+    let mut store = Store::default();
+    let target = || Target::Tables(vec![table(&database, "app.*")]);
+    store.backup(&source, 10, target(), false, |_| {}).await;
+    server.psql(&database, "CREATE TABLE app.late (id integer PRIMARY KEY, v text); INSERT INTO app.late VALUES (1, 'x'); DELETE FROM app.b WHERE id < 10; INSERT INTO apple.a VALUES (8)");
+    store.backup(&source, 10, target(), false, |_| {}).await;
+    source.release(HoldId(10)).await.expect("released");
+    let names = ["a", "b", "parts", "low", "late"];
+    let sums = |database: &str, schema: &str| {
+        names.map(|name| sum_of(server, database, &format!("{schema}.{name}")))
+    };
+    let truth = sums(&database, "app");
+    let restore = |job, tables: &[(&str, TableName)], into_existing| LoggedRestore {
+        job: JobId(job),
+        target: target(),
+        as_of: None,
+        databases: match into_existing {
+            true => BTreeMap::new(),
+            false => BTreeMap::from([(database.clone(), format!("{database}_new"))]),
+        },
+        tables: tables
+            .iter()
+            .map(|(old, new)| (table(&database, old), new.clone()))
+            .collect(),
+        into_existing,
+        schema_only: false,
+        part_size: PART,
+    };
+    // Beside themselves, one of them under a name of its own.
+    let beside = restore(
+        610,
+        &[
+            ("app.*", table(&database, "old.*")),
+            ("app.late", table(&database, "old.later")),
+        ],
+        true,
+    );
+    let worker = restorer(server);
+    store.restore(&worker, &beside).await.expect("restored");
+    server.psql(&database, "ALTER TABLE old.later RENAME TO late");
+    assert_eq!(sums(&database, "old"), truth);
+    // Into another database, as they are.
+    let elsewhere = restore(611, &[("app.*", table(&other, "*"))], true);
+    store.restore(&worker, &elsewhere).await.expect("restored");
+    assert_eq!(sums(&other, "app"), truth);
+    // Into a database that is made for them, with nothing of the other schema.
+    let made = restore(612, &[], false);
+    store.restore(&worker, &made).await.expect("restored");
+    let name = format!("{database}_new");
+    assert_eq!(sums(&name, "app"), truth);
+    let others = "SELECT count(*) FROM pg_namespace WHERE nspname = 'apple'";
+    assert_eq!(server.psql(&name, others), "0");
+    let odd = restore(613, &[("app.*", table(&database, "one"))], true);
+    let refused = worker.begin(&odd, &store).await;
+    assert_eq!(
+        refused.expect_err("all into one").code,
+        holdfast_types::ErrorCode::InvalidArgument
+    );
+}
