@@ -15,6 +15,7 @@ mod budget;
 pub mod catalog;
 mod check;
 mod holds;
+mod look;
 mod plan;
 mod read;
 pub mod restore;

@@ -3,8 +3,8 @@
 use holdfast_source::{CheckFinding, CheckLevel, HoldStanding, MemberCheck};
 use holdfast_types::{ErrorCode, Fault};
 
-use super::{PostgresMember, budget, share};
-use crate::hold::{self, PREFIX, WalStatus};
+use super::{PostgresMember, look, share};
+use crate::hold::{self, PREFIX};
 use crate::layout::{Handling, WholeReason};
 use crate::preflight::{self, Mode, Report, Request, Severity};
 use crate::schema::DumpTool;
@@ -151,24 +151,7 @@ async fn holds(member: &PostgresMember, session: &Session) -> Result<Vec<HoldSta
         let Some(state) = hold::state(session, &name).await? else {
             continue;
         };
-        let status = match state.wal_status {
-            WalStatus::Reserved => "reserved",
-            WalStatus::Extended => "extended",
-            WalStatus::Unreserved => "unreserved",
-            WalStatus::Lost => "lost",
-        };
-        holds.push(HoldStanding {
-            name,
-            database: state.database.unwrap_or_default(),
-            wal_retained_bytes: state.retained_bytes,
-            wal_budget_bytes: budget::budget(member, session).await?,
-            wal_status: match state.invalidated {
-                Some(reason) => format!("{status}: {reason}"),
-                None => status.to_owned(),
-            },
-            xmin_age: state.catalog_age,
-            active: state.active_pid.is_some(),
-        });
+        holds.push(look::standing(member, session, name, state).await?);
     }
     Ok(holds)
 }

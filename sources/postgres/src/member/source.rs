@@ -2,12 +2,12 @@
 
 use async_trait::async_trait;
 use holdfast_source::{
-    Inlet, LoadProgress, LoggedBackup, LoggedRelation, LoggedRestore, LoggedSource, MemberCheck,
-    Outlet, SettledDatabase,
+    HoldStanding, Inlet, LoadProgress, LoggedBackup, LoggedRelation, LoggedRestore, LoggedSource,
+    MemberCheck, Outlet, SettledDatabase,
 };
 use holdfast_types::{Fault, HoldId, JobId, KeyRange, Position, Relation, RowSum};
 
-use super::{PostgresMember, begin, check, holds, read, settle};
+use super::{PostgresMember, begin, check, holds, look, read, settle};
 
 #[async_trait]
 impl LoggedSource for PostgresMember {
@@ -41,6 +41,10 @@ impl LoggedSource for PostgresMember {
 
     async fn advance_hold(&self, hold: HoldId, to: Position) -> Result<(), Fault> {
         holds::advance(self, hold, to).await
+    }
+
+    async fn look_after_hold(&self, hold: HoldId) -> Result<Vec<HoldStanding>, Fault> {
+        look::look_after(self, hold).await
     }
 
     async fn release(&self, hold: HoldId) -> Result<(), Fault> {

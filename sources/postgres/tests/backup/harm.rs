@@ -97,6 +97,17 @@ async fn a_hold_that_keeps_more_log_than_its_budget_is_given_up() {
         .await
         .expect("the next full is a new chain");
     chain.compare(&[&database]).await;
+    // While nobody reads it.
+    let standings = chain.member.look_after_hold(chain.hold).await;
+    let standings = standings.expect("within its budget");
+    assert_eq!(standings.len(), 1);
+    assert_eq!(standings[0].database, database);
+    assert_eq!(standings[0].wal_budget_bytes, 8 << 20);
+    write_log(server, &database);
+    let looked = chain.member.look_after_hold(chain.hold).await;
+    given_up(looked.map(|_| ()), server, 52);
+    let gone = chain.member.look_after_hold(chain.hold).await;
+    assert_eq!(gone, Ok(Vec::new()), "nothing is there");
     chain.member.release(chain.hold).await.expect("released");
 }
 
