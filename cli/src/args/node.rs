@@ -356,6 +356,29 @@ pub(crate) enum BenchCommand {
         #[arg(long, value_name = "DIR")]
         directory: Option<String>,
     },
+    /// Backup and restore of a PostgreSQL server, against COPY, pg_dump, pg_restore and pgBackRest, on databases made for it
+    Postgres {
+        /// A server on which the role may make databases
+        #[arg(long, value_name = "postgres://ROLE@HOST/DATABASE")]
+        server: Unread,
+        /// The role's password, where the connection string has none; better in the environment than here
+        #[arg(
+            long,
+            value_name = "PASSWORD",
+            env = "PGPASSWORD",
+            hide_env_values = true
+        )]
+        password: Option<Unread>,
+        /// Size of the data, in MiB
+        #[arg(long, default_value_t = 1024, value_parser = clap::value_parser!(u64).range(1..))]
+        size_mib: u64,
+        /// How often each is measured; what is shown are medians
+        #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=100))]
+        rounds: u32,
+        /// Where dumps and collections go; a temporary directory if left out
+        #[arg(long, value_name = "DIR")]
+        directory: Option<String>,
+    },
     /// A job of very many spans: coordinators as processes of their own, workers that only say that they did it
     Spans {
         /// How many spans the job has

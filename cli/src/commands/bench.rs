@@ -6,6 +6,7 @@ mod data;
 mod fake_worker;
 mod kills;
 mod memory;
+mod postgres;
 mod process;
 mod spans;
 
@@ -41,6 +42,22 @@ pub(super) async fn run(context: &Context, command: BenchCommand) -> Result<Exit
             slots,
             directory,
         } => Box::pin(memory::run(context, sizes_mib, slots, directory)).await,
+        BenchCommand::Postgres {
+            server,
+            password,
+            size_mib,
+            rounds,
+            directory,
+        } => {
+            let plan = postgres::Plan {
+                server,
+                password,
+                size_mib,
+                rounds,
+                directory,
+            };
+            Box::pin(postgres::run(context, plan)).await
+        }
         BenchCommand::Spans {
             spans,
             coordinators,

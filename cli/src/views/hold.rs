@@ -1,6 +1,7 @@
 //! Holds on the history of sources.
 
 use holdfast_client::v1;
+use holdfast_types::ByteCount;
 use serde::Serialize;
 
 use super::{seconds, some};
@@ -18,6 +19,35 @@ pub(crate) struct HoldView {
     /// The chain that it keeps appendable.
     chain: Option<String>,
     collection: Option<String>,
+    /// How it stands on its members' servers.
+    standings: Vec<StandingView>,
+}
+
+#[derive(Debug, Serialize)]
+struct StandingView {
+    member: String,
+    name: String,
+    database: String,
+    wal_retained_bytes: u64,
+    wal_budget_bytes: u64,
+    wal_status: String,
+    xmin_age: u64,
+    active: bool,
+}
+
+impl From<v1::HoldStanding> for StandingView {
+    fn from(standing: v1::HoldStanding) -> Self {
+        Self {
+            member: standing.member,
+            name: standing.name,
+            database: standing.database,
+            wal_retained_bytes: standing.wal_retained_bytes,
+            wal_budget_bytes: standing.wal_budget_bytes,
+            wal_status: standing.wal_status,
+            xmin_age: standing.xmin_age,
+            active: standing.active,
+        }
+    }
 }
 
 impl From<v1::Hold> for HoldView {
@@ -31,6 +61,7 @@ impl From<v1::Hold> for HoldView {
             state: hold.state,
             chain: some(hold.chain),
             collection: some(hold.collection),
+            standings: hold.standings.into_iter().map(StandingView::from).collect(),
         }
     }
 }
@@ -63,6 +94,29 @@ impl HoldView {
         }
         table
     }
+
+    /// A table of how holds stand.
+    fn standings(holds: &[Self]) -> Table {
+        let header = [
+            "hold", "member", "database", "slot", "log kept", "of", "state", "xmin age",
+        ];
+        let mut table = Table::new(&header);
+        for hold in holds {
+            for standing in &hold.standings {
+                table.row([
+                    hold.id.clone(),
+                    standing.member.clone(),
+                    standing.database.clone(),
+                    standing.name.clone(),
+                    ByteCount(standing.wal_retained_bytes).to_string(),
+                    ByteCount(standing.wal_budget_bytes).to_string(),
+                    standing.wal_status.clone(),
+                    standing.xmin_age.to_string(),
+                ]);
+            }
+        }
+        table
+    }
 }
 
 /// All holds of a cluster.
@@ -82,9 +136,11 @@ impl From<v1::ClusterStatusResponse> for HoldsView {
 impl HoldsView {
     pub(crate) fn text(&self) -> String {
         let table = HoldView::table(&self.holds);
-        match table.is_empty() {
-            true => "nothing is held".to_owned(),
-            false => table.to_string(),
+        let standings = HoldView::standings(&self.holds);
+        match (table.is_empty(), standings.is_empty()) {
+            (true, _) => "nothing is held".to_owned(),
+            (false, true) => table.to_string(),
+            (false, false) => format!("{table}\n\n{standings}"),
         }
     }
 }
