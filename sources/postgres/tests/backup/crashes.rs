@@ -186,15 +186,15 @@ async fn statements_that_are_cancelled_and_sessions_that_are_ended() {
     read(&job, &layer, keyed).await.expect("read");
     server.psql(&database, "UPDATE keyed SET v = 'new' WHERE id % 100 = 0");
     let mut ended_all = 0;
-    for (number, how) in (0..8).zip(["pg_cancel_backend", "pg_terminate_backend"].iter().cycle()) {
-        let after = 20 + 60 * number;
+    for (number, how) in (0..5).zip(["pg_cancel_backend", "pg_terminate_backend"].iter().cycle()) {
+        let after = 20 + 100 * number;
         let (outcome, ended) = tokio::join!(settle(&mut job, &layer, &plan), end(how, after));
         ended_all += ended;
         if ended > 0 && outcome.is_err() {
             passes(outcome, &format!("{how} after {after} ms"));
         }
     }
-    assert!(ended_all > 4, "{ended_all}");
+    assert!(ended_all > 2, "{ended_all}");
     settle(&mut job, &layer, &plan).await.expect("settled");
     job.chain.0.push(layer);
     job.compare(&[&database]).await;
