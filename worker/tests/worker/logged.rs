@@ -1,7 +1,10 @@
 //! A source whose history is a log: what it reads page by page, settles, and takes back.
 
 use holdfast_proto::{Lease, LeaseReportBody, Work};
-use holdfast_types::{ByteCount, ErrorCode, HoldId, JobSpec, Lsn, ObjectKind};
+use holdfast_types::{
+    ByteCount, ErrorCode, HoldId, JobSpec, Locality, Lsn, ObjectKind, VerifySpec,
+};
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use crate::support::jobs::{
@@ -367,6 +370,73 @@ fn a_restore_goes_on_inside_its_span() {
 }
 
 #[test]
+fn damage_is_found_named_and_never_served() {
+    local(async {
+        let leader = Leader::start().await;
+        let world = World::start(1, &[&leader]).await;
+        fill_log(&world);
+        let mut present = leader.welcomed().await;
+        let change = |index: usize| world.log.write(index as u32, None);
+        let layer = back_up(&world, &mut present, 70, &spec(None, false), None, change).await;
+        let verify = || VerifySpec {
+            collection: "memory://test".to_owned(),
+            layers: vec![(layer.path.clone(), layer.layer.digest)],
+            execution_locality: Locality::default(),
+        };
+        let mut job = Job::new(71, verify());
+        let (_, spans) = job.plan(&mut present).await;
+        let whole = work(&spans[0], &[], &spans[0].start);
+        let sound = job.run(&mut present, whole.clone()).await;
+        let data = world.collection.objects().await;
+        let data: Vec<String> = data
+            .into_iter()
+            .filter(|name| name.contains("/data/70-"))
+            .collect();
+        assert!(data.len() > 9 && spans.len() == 1, "{data:?}");
+        let rows = sound.iter().map(|report| checkpoint(&report.body).rows);
+        assert!(rows.sum::<u64>() >= 80);
+
+        // One of each kind: of each a page, a change, the catalog.
+        let mut kinds = BTreeMap::new();
+        for name in &data {
+            let (_, kind) = name.rsplit_once('.').expect("a kind");
+            kinds.insert(kind, name);
+        }
+        assert_eq!(kinds.len(), 3, "{kinds:?}");
+        for (index, (kind, name)) in (0..).zip(&kinds) {
+            world.collection.damage(name).await;
+            let name = name.rsplit('/').next().expect("a name");
+            let reports = job.run(&mut present, whole.clone()).await;
+            let fault = failure(&reports[reports.len() - 1]);
+            assert_eq!(fault.code, ErrorCode::Corrupted, "{kind}: {fault}");
+            assert!(fault.message.contains(name), "{kind}: {fault}");
+
+            let mut restoring = Job::new(80 + index, restore(&[&layer], layer.end));
+            let plan = Work::Plan {
+                member: 0,
+                span_size: ByteCount(1),
+            };
+            let mut reports = restoring.run(&mut present, plan).await;
+            if let LeaseReportBody::Plan {
+                relations, spans, ..
+            } = reports[0].body.clone()
+            {
+                reports.clear();
+                for planned in &spans {
+                    let work = work(planned, &relations, &planned.start);
+                    reports.extend(restoring.run(&mut present, work).await);
+                }
+            }
+            let fault = failure(&reports[reports.len() - 1]);
+            assert_eq!(fault.code, ErrorCode::Corrupted, "{kind}: {fault}");
+            assert!(fault.message.contains(name), "{kind}: {fault}");
+            assert!(!world.log.restored().1, "nothing becomes visible");
+            world.collection.damage(kinds[kind]).await;
+        }
+    });
+}
+
+#[test]
 fn a_source_that_breaks_its_contract_is_told_so_and_nothing_counts() {
     local(async {
         let leader = Leader::start().await;
@@ -438,5 +508,34 @@ fn a_full_store_fails_the_span_and_names_the_object() {
         );
         assert!(fault.message.contains("70-2-1-0"), "{fault}");
         assert_eq!(world.log.pages(), [0], "it does not read on");
+    });
+}
+
+#[test]
+fn a_member_of_several_may_have_nothing_of_what_is_named() {
+    local(async {
+        let leader = Leader::start().await;
+        let world = World::start(1, &[&leader]).await;
+        let mut present = leader.welcomed().await;
+        let mut full = spec(None, false);
+        let mut other = full.members[0].clone();
+        other.member.name = "m2".parse().expect("a name");
+        full.members.push(other);
+        full.target = Target::Databases(vec!["elsewhere".into()]);
+        let mut job = Job::new(70, full);
+        let work = Work::Plan {
+            member: 0,
+            span_size: ByteCount(1 << 20),
+        };
+        let reports = job.run(&mut present, work).await;
+        assert_eq!(reports.len(), 1);
+        let nothing = LeaseReportBody::Plan {
+            batch: 0,
+            relations: Vec::new(),
+            spans: Vec::new(),
+            last: true,
+        };
+        assert_eq!(reports[0].body, nothing);
+        assert!(world.log.holds().is_empty());
     });
 }

@@ -5,7 +5,7 @@ use holdfast_proto::{Lease, LeaseReport, LeaseReportBody, SpanWork, Work};
 use holdfast_types::{
     BackupSpec, ByteCount, Fault, Hlc, JobId, JobSpec, KeyRange, LayerPath, Locality, ParentLayer,
     PlannedSpan, Position, Relation, RestoreMember, RestoreSpec, RowCount, Sealed, SettledDatabase,
-    SourceKind, Target, Window,
+    SourceKind, Target, VerifySpec, Window,
 };
 use std::collections::BTreeMap;
 
@@ -100,6 +100,12 @@ pub(crate) struct JobSpecOf(JobSpec);
 impl From<BackupSpec> for JobSpecOf {
     fn from(spec: BackupSpec) -> Self {
         Self(JobSpec::Backup(spec))
+    }
+}
+
+impl From<VerifySpec> for JobSpecOf {
+    fn from(spec: VerifySpec) -> Self {
+        Self(JobSpec::Verify(spec))
     }
 }
 
