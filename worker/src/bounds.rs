@@ -41,8 +41,9 @@ pub(crate) const TASKS_PER_SLOT: usize = 4;
 /// Holds that are being ended at once; the leader asks again for those refused.
 pub(crate) const HOLD_ORDERS: usize = 8;
 
-/// Members that are being looked at for the leader at once; one more is refused.
-pub(crate) const CHECKS: usize = 8;
+/// Members and holds that are being looked at for the leader at once; one more is refused. A leader asks for eight members for each request
+/// of a user, and for four holds by itself.
+pub(crate) const CHECKS: usize = 16;
 
 /// To look at a member. Shorter than a leader waits.
 pub(crate) const CHECK_DEADLINE: Duration = Duration::from_secs(40);

@@ -133,7 +133,7 @@ fn so_many_members_are_looked_at_at_once() {
         let world = World::start(1, &[&leader]).await;
         let mut present = leader.welcomed().await;
         world.log.permits.forget_permits(usize::MAX);
-        for question in 0..9 {
+        for question in 0..17 {
             let order = CheckOrder {
                 question,
                 kind: SourceKind::Postgres,
@@ -151,10 +151,10 @@ fn so_many_members_are_looked_at_at_once() {
         let fault = answer.outcome.expect_err("one too many");
         assert_eq!(
             (answer.question, fault.code),
-            (8, ErrorCode::ResourceExhausted)
+            (16, ErrorCode::ResourceExhausted)
         );
         world.log.permits.add_permits(100);
-        for _ in 0..8 {
+        for _ in 0..16 {
             assert!(matches!(present.hear().await, Some(Up::CheckDone(_))));
         }
     });
