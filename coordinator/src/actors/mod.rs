@@ -7,6 +7,7 @@
 //! | dispatcher | leases ready tasks to workers |
 //! | committer | batches workers' reports into raft entries and acknowledges them |
 //! | lease keeper | ends the leases of workers that fell silent |
+//! | hold watch | has holds on members whose history is a log looked after |
 //! | starter, finisher, hold releaser, sweeper | perform one kind of effect each ([`effect_runner`]) |
 
 pub(crate) mod committer;
