@@ -150,6 +150,9 @@ fn request(arguments: RestoreArgs, from: String) -> v1::SubmitRestoreRequest {
         into_db: arguments.into_db.unwrap_or_default(),
         new_db_name: arguments.new_db_name.unwrap_or_default(),
         execution_locality: shown(arguments.execution_locality),
-        ..v1::SubmitRestoreRequest::default()
+        into_schema: arguments.into_schema.unwrap_or_default(),
+        new_table_name: arguments.new_table_name.unwrap_or_default(),
+        schema_only: arguments.schema_only,
+        members: arguments.only,
     }
 }
