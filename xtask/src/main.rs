@@ -1,6 +1,7 @@
 //! The project's own tool: `cargo xtask ci` is the whole gate, the other commands are its parts.
 
 mod ci;
+mod exactness;
 mod fixtures;
 mod sim;
 mod step;
@@ -26,6 +27,8 @@ enum Task {
     Tidy(tidy::TidyArguments),
     /// Run the simulator with these arguments
     Sim(sim::SimArguments),
+    /// Compare backups of PostgreSQL with the truth under random workloads, for many seeds
+    Exactness(exactness::ExactnessArguments),
     /// Write the fixtures of the current format versions into tests/compat, where they are missing
     Fixtures,
 }
@@ -38,6 +41,7 @@ fn main() -> ExitCode {
         Task::Ci(arguments) => ci::run(&arguments),
         Task::Tidy(arguments) => tidy::run(&arguments),
         Task::Sim(arguments) => return sim::run(&arguments),
+        Task::Exactness(arguments) => return exactness::run(&arguments),
         Task::Fixtures => fixtures::run(),
     };
     match result {
