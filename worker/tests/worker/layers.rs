@@ -1,118 +1,33 @@
 //! Restores and verifications of layers that workers made.
 
-use holdfast_format::{Layer, ManifestEntry};
-use holdfast_proto::{Lease, LeaseReport, LeaseReportBody, SpanWork, Work};
+use holdfast_format::Layer;
+use holdfast_proto::{LeaseReportBody, Work};
 use holdfast_types::{
-    BackupSpec, ByteCount, Digest, ErrorCode, Hlc, JobId, JobSpec, KeyRange, LayerPath, Locality,
-    ParentLayer, PlannedSpan, Relation, RelationId, RestoreMember, RestoreSpec, RowSum, SourceKind,
-    TableName, Target, VerifySpec,
+    BackupSpec, ByteCount, Digest, ErrorCode, Hlc, JobId, JobSpec, LayerPath, Locality,
+    ParentLayer, RelationId, RestoreMember, RestoreSpec, RowSum, SourceKind, TableName, Target,
+    VerifySpec,
 };
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use crate::support::jobs::{Job, entries, work};
 use crate::support::{
-    Conversation, Leader, PART, World, at, backup, checkpoint, fill, full, grant, key, local,
-    member, row_key, span,
+    Conversation, Leader, PART, World, at, backup, checkpoint, fill, full, grant, local, member,
+    row_key, span,
 };
-
-/// Gives tasks of one job, one after another.
-struct Job {
-    id: u64,
-    tasks: u32,
-}
-
-impl Job {
-    fn new(id: u64) -> Self {
-        Self { id, tasks: 0 }
-    }
-
-    fn lease(&mut self) -> Lease {
-        self.tasks += 1;
-        Lease::new(self.id, self.tasks, 1)
-    }
-
-    async fn run(
-        &mut self,
-        leader: &mut Conversation,
-        spec: &JobSpec,
-        work: Work,
-    ) -> Vec<LeaseReport> {
-        let lease = self.lease();
-        leader.grant(&grant(spec.clone(), lease, work)).await;
-        leader.accept_all(lease).await
-    }
-
-    async fn plan(
-        &mut self,
-        leader: &mut Conversation,
-        spec: &JobSpec,
-        span_size: u64,
-    ) -> (Vec<Relation>, Vec<PlannedSpan>) {
-        let work = Work::Plan {
-            member: 0,
-            span_size: ByteCount(span_size),
-        };
-        let (mut relations, mut spans) = (Vec::new(), Vec::new());
-        for report in self.run(leader, spec, work).await {
-            match report.body {
-                LeaseReportBody::Plan {
-                    relations: some,
-                    spans: more,
-                    ..
-                } => {
-                    relations.extend(some);
-                    spans.extend(more);
-                }
-                other => panic!("not a plan: {other:?}"),
-            }
-        }
-        (relations, spans)
-    }
-}
-
-fn work_of(planned: &PlannedSpan, relations: &[Relation]) -> Work {
-    Work::Span(SpanWork {
-        member: 0,
-        relation: planned.relation,
-        start: planned.start.clone(),
-        end: planned.end.clone(),
-        frontier: planned.start.clone(),
-        record: relations
-            .iter()
-            .find(|relation| relation.id == planned.relation)
-            .cloned(),
-        settles: planned.settles,
-        planned: Vec::new(),
-    })
-}
 
 /// Backs up, and commits the layer as a leader would.
 async fn back_up(world: &World, leader: &mut Conversation, id: u64, spec: &BackupSpec) -> Layer {
-    let mut job = Job::new(id);
-    let whole = JobSpec::Backup(spec.clone());
-    let (relations, spans) = job.plan(leader, &whole, 3 * PART).await;
-    let mut entries = Vec::new();
+    let mut job = Job::new(id, spec.clone());
+    let (relations, spans) = job.plan_by(leader, 3 * PART).await;
+    let mut listed = Vec::new();
     for planned in &spans {
-        let reports = job.run(leader, &whole, work_of(planned, &relations)).await;
-        for report in reports {
-            let done = checkpoint(&report.body);
-            let open = |sealed| key().open_bound(sealed).expect("opens").into();
-            for object in done.objects {
-                entries.push(ManifestEntry {
-                    member: 0,
-                    relation: planned.relation,
-                    range: KeyRange {
-                        start: open(&done.from),
-                        end: open(&done.to),
-                    },
-                    object,
-                });
-            }
-        }
+        let whole = work(planned, &relations, &planned.start);
+        listed.extend(entries(planned, &job.run(leader, whole).await));
     }
     world
         .collection
-        .commit(JobId(id), spec, &relations, &entries)
+        .commit(JobId(id), spec, &relations, &listed)
         .await
 }
 
@@ -200,15 +115,15 @@ fn a_restore_gives_the_rows_of_its_instant() {
         let cases = [(100, 1), (200, 2), (252, 3), (300, 3)];
         for (index, (instant, depth)) in cases.into_iter().enumerate() {
             let spec = JobSpec::Restore(restore(&layers[..depth], at(instant)));
-            let mut job = Job::new(200 + index as u64);
-            let (relations, spans) = job.plan(&mut present, &spec, 2 * PART).await;
+            let mut job = Job::new(200 + index as u64, spec.clone());
+            let (relations, spans) = job.plan_by(&mut present, 2 * PART).await;
             let (prepared, published) = world.source.restored();
             assert!(prepared.contains_key(&copy("empty")) && !published);
             assert!(spans.len() > 3, "{} spans", spans.len());
             let mut rows = 0;
             for planned in &spans {
-                let work = work_of(planned, &relations);
-                for report in job.run(&mut present, &spec, work).await {
+                let work = work(planned, &relations, &planned.start);
+                for report in job.run(&mut present, work).await {
                     rows += checkpoint(&report.body).rows;
                 }
             }
@@ -216,7 +131,7 @@ fn a_restore_gives_the_rows_of_its_instant() {
                 member: 0,
                 relations: relations.clone(),
             };
-            let done = job.run(&mut present, &spec, work).await;
+            let done = job.run(&mut present, work).await;
             let (restored, published) = world.source.restored();
             assert!(published);
             let mut sum = RowSum::default();
@@ -239,9 +154,7 @@ fn a_restore_gives_the_rows_of_its_instant() {
                 }
             );
             assert_eq!(restored.contains_key(&copy("late")), instant >= 180);
-            let reverted = job
-                .run(&mut present, &spec, Work::Revert { member: 0 })
-                .await;
+            let reverted = job.run(&mut present, Work::Revert { member: 0 }).await;
             assert!(matches!(reverted[0].body, LeaseReportBody::Done { .. }));
             assert!(world.source.restored().0.is_empty());
         }
@@ -256,8 +169,8 @@ fn a_restore_goes_on_inside_its_span() {
         let mut present = leader.welcomed().await;
         let layers = chain(&world, &mut present).await;
         let spec = JobSpec::Restore(restore(&layers, at(300)));
-        let mut job = Job::new(300);
-        let (relations, _) = job.plan(&mut present, &spec, 1 << 30).await;
+        let mut job = Job::new(300, spec.clone());
+        let (relations, _) = job.plan_by(&mut present, 1 << 30).await;
         let relation = relations
             .iter()
             .find(|relation| relation.name.table == "t")
@@ -285,7 +198,7 @@ fn a_restore_goes_on_inside_its_span() {
             unreachable!("a span");
         };
         rest.frontier = frontier.clone();
-        let reports = job.run(&mut present, &spec, Work::Span(rest)).await;
+        let reports = job.run(&mut present, Work::Span(rest)).await;
         assert_eq!(checkpoint(&reports[0].body).from, frontier);
         let expected = world.source.visible(relation.id, at(300));
         assert_eq!(world.source.restored().0[&copy("t")], expected);
@@ -321,12 +234,14 @@ fn a_damaged_object_is_named_and_never_served() {
             layers: layers.clone(),
             execution_locality: Locality::default(),
         });
-        let mut job = Job::new(400);
-        let (_, spans) = job.plan(&mut present, &verify, 500).await;
+        let mut job = Job::new(400, verify.clone());
+        let (_, spans) = job.plan_by(&mut present, 500).await;
         let mut damaged = Vec::new();
         let mut sound = 0;
         for planned in &spans {
-            let reports = job.run(&mut present, &verify, work_of(planned, &[])).await;
+            let reports = job
+                .run(&mut present, work(planned, &[], &planned.start))
+                .await;
             match &reports.last().expect("a report").body {
                 LeaseReportBody::Failed { fault } => damaged.push(fault.clone()),
                 _ => sound += 1,
@@ -339,12 +254,12 @@ fn a_damaged_object_is_named_and_never_served() {
         assert!(!damaged[0].is_retryable());
 
         let spec = JobSpec::Restore(restore(&layers, at(300)));
-        let mut job = Job::new(401);
-        let (relations, spans) = job.plan(&mut present, &spec, 1 << 30).await;
+        let mut job = Job::new(401, spec.clone());
+        let (relations, spans) = job.plan_by(&mut present, 1 << 30).await;
         let mut faults = Vec::new();
         for planned in &spans {
-            let work = work_of(planned, &relations);
-            let reports = job.run(&mut present, &spec, work).await;
+            let work = work(planned, &relations, &planned.start);
+            let reports = job.run(&mut present, work).await;
             if let LeaseReportBody::Failed { fault } = &reports.last().expect("a report").body {
                 faults.push(fault.clone());
             }
@@ -377,11 +292,13 @@ fn a_verification_goes_on_past_damage_and_names_all_of_it() {
             layers,
             execution_locality: Locality::default(),
         });
-        let mut job = Job::new(401);
-        let (_, spans) = job.plan(&mut present, &verify, 1 << 30).await;
+        let mut job = Job::new(401, verify.clone());
+        let (_, spans) = job.plan_by(&mut present, 1 << 30).await;
         let mut faults = Vec::new();
         for planned in &spans {
-            let reports = job.run(&mut present, &verify, work_of(planned, &[])).await;
+            let reports = job
+                .run(&mut present, work(planned, &[], &planned.start))
+                .await;
             if let LeaseReportBody::Failed { fault } = &reports.last().expect("a report").body {
                 assert_eq!(reports.len(), 1, "damage is never checkpointed away");
                 faults.push(fault.clone());
@@ -410,13 +327,16 @@ fn a_verification_reads_every_object_once() {
             layers,
             execution_locality: Locality::default(),
         });
-        let mut job = Job::new(500);
-        let (relations, spans) = job.plan(&mut present, &spec, 1000).await;
+        let mut job = Job::new(500, spec.clone());
+        let (relations, spans) = job.plan_by(&mut present, 1000).await;
         assert!(relations.is_empty());
         assert!(spans.iter().any(|span| span.relation == RelationId(2)));
         let (mut read, mut rows) = (0, 0);
         for planned in &spans {
-            for report in job.run(&mut present, &spec, work_of(planned, &[])).await {
+            for report in job
+                .run(&mut present, work(planned, &[], &planned.start))
+                .await
+            {
                 read += checkpoint(&report.body).read;
                 rows += checkpoint(&report.body).rows;
             }
@@ -438,12 +358,12 @@ fn a_replaced_manifest_is_noticed() {
         let mut layers = chain(&world, &mut present).await;
         layers[1].1 = Digest([1; 32]);
         let spec = JobSpec::Restore(restore(&layers, at(300)));
-        let mut job = Job::new(600);
+        let mut job = Job::new(600, spec.clone());
         let work = Work::Plan {
             member: 0,
             span_size: ByteCount(PART),
         };
-        let reports = job.run(&mut present, &spec, work).await;
+        let reports = job.run(&mut present, work).await;
         match &reports[0].body {
             LeaseReportBody::Failed { fault } => {
                 assert_eq!(fault.code, ErrorCode::Corrupted);

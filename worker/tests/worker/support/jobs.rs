@@ -1,4 +1,4 @@
-//! Jobs on the log: what a leader does with them.
+//! Jobs: what a leader does with them.
 
 use holdfast_format::{Layer, ManifestEntry};
 use holdfast_proto::{Lease, LeaseReport, LeaseReportBody, SpanWork, Work};
@@ -73,9 +73,18 @@ impl Job {
         &mut self,
         leader: &mut Conversation,
     ) -> (Vec<Relation>, Vec<PlannedSpan>) {
+        self.plan_by(leader, 1 << 20).await
+    }
+
+    /// Plans with spans of about so many bytes.
+    pub(crate) async fn plan_by(
+        &mut self,
+        leader: &mut Conversation,
+        span_size: u64,
+    ) -> (Vec<Relation>, Vec<PlannedSpan>) {
         let work = Work::Plan {
             member: 0,
-            span_size: ByteCount(1 << 20),
+            span_size: ByteCount(span_size),
         };
         let (mut relations, mut spans) = (Vec::new(), Vec::new());
         for report in self.run(leader, work).await {
@@ -96,6 +105,12 @@ impl Job {
 }
 
 pub(crate) struct JobSpecOf(JobSpec);
+
+impl From<JobSpec> for JobSpecOf {
+    fn from(spec: JobSpec) -> Self {
+        Self(spec)
+    }
+}
 
 impl From<BackupSpec> for JobSpecOf {
     fn from(spec: BackupSpec) -> Self {
