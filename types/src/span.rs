@@ -63,7 +63,7 @@ pub struct PlannedSpan {
     pub end: Sealed,
     /// Estimated bytes.
     pub weight: ByteCount,
-    /// Whether it waits until every other span of its member is done: it settles what they could only read one by one.
+    /// Whether it waits until every other span of the job is done: it settles what they could only read one by one.
     pub settles: bool,
 }
 

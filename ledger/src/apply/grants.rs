@@ -57,7 +57,7 @@ impl Apply<'_> {
         if job.tasks.awaits_others(task.index) {
             return refuse(
                 ErrorCode::FailedPrecondition,
-                format!("task {task} waits for the other spans of its member"),
+                format!("task {task} waits for the other spans of the job"),
             );
         }
         if !job.tasks.is_free(task.index) {

@@ -5,6 +5,7 @@ use holdfast_types::{Epoch, TaskId};
 use super::{Findings, InvariantId};
 use crate::job::Job;
 use crate::ledger::Ledger;
+use crate::tasks::Segment;
 
 pub(super) fn check_job(ledger: &Ledger, job: &Job, findings: &mut Findings) {
     let id = job.id;
@@ -52,14 +53,16 @@ pub(super) fn check_job(ledger: &Ledger, job: &Job, findings: &mut Findings) {
                     .map(|segment| segment.ready_slots().collect::<Vec<_>>())),
         || format!("job {id} knows other leased or ready tasks than it has"),
     );
-    for segment in &job.tasks.segments {
-        let early = segment
-            .active()
-            .find(|(slot, _)| segment.awaits_others(*slot));
-        findings.expect(InvariantId::J11, early.is_none(), || {
-            format!("job {id} leased a settling span while others of its member were not done")
-        });
-    }
+    let is_read = job.tasks.segments.iter().all(Segment::is_read);
+    let mut active = job.tasks.segments.iter().flat_map(|segment| {
+        let active = segment.active();
+        active.map(move |(slot, _)| segment.settles(slot))
+    });
+    findings.expect(
+        InvariantId::J11,
+        is_read || !active.any(|settles| settles),
+        || format!("job {id} leased a settling span while others were not done"),
+    );
     for &(index, epoch) in job.lingering.keys() {
         let current = job
             .tasks

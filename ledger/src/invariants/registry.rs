@@ -104,9 +104,7 @@ impl InvariantId {
                 "a job that is pending, paused or terminal has no lease, and while paused none that lingers"
             }
             Self::J10 => "a job's counters equal what its tasks and its file list add up to",
-            Self::J11 => {
-                "a settling span is leased only when all other spans of its member are done"
-            }
+            Self::J11 => "a settling span is leased only when all other spans of the job are done",
             Self::C4 => "chains are contiguous: each layer starts where its parent ended",
             Self::B1 => "a worker never holds more tasks than it has slots",
             Self::B2 => "the lists that a job keeps for show stay within their bounds",

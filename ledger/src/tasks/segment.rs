@@ -28,8 +28,11 @@ pub(crate) struct Segment {
     len: u32,
     done: u32,
     weight: u64,
-    /// The slot of the first span that settles the others: it and all after it wait until those before are done.
+    /// The slot of the first span that settles the others: it and all after it wait until those before, of all members, are done.
     settling: Option<u32>,
+    /// Whether they wait no more. Computed.
+    #[serde(skip)]
+    settles_now: bool,
     /// Shared with clones of the ledger until changed. Stored in sections of their own.
     #[serde(skip)]
     chunks: Vec<Arc<Chunk>>,
@@ -112,15 +115,25 @@ impl Segment {
         self.settling.is_some()
     }
 
+    /// Whether all spans are done that settling ones wait for.
+    pub(crate) fn is_read(&self) -> bool {
+        self.done >= self.settling.unwrap_or(self.len)
+    }
+
+    /// Says whether the settling spans wait no more.
+    pub(crate) fn set_settles_now(&mut self, settles_now: bool) {
+        self.settles_now = settles_now;
+    }
+
     /// The slots before this one may be leased: all, or those that the settling spans wait for.
     fn open_slots(&self) -> u32 {
         match self.settling {
-            Some(first) if self.done < first => first,
+            Some(first) if !self.settles_now => first,
             Some(_) | None => self.len,
         }
     }
 
-    /// Whether a span waits for others of its member to be done.
+    /// Whether a span waits for others to be done.
     pub(crate) fn awaits_others(&self, slot: u32) -> bool {
         slot >= self.open_slots()
     }

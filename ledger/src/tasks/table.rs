@@ -87,7 +87,16 @@ impl TaskTable {
             relations.push(std::mem::take(&mut draft.relations));
             self.segments.push(draft.segment);
         }
+        self.open_settling();
         relations
+    }
+
+    /// Lets settling spans be leased when all others are done, those of other members too: all members are cut at about one time.
+    fn open_settling(&mut self) {
+        let is_read = self.segments.iter().all(Segment::is_read);
+        for segment in &mut self.segments {
+            segment.set_settles_now(is_read);
+        }
     }
 
     /// Tasks under a lease, in order.
@@ -207,7 +216,7 @@ impl TaskTable {
         }
     }
 
-    /// Whether a span waits for others of its member to be done.
+    /// Whether a span waits for others to be done.
     pub(crate) fn awaits_others(&self, index: u32) -> bool {
         let place = self.locate(index);
         place
@@ -270,7 +279,12 @@ impl TaskTable {
         let Place::Span { segment, slot } = self.locate(index)? else {
             return None;
         };
-        let active = self.segments.get_mut(segment)?.finish(slot)?;
+        let segment = self.segments.get_mut(segment)?;
+        let was_read = segment.is_read();
+        let active = segment.finish(slot)?;
+        if segment.is_read() && !was_read {
+            self.open_settling();
+        }
         self.spans_done += 1;
         self.leased.remove(&index);
         Some(active)
@@ -364,6 +378,7 @@ impl TaskTable {
             let first = segment.first;
             leased.extend(segment.rebuild().into_iter().map(|slot| first + slot));
         }
+        self.open_settling();
         self.leased = leased;
     }
 }

@@ -21,7 +21,7 @@ pub enum TaskKind {
         weight: ByteCount,
         /// Everything before this is done; equal to `start` for a fresh span.
         frontier: Sealed,
-        /// Whether it waited for all other spans of its member, and says where the member ended.
+        /// Whether it waited for all other spans of the job, and says where its member ended.
         settles: bool,
     },
     /// Check and publish a restored member.

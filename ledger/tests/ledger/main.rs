@@ -3,6 +3,7 @@
 mod bounds;
 mod chains;
 mod compat;
+mod fleets;
 mod fuzz;
 mod holds;
 mod jobs;
