@@ -12,7 +12,7 @@ pub(super) struct Sample {
     pub(super) server_cpu: Option<f64>,
     /// Bytes that were left on disk.
     pub(super) stored: Option<u64>,
-    /// Bytes of memory that the program had resident at once.
+    /// Bytes of memory that this binary had resident at once.
     pub(super) peak: Option<u64>,
 }
 

@@ -26,6 +26,8 @@ const SHOWN_LINES: usize = 5;
 pub(super) struct Program {
     name: String,
     command: Command,
+    /// Whether it is this binary, which does all in one process: of others a part's memory would say nothing.
+    is_own: bool,
 }
 
 impl Program {
@@ -38,13 +40,18 @@ impl Program {
             .stdout(Stdio::null())
             .stderr(Stdio::piped())
             .kill_on_drop(true);
-        Self { name, command }
+        Self {
+            name,
+            command,
+            is_own: false,
+        }
     }
 
     /// This binary.
     pub(super) fn own() -> Result<Self, Fault> {
         let own = std::env::current_exe().map_err(|error| broken("find this binary", &error))?;
         let mut program = Self::new(own);
+        program.is_own = true;
         program
             .command
             .env_remove("HOLDFAST_COORDINATOR")
@@ -102,6 +109,7 @@ impl Program {
         Ok(Running {
             name: self.name,
             child,
+            is_own: self.is_own,
         })
     }
 }
@@ -110,6 +118,7 @@ impl Program {
 struct Running {
     name: String,
     child: Child,
+    is_own: bool,
 }
 
 impl Running {
@@ -143,7 +152,7 @@ pub(super) struct Meter {
 }
 
 impl Meter {
-    /// Runs programs side by side; gives what all of them used, and the largest of the peaks.
+    /// Runs programs side by side; gives what all of them used, and the most memory that one of this binary had.
     pub(super) async fn measure(&self, programs: Vec<Program>) -> Result<Sample, Fault> {
         let server = || self.postmaster.and_then(processor::of_server);
         let (server_before, client_before) = (server(), processor::of_ended_children());
@@ -152,11 +161,12 @@ impl Meter {
         for program in programs {
             running.push(program.start()?);
         }
-        let processes: Vec<u32> = running.iter().filter_map(|one| one.child.id()).collect();
+        let own = running.iter().filter(|one| one.is_own);
+        let own: Vec<u32> = own.filter_map(|one| one.child.id()).collect();
         let mut ended = pin!(try_join_all(running.into_iter().map(Running::end)));
         let mut peak = None;
         loop {
-            peak = peak.max(processes.iter().filter_map(|id| processor::peak(*id)).max());
+            peak = peak.max(own.iter().filter_map(|id| processor::peak(*id)).max());
             tokio::select! {
                 biased;
                 done = &mut ended => {

@@ -232,7 +232,7 @@ impl PostgresView {
             lines.push(format!("pgBackRest: {why}"));
         }
         lines.push(format!(
-            "incrementals after {} changed rows of {} and of a {GROWTH}th of that",
+            "incrementals after {} changed rows, of {} and of 1/{GROWTH} of that",
             self.changed_rows,
             ByteCount(self.data_bytes)
         ));
@@ -250,7 +250,7 @@ impl PostgresView {
                 _ => String::new(),
             };
             let value = number(ratio.ratio, 2);
-            format!("{:<56}{value:>8}  {held}", ratio.what)
+            format!("{:<66}{value:>8}  {held}", ratio.what)
                 .trim_end()
                 .to_owned()
         }));
@@ -279,7 +279,7 @@ impl PostgresView {
 
 fn row(name: &str, cells: &[&str]) -> String {
     let cells: String = cells.iter().map(|cell| format!("{cell:>12}")).collect();
-    format!("{name:<56}{cells}")
+    format!("{name:<66}{cells}")
 }
 
 fn number(value: Option<f64>, digits: usize) -> String {
