@@ -180,6 +180,8 @@ impl Cluster {
             &format!("zone=z{zone}"),
             "--slots",
             &self.shape.slots.to_string(),
+            "--work-dir",
+            &self.path(&format!("work-{name}")),
         ];
         Process::start(
             &name,
