@@ -11,8 +11,8 @@ pub(crate) use jobs::{
 };
 pub(crate) use member::{MemberAddress, ServerAddress, Unread};
 pub(crate) use node::{
-    BenchCommand, DemoArgs, HoldCommand, InitArgs, MemberCommand, MvccCommand, MvccMember, Role,
-    SettingCommand, SourceArgs, SourceCommand, StartArgs,
+    BenchCommand, DemoArgs, HoldCommand, InitArgs, LimitArgs, MemberCommand, MvccCommand,
+    MvccMember, Role, SettingCommand, SourceArgs, SourceCommand, StartArgs,
 };
 pub(crate) use words::{either, read_words};
 

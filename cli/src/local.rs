@@ -38,7 +38,7 @@ pub(crate) struct LocalCluster {
 impl LocalCluster {
     /// Starts one that leaves nothing behind, and waits until it takes requests.
     pub(crate) async fn start(env: &Env) -> Result<Self, Fault> {
-        Self::start_in(env, StateDirectory::temporary()?, SLOTS).await
+        Self::start_in(env, StateDirectory::temporary()?, SLOTS, None).await
     }
 
     /// Starts one with its state in a directory, and waits until it takes requests.
@@ -46,6 +46,7 @@ impl LocalCluster {
         env: &Env,
         directory: StateDirectory,
         slots: u32,
+        pg_tools: Option<String>,
     ) -> Result<Self, Fault> {
         let key_file = directory.path("cluster.key");
         roles::make_key(env, &key_file).await?;
@@ -70,6 +71,7 @@ impl LocalCluster {
                 coordinators: vec![coordinator.address.clone()],
                 key_file,
                 work_dir: Some(directory.path("work")),
+                pg_tools,
             },
         )
         .await?;

@@ -25,7 +25,8 @@ impl OneShot {
     ) -> Result<Self, Fault> {
         let given = arguments.state_dir.clone();
         let directory = StateDirectory::of_job(&context.env, given, job).await?;
-        let cluster = LocalCluster::start_in(&context.env, directory, arguments.streams).await?;
+        let (slots, tools) = (arguments.streams, arguments.pg_tools.clone());
+        let cluster = LocalCluster::start_in(&context.env, directory, slots, tools).await?;
         Ok(Self { cluster })
     }
 

@@ -49,6 +49,8 @@ pub(crate) struct WorkerRole {
     pub(crate) key_file: String,
     /// What does not fit into memory goes here; below the system's temporary directory if `None`.
     pub(crate) work_dir: Option<String>,
+    /// Where PostgreSQL's programs are looked for first.
+    pub(crate) pg_tools: Option<String>,
 }
 
 /// A member of the embedded store to serve.
@@ -156,7 +158,7 @@ pub(crate) async fn start_coordinator(
 pub(crate) async fn start_worker(env: &Env, role: WorkerRole) -> Result<RunningWorker, Fault> {
     let key = read_key(env, &role.key_file).await?;
     let work_dir = role.work_dir.unwrap_or_else(|| temporary(&key, &role.id));
-    let sources = Arc::new(Sources::new(env, key.clone(), work_dir));
+    let sources = Arc::new(Sources::new(env, key.clone(), work_dir, role.pg_tools));
     let mut config = WorkerConfig::new(role.id, role.coordinators, key);
     config.locality = role.locality;
     config.slots = role.slots;

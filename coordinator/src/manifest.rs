@@ -9,7 +9,7 @@ use holdfast_format::{
 use holdfast_ledger::Job;
 use holdfast_node::ClusterKey;
 use holdfast_types::{
-    BackupSpec, ClusterId, DatabaseName, ErrorCode, Fault, KeyRange, MemberName, ParentLayer,
+    BackupSpec, ClusterId, DatabaseName, ErrorCode, Fault, KeyRange, Lsn, MemberName, ParentLayer,
     Position, PositionKind, Relation, SourceKind, Target, Window,
 };
 use std::collections::BTreeSet;
@@ -97,13 +97,18 @@ pub(crate) fn manifest_of(
                 let name = &member.member.name;
                 let start = member_start(spec, parent, name);
                 let before = parent.and_then(|parent| member_of(parent, name));
-                let settled = job.settled(index);
+                let upto = match job.settled(index) {
+                    Some(settled) => settled.position,
+                    // It had nothing of what is backed up.
+                    None if spec.kind.is_logged() => start.unwrap_or(Lsn::ZERO.into()),
+                    None => end.into(),
+                };
                 ManifestMember {
                     name: name.clone(),
                     locality: member.member.locality.clone(),
                     window: Window {
                         after: start,
-                        upto: settled.map_or(end.into(), |settled| settled.position),
+                        upto,
                         history: spec.history,
                     },
                     complete_until: job.complete_until(index),

@@ -6,7 +6,7 @@ use holdfast_client::ControlApi;
 use holdfast_proto::v1;
 use holdfast_proto::v1::submit_backup_request::Layer;
 use holdfast_types::{ErrorCode, JobSpec, SourceKind};
-use scene::{AHEAD, FakeWorker, Manner, Scene, play, until};
+use scene::{AHEAD, BARE, FakeWorker, LOOSE, Manner, Scene, play, until};
 use std::path::Path;
 
 const EU: &str = "region=eu";
@@ -390,6 +390,8 @@ fn a_chain_takes_one_incremental_at_a_time() {
         drop(workers);
         let _idle = scene.worker("w-idle", EU, Manner::Idle(1)).await;
         let job = scene.submit(incremental()).await;
+        // In the same hundredth of a second it would be refused for its directory.
+        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
         let fault = refusal(&scene, incremental()).await;
         assert_eq!(fault.code, ErrorCode::FailedPrecondition, "{fault}");
         assert!(
@@ -471,6 +473,81 @@ fn passwords_are_kept_sealed_and_shown_to_nobody() {
         assert!(!fault.to_string().contains(CANARY), "{fault}");
         let directory = scene.directory.path().to_owned();
         assert!(!is_leaked(&directory), "the raft log holds a password");
+        scene.handle.shutdown().await;
+    });
+}
+
+/// A source of servers in one place, with a worker near them.
+async fn fleet(members: &[&str]) -> (Scene, FakeWorker) {
+    let scene = Scene::start(&[EU]).await;
+    let members: Vec<_> = members.iter().map(|name| (*name, EU)).collect();
+    let request = servers("pg", &members);
+    scene
+        .api
+        .register_source(request)
+        .await
+        .expect("registered");
+    let worker = scene.worker("w", EU, Manner::Diligent(1)).await;
+    (scene, worker)
+}
+
+#[test]
+fn servers_need_not_all_have_what_is_backed_up_but_one_must() {
+    play(async {
+        let (scene, worker) = fleet(&["s1", BARE]).await;
+        let named = |name: &str, request: v1::SubmitBackupRequest| v1::SubmitBackupRequest {
+            target: target(&[name], &[]),
+            ..request
+        };
+        let job = scene.submit(named("nowhere", full())).await;
+        let failed = scene.job_in(job, "failed").await;
+        let fault = failed.error.expect("a reason");
+        assert!(
+            fault
+                .message
+                .contains("\"nowhere\" does not exist on any member"),
+            "{fault:?}"
+        );
+        run(&scene, named("bank", full())).await;
+        run(&scene, named("bank", incremental())).await;
+        let chain = shown(&scene).await;
+        assert_eq!(chain.problems, Vec::<String>::new());
+        assert_eq!(chain.layers.len(), 2);
+        until("the hold is moved on the one that has it", || async {
+            let status = scene.api.cluster_status().await.expect("a status");
+            let moved = worker.seen.borrow().holds_advanced == 2;
+            (moved && status.holds.iter().any(|hold| hold.state == "active")).then_some(())
+        })
+        .await;
+        let request = v1::SubmitRestoreRequest {
+            target: target(&["bank"], &[]),
+            new_db_name: "copy".into(),
+            ..restore()
+        };
+        let job = scene.api.submit_restore(request).await.expect("accepted");
+        scene.job_in(job.job, "succeeded").await;
+        let Some(JobSpec::Restore(spec)) = worker.seen.borrow().specs.last().cloned() else {
+            panic!("no restore");
+        };
+        let members: Vec<_> = spec.members.iter().map(|it| it.from.to_string()).collect();
+        assert_eq!(members, ["s1"]);
+        scene.handle.shutdown().await;
+    });
+}
+
+#[test]
+fn nothing_follows_a_backup_in_snapshot_mode() {
+    play(async {
+        let (scene, worker) = fleet(&["s1", LOOSE]).await;
+        run(&scene, full()).await;
+        until("the hold is released", || async {
+            (worker.seen.borrow().holds_released == 2).then_some(())
+        })
+        .await;
+        let fault = refusal(&scene, incremental()).await;
+        assert_eq!(fault.code, ErrorCode::ChainRule, "{fault}");
+        assert!(fault.message.contains("snapshot mode"), "{fault}");
+        assert_eq!(worker.seen.borrow().holds_advanced, 0);
         scene.handle.shutdown().await;
     });
 }

@@ -270,6 +270,7 @@ fn members() -> Vec<MemberRecord> {
             locality: Locality::default(),
             address: "127.0.0.1:1".into(),
             secret: None,
+            limits: holdfast_types::MemberLimits::default(),
         })
         .collect()
 }

@@ -24,6 +24,8 @@ pub struct LayerRecord {
     pub end: Hlc,
     /// Whether every version in the window is kept.
     pub history: bool,
+    /// Whether its members keep their history from its end on, as far as only its job could tell: without, no incremental can follow.
+    pub keeps_history: bool,
     /// The job that wrote it.
     pub job: JobId,
     /// Digest of its manifest.

@@ -114,6 +114,8 @@ pub(crate) struct Lane {
     pub(crate) settled: Option<Settled>,
     /// By the clock, where the first of its settling spans ended.
     pub(crate) complete_until: Option<Hlc>,
+    /// Whether one of its settling spans found that no history is kept from its end on.
+    pub(crate) is_loose: bool,
     /// What the layer holds of the member, as its settling spans found; in the order in which they were done.
     pub(crate) settled_relations: Arc<Vec<Relation>>,
 }
@@ -300,6 +302,12 @@ impl Job {
     #[must_use]
     pub fn complete_until(&self, member: u32) -> Option<Hlc> {
         self.lanes.get(member as usize)?.complete_until
+    }
+
+    /// Whether an incremental can follow: every member keeps its history, as far as its settling spans could tell.
+    #[must_use]
+    pub fn keeps_history(&self) -> bool {
+        self.lanes.iter().all(|lane| !lane.is_loose)
     }
 
     /// Where the layer of a backup ends: as asked for, or, of a source that only knows when it is there, where its members ended.

@@ -158,6 +158,10 @@ mod tests {
                         locality: Locality::default(),
                         address: "localhost:1".to_owned(),
                         secret: Some(Sealed::from_sealed(vec![1, 2])),
+                        limits: holdfast_types::MemberLimits {
+                            streams: Some(2),
+                            ..holdfast_types::MemberLimits::default()
+                        },
                     },
                 }],
                 target: Target::Source,
@@ -254,6 +258,7 @@ mod tests {
                         at: Hlc::ZERO,
                     },
                     relations: vec![relation()],
+                    keeps_history: true,
                 }),
             },
             LeaseReportBody::Done {

@@ -64,5 +64,6 @@ pub(crate) fn member_record(source: &str, region: &str) -> MemberRecord {
         locality: locality(&format!("region={region}")),
         address: member_address(source, region),
         secret: None,
+        limits: holdfast_types::MemberLimits::default(),
     }
 }

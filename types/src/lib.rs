@@ -35,7 +35,7 @@ pub use row_sum::RowSum;
 pub use seal::Sealed;
 pub use settled::{Settled, SettledDatabase};
 pub use source::{
-    DatabaseName, MemberRecord, Relation, SourceKind, SourceRecord, TableName, Target,
+    DatabaseName, MemberLimits, MemberRecord, Relation, SourceKind, SourceRecord, TableName, Target,
 };
 pub use span::{KeyRange, ObjectKind, ObjectRef, PlannedSpan};
 pub use spec::{

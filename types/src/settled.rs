@@ -34,4 +34,6 @@ pub struct SettledDatabase {
     pub end: Settled,
     /// The relations that the layer holds of the database, as of that end. Their definitions may be empty: the catalog has them.
     pub relations: Vec<Relation>,
+    /// Whether the member keeps its history from that end on, so that an incremental can follow.
+    pub keeps_history: bool,
 }

@@ -77,6 +77,23 @@ pub struct MemberRecord {
     pub address: String,
     /// Its password, sealed with the cluster key for this address.
     pub secret: Option<Sealed>,
+    /// What backups may take of it.
+    #[serde(default)]
+    pub limits: MemberLimits,
+}
+
+/// Bounds of what backups take of a member. `None`: what is usual for its kind.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct MemberLimits {
+    /// Streams of data that one worker reads at once: a session each.
+    #[serde(default)]
+    pub streams: Option<u32>,
+    /// Bytes of rows that one worker reads a second.
+    #[serde(default)]
+    pub bytes_per_second: Option<u64>,
+    /// Bytes of log that a hold may keep on the member's disk before it is given up.
+    #[serde(default)]
+    pub wal_budget: Option<u64>,
 }
 
 /// A registered source.

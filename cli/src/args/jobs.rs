@@ -54,6 +54,9 @@ pub(crate) struct OneShotArgs {
     /// Without a cluster: how many connections read or write at once
     #[arg(long, value_name = "N", default_value_t = 4, value_parser = clap::value_parser!(u32).range(1..=64))]
     pub(crate) streams: u32,
+    /// Without a cluster: where pg_dump and pg_restore are looked for first
+    #[arg(long, value_name = "DIR", env = "HOLDFAST_PG_TOOLS")]
+    pub(crate) pg_tools: Option<String>,
 }
 
 #[derive(Debug, Args)]

@@ -104,6 +104,9 @@ pub(crate) struct StartArgs {
     /// Where the worker puts what does not fit into memory; emptied at its start. Below --data-dir, or a temporary directory, if left out
     #[arg(long, value_name = "DIR")]
     pub(crate) work_dir: Option<String>,
+    /// Where the worker looks for pg_dump and pg_restore first
+    #[arg(long, value_name = "DIR", env = "HOLDFAST_PG_TOOLS")]
+    pub(crate) pg_tools: Option<String>,
     /// Also serve a member of the embedded store; with --single it is registered as a source of that name
     #[arg(long, value_name = "NAME=DIR[@HOST:PORT]")]
     pub(crate) mvcc: Vec<MvccMember>,
@@ -140,6 +143,22 @@ pub(crate) struct SourceArgs {
         hide_env_values = true
     )]
     pub(crate) password: Option<Unread>,
+    #[command(flatten)]
+    pub(crate) limits: LimitArgs,
+}
+
+/// What backups may take of each member of the command, where that is a PostgreSQL server.
+#[derive(Debug, Clone, Default, Args)]
+pub(crate) struct LimitArgs {
+    /// PostgreSQL: how many sessions of one worker read rows at once; 0 for as many as usual
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(0..=64))]
+    pub(crate) streams: Option<u32>,
+    /// PostgreSQL: how many MiB of rows one worker reads a second; 0 for no limit
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(0..=1_048_576))]
+    pub(crate) max_rate_mib: Option<u64>,
+    /// PostgreSQL: how many GiB of log a hold may keep on the server before it is given up; 0 for what is usual
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(0..=1_048_576))]
+    pub(crate) wal_budget_gib: Option<u64>,
 }
 
 #[derive(Debug, Subcommand)]

@@ -119,7 +119,9 @@ async fn run_local(context: &Context, arguments: RestoreArgs, from: String) -> R
     let members = read_members(&arguments.member, arguments.one_shot.password.as_ref())?;
     let kind = kind_of(None, &members)?.to_string();
     let slots = arguments.one_shot.streams;
-    let cluster = LocalCluster::start_in(&context.env, StateDirectory::temporary()?, slots).await?;
+    let tools = arguments.one_shot.pg_tools.clone();
+    let directory = StateDirectory::temporary()?;
+    let cluster = LocalCluster::start_in(&context.env, directory, slots, tools).await?;
     let result = async {
         let members = members.iter().map(MemberAddress::wire).collect();
         cluster.register(kind, members).await?;

@@ -5,7 +5,7 @@ use holdfast_types::Fault;
 use serde::Serialize;
 
 use super::{kind_of, read_members};
-use crate::args::{MemberAddress, SourceArgs, SourceCommand};
+use crate::args::{LimitArgs, MemberAddress, SourceArgs, SourceCommand};
 use crate::context::Context;
 use crate::exit::Exit;
 use crate::views::{CheckView, SourceView, SourcesView};
@@ -76,9 +76,20 @@ fn request(arguments: SourceArgs) -> Result<v1::RegisterSourceRequest, Fault> {
     let members = read_members(&arguments.member, arguments.password.as_ref())?;
     Ok(v1::RegisterSourceRequest {
         kind: kind_of(arguments.kind.as_deref(), &members)?.to_string(),
-        members: members.iter().map(MemberAddress::wire).collect(),
+        members: (members.iter().map(MemberAddress::wire))
+            .map(|member| limited(member, &arguments.limits))
+            .collect(),
         name: arguments.name,
     })
+}
+
+fn limited(member: v1::Member, limits: &LimitArgs) -> v1::Member {
+    v1::Member {
+        streams: limits.streams,
+        bytes_per_second: limits.max_rate_mib.map(|mib| mib << 20),
+        wal_budget: limits.wal_budget_gib.map(|gib| gib << 30),
+        ..member
+    }
 }
 
 fn show(context: &Context, source: v1::Source) {

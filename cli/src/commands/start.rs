@@ -83,6 +83,7 @@ async fn start(
             coordinators,
             key_file,
             work_dir: work_dir(&arguments),
+            pg_tools: arguments.pg_tools.clone(),
         };
         running.worker = Some(roles::start_worker(env, role).await?);
     }

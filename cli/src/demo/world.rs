@@ -245,6 +245,7 @@ impl World {
             coordinators: coordinators.to_vec(),
             key_file: self.key_file.clone(),
             work_dir: None,
+            pg_tools: None,
         };
         let arguments = words(&[
             "start",

@@ -18,11 +18,17 @@ pub(super) struct Sources {
 }
 
 impl Sources {
-    /// What does not fit into memory goes to files in `directory`, which is the process's own.
-    pub(super) fn new(env: &Env, key: ClusterKey, directory: String) -> Self {
+    /// What does not fit into memory goes to files in `directory`, which is the process's own. PostgreSQL's programs are looked for in
+    /// `tools` first.
+    pub(super) fn new(
+        env: &Env,
+        key: ClusterKey,
+        directory: String,
+        tools: Option<String>,
+    ) -> Self {
         Self {
             mvcc: MvccFactory::new(Arc::clone(&env.net)),
-            postgres: PostgresFactory::new(env.clone(), key.tag(), directory, None),
+            postgres: PostgresFactory::new(env.clone(), key.tag(), directory, tools),
             key,
         }
     }

@@ -1,6 +1,7 @@
 //! Sources.
 
 use holdfast_client::v1;
+use holdfast_types::ByteCount;
 use serde::Serialize;
 
 use super::some;
@@ -21,6 +22,24 @@ struct MemberView {
     locality: Option<String>,
     address: String,
     has_password: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    streams: Option<u32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    bytes_per_second: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    wal_budget: Option<u64>,
+}
+
+impl MemberView {
+    /// What backups may take of it, if that was said.
+    fn limits(&self) -> String {
+        let size = |bytes: u64| ByteCount(bytes).to_string();
+        let streams = self.streams.map(|streams| format!("{streams} stream(s)"));
+        let rate = (self.bytes_per_second).map(|rate| format!("{}/s", size(rate)));
+        let budget = (self.wal_budget).map(|budget| format!("{} of log", size(budget)));
+        let all: Vec<String> = [streams, rate, budget].into_iter().flatten().collect();
+        all.join(", ")
+    }
 }
 
 impl From<v1::Source> for SourceView {
@@ -36,6 +55,9 @@ impl From<v1::Source> for SourceView {
                     locality: some(member.locality),
                     address: member.address,
                     has_password: member.has_password,
+                    streams: member.streams,
+                    bytes_per_second: member.bytes_per_second,
+                    wal_budget: member.wal_budget,
                 })
                 .collect(),
             registered: some(source.registered),
@@ -70,7 +92,7 @@ impl From<v1::ListSourcesResponse> for SourcesView {
 
 impl SourcesView {
     pub(crate) fn text(&self) -> String {
-        let mut table = Table::new(&["source", "kind", "member", "locality", "address"]);
+        let mut table = Table::new(&["source", "kind", "member", "locality", "address", "limits"]);
         for source in &self.sources {
             for member in &source.members {
                 table.row([
@@ -79,6 +101,7 @@ impl SourcesView {
                     member.name.clone(),
                     member.locality.clone().unwrap_or_default(),
                     member.address.clone(),
+                    member.limits(),
                 ]);
             }
         }

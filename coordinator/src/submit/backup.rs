@@ -220,6 +220,18 @@ fn chain_hold(
         .hint("wait for that job, or cancel it"));
     }
     let mut holds = ledger.holds().filter(|hold| hold.source == *source);
+    let newest = ledger.catalogue().newest(collection, full);
+    if newest.is_some_and(|layer| !layer.keeps_history) {
+        return Err(Fault::new(
+            ErrorCode::ChainRule,
+            format!(
+                "no incremental can follow in {chain}: a member of source {source} was backed up in snapshot mode, in which it keeps no log"
+            ),
+        )
+        .hint(format!(
+            "see what the member lacks with `holdfast source check {source}`, and take a full backup: in log mode it starts a new chain"
+        )));
+    }
     let why = match holds.find(|hold| hold.is_of_chain(collection, full)) {
         Some(hold) if hold.releasing.is_none() => return Ok(hold.id),
         Some(hold) => format!("its hold {} was given up", hold.id),

@@ -3,8 +3,10 @@
 use holdfast_node::ClusterKey;
 use holdfast_proto::v1;
 use holdfast_types::{
-    ErrorCode, Fault, MemberName, MemberRecord, Sealed, SourceKind, SourceRecord, Timestamp,
+    ErrorCode, Fault, MemberLimits, MemberName, MemberRecord, Sealed, SourceKind, SourceRecord,
+    Timestamp,
 };
+use std::ops::RangeInclusive;
 
 use super::server_address::ServerAddress;
 
@@ -12,6 +14,12 @@ use super::server_address::ServerAddress;
 const MAX_MEMBERS: usize = 4096;
 /// The longest `host:port`.
 const MAX_ADDRESS: usize = 512;
+/// Streams that a worker may have at most on a member.
+const MAX_STREAMS: u64 = 64;
+/// The least rate, in bytes a second: with less no backup ends.
+const MIN_RATE: u64 = 64 << 10;
+/// The least that a hold must be allowed to keep: less than some segments of log would be given up at once.
+const MIN_WAL_BUDGET: u64 = 64 << 20;
 /// The longest password.
 const MAX_PASSWORD: usize = 1024;
 
@@ -69,6 +77,8 @@ fn read_member(
         )
     })?;
     let of_member = |fault: Fault| fault.context(format_args!("member {name}"));
+    let before = known.iter().find(|member| member.name == name);
+    let limits = limits(&wire, kind, before).map_err(of_member)?;
     let secret = match kind {
         SourceKind::Mvcc => {
             check_host_and_port(&name, &wire.address)?;
@@ -77,7 +87,6 @@ fn read_member(
         }
         _ => {
             let place = ServerAddress::read(&wire.address).map_err(of_member)?;
-            let before = known.iter().find(|member| member.name == name);
             secret(&wire, &place, before, key).map_err(of_member)?
         }
     };
@@ -86,7 +95,69 @@ fn read_member(
         locality,
         address: wire.address,
         secret,
+        limits,
     })
+}
+
+/// What backups may take of a member: as given, or as it was.
+fn limits(
+    wire: &v1::Member,
+    kind: SourceKind,
+    before: Option<&MemberRecord>,
+) -> Result<MemberLimits, Fault> {
+    let is_any =
+        wire.streams.is_some() || wire.bytes_per_second.is_some() || wire.wal_budget.is_some();
+    if kind == SourceKind::Mvcc && is_any {
+        return Err(Fault::new(
+            ErrorCode::InvalidArgument,
+            "members of kind mvcc have no limits: the store paces what reads it, and keeps history as its own settings say",
+        )
+        .hint("leave the limits out, or register a source of kind postgres"));
+    }
+    let before = before.map(|member| member.limits).unwrap_or_default();
+    let streams = wire.streams.map(u64::from);
+    let was = before.streams.map(u64::from);
+    let streams = limit("streams", streams, was, 1..=MAX_STREAMS)?;
+    Ok(MemberLimits {
+        streams: streams.and_then(|streams| u32::try_from(streams).ok()),
+        bytes_per_second: limit(
+            "bytes a second",
+            wire.bytes_per_second,
+            before.bytes_per_second,
+            MIN_RATE..=u64::MAX,
+        )?,
+        wal_budget: limit(
+            "bytes of log that a hold may keep",
+            wire.wal_budget,
+            before.wal_budget,
+            MIN_WAL_BUDGET..=u64::MAX,
+        )?,
+    })
+}
+
+/// One limit: as given, or as it was; 0 takes it away.
+fn limit(
+    what: &str,
+    given: Option<u64>,
+    before: Option<u64>,
+    legal: RangeInclusive<u64>,
+) -> Result<Option<u64>, Fault> {
+    match given {
+        None => Ok(before),
+        Some(0) => Ok(None),
+        Some(value) if legal.contains(&value) => Ok(Some(value)),
+        Some(value) => {
+            let bounds = match *legal.end() {
+                u64::MAX => format!("{} at least", legal.start()),
+                most => format!("{} to {most}", legal.start()),
+            };
+            Err(Fault::new(
+                ErrorCode::InvalidArgument,
+                format!("{value} is no limit of {what}: {bounds}"),
+            )
+            .hint("give 0 for what is usual"))
+        }
+    }
 }
 
 fn check_host_and_port(name: &MemberName, address: &str) -> Result<(), Fault> {
@@ -170,6 +241,9 @@ pub(crate) fn source_view(source: &SourceRecord) -> v1::Source {
                 locality: member.locality.to_string(),
                 address: member.address.clone(),
                 has_password: member.secret.is_some(),
+                streams: member.limits.streams,
+                bytes_per_second: member.limits.bytes_per_second,
+                wal_budget: member.limits.wal_budget,
                 ..v1::Member::default()
             })
             .collect(),
@@ -325,6 +399,55 @@ mod tests {
             assert_eq!(fault.code, ErrorCode::InvalidArgument);
             assert!(!fault.to_string().contains(CANARY), "{fault}");
         }
+    }
+
+    #[test]
+    fn limits_are_within_bounds_and_stay_until_they_are_taken_away() {
+        let address = "postgres://app@db:5433/shop";
+        let limited = |streams, bytes_per_second, wal_budget| v1::Member {
+            streams,
+            bytes_per_second,
+            wal_budget,
+            ..member("a", address)
+        };
+        let given = limited(Some(2), Some(1 << 20), Some(1 << 30));
+        let first = read("postgres", vec![given], None).expect("legal");
+        let limits = MemberLimits {
+            streams: Some(2),
+            bytes_per_second: Some(1 << 20),
+            wal_budget: Some(1 << 30),
+        };
+        assert_eq!(first.members[0].limits, limits);
+        let view = source_view(&first);
+        let shown = (view.members[0].streams, view.members[0].wal_budget);
+        assert_eq!(shown, (Some(2), Some(1 << 30)));
+        let next =
+            |member| read("postgres", vec![member], Some(&first)).map(|it| it.members[0].limits);
+        assert_eq!(next(member("a", address)), Ok(limits));
+        let some = MemberLimits {
+            streams: None,
+            bytes_per_second: Some(1 << 21),
+            ..limits
+        };
+        assert_eq!(next(limited(Some(0), Some(1 << 21), None)), Ok(some));
+        for wrong in [
+            limited(Some(65), None, None),
+            limited(None, Some(1), None),
+            limited(None, None, Some(1 << 20)),
+        ] {
+            let fault = next(wrong).expect_err("out of bounds");
+            assert!(fault.message.contains("member a: "), "{fault}");
+            assert!(fault.hint.is_some());
+        }
+        let mvcc = v1::Member {
+            address: "h:1".into(),
+            ..limited(Some(2), None, None)
+        };
+        let fault = read("mvcc", vec![mvcc], None).expect_err("not there");
+        assert!(
+            fault.message.contains("kind mvcc have no limits"),
+            "{fault}"
+        );
     }
 
     #[test]

@@ -348,8 +348,8 @@ impl Hands {
             | Manner::Clumsy(spans) => spans,
         };
         let body = match (&grant.work, self.manner) {
-            (Work::Plan { .. }, _) => match &grant.spec {
-                JobSpec::Backup(spec) if spec.kind.is_logged() => log::plan(spec),
+            (Work::Plan { member, .. }, _) => match &grant.spec {
+                JobSpec::Backup(spec) if spec.kind.is_logged() => log::plan(spec, *member),
                 _ => plan(spans),
             },
             (Work::Span(_), Manner::Idle(_) | Manner::Deaf(_)) => {

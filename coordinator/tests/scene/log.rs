@@ -13,6 +13,11 @@ use std::sync::Arc;
 /// A member whose clock is an hour ahead.
 pub(crate) const AHEAD: &str = "ahead";
 
+/// A member that keeps no log.
+pub(crate) const LOOSE: &str = "loose";
+/// A member without databases.
+pub(crate) const BARE: &str = "bare";
+
 const DATABASE: RelationId = RelationId(1 << 32);
 const TABLE: RelationId = RelationId((1 << 32) | 1);
 
@@ -35,7 +40,7 @@ fn table() -> Relation {
 }
 
 /// An incremental has its log only.
-pub(crate) fn plan(spec: &BackupSpec) -> LeaseReportBody {
+pub(crate) fn plan(spec: &BackupSpec, member: u32) -> LeaseReportBody {
     let span = |relation, settles| PlannedSpan {
         relation,
         start: Sealed::open_end(),
@@ -44,7 +49,9 @@ pub(crate) fn plan(spec: &BackupSpec) -> LeaseReportBody {
         settles,
     };
     let database = relation(DATABASE, TableName::of_database("bank"));
+    let is_bare = spec.members[member as usize].member.name.as_str() == BARE;
     let (relations, spans) = match spec.parent {
+        _ if is_bare => (vec![], vec![]),
         None => (
             vec![table(), database],
             vec![span(TABLE, false), span(DATABASE, true)],
@@ -106,6 +113,7 @@ pub(crate) async fn transfer(
         settled: span.settles.then(|| SettledDatabase {
             end,
             relations: vec![table()],
+            keeps_history: member.as_str() != LOOSE,
         }),
     }
 }

@@ -11,7 +11,7 @@ mod place;
 mod trio;
 
 pub(crate) use fake_worker::{FakeWorker, Manner};
-pub(crate) use log::AHEAD;
+pub(crate) use log::{AHEAD, BARE, LOOSE};
 pub(crate) use place::Place;
 pub(crate) use trio::Trio;
 

@@ -84,20 +84,29 @@ impl Apply<'_> {
         let succeeded = job.state == JobState::Succeeded;
         let end = job.end(spec);
         let placed = job.placed_on();
+        // A member that had nothing of what was backed up has no end of its own, and nothing to let go of.
         let reached: BTreeMap<MemberName, Position> = (0u32..)
             .zip(&spec.members)
-            .map(|(index, member)| {
-                let settled = job.settled(index).map(|settled| settled.position);
-                (member.member.name.clone(), settled.unwrap_or(end.into()))
+            .filter_map(|(index, member)| {
+                let position = match job.settled(index) {
+                    Some(settled) => settled.position,
+                    None if spec.kind.is_logged() => return None,
+                    None => end.into(),
+                };
+                Some((member.member.name.clone(), position))
             })
             .collect();
+        let can_follow = job.keeps_history();
         match spec.hold {
             HoldUse::Job => self.begin_release(hold, placed),
-            HoldUse::StartChain if !succeeded => self.begin_release(hold, placed),
+            HoldUse::StartChain if !succeeded || !can_follow => self.begin_release(hold, placed),
             HoldUse::StartChain | HoldUse::Chain(_) => {
                 job.hold = None;
                 if succeeded {
                     self.pass_to_chain(hold, spec, end, reached);
+                }
+                if succeeded && !can_follow {
+                    self.release_chain_hold(hold);
                 }
                 self.release_superseded(hold);
             }
@@ -117,7 +126,9 @@ impl Apply<'_> {
             record.chain = Some(ChainHold {
                 collection: spec.collection.clone(),
                 layer: spec.path.clone(),
-                members: reached.keys().cloned().collect(),
+                members: (spec.members.iter())
+                    .map(|member| member.member.name.clone())
+                    .collect(),
                 behind: reached,
             });
         }

@@ -118,6 +118,7 @@ fn layer(
         start: spec.parent.as_ref().map(|parent| parent.end),
         end: job.end(spec),
         history: spec.history,
+        keeps_history: job.keeps_history(),
         job: job.id,
         manifest,
         manifest_length,

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use holdfast_types::{
     Epoch, ErrorCode, Fault, IllegalTransition, JobEvent, JobId, JobKind, JobSpec, JobState, Phase,
-    Target, Verdict,
+    TableName, Target, Verdict,
 };
 
 use super::Apply;
@@ -218,14 +218,14 @@ fn begin_transferring(job: &mut crate::job::Job) {
 }
 
 /// The error for names in a backup's target that no member has. One member of several need not have all of them, so only now, when all
-/// members have described themselves, it is known; a single member says so itself.
+/// members have described themselves, it is known; a single member says so itself. What a chain covers may have been dropped since,
+/// where only the end tells what there is.
 fn missing_everywhere(job: &crate::job::Job) -> Option<Fault> {
     let JobSpec::Backup(spec) = job.spec.as_ref() else {
         return None;
     };
-    // What a member whose history is a log has besides its databases is seen at its end.
-    let is_later = spec.kind.is_logged() && matches!(spec.target, Target::Tables(_));
-    if spec.members.len() < 2 || is_later {
+    let goes_on = spec.kind.is_logged() && spec.parent.is_some();
+    if spec.members.len() < 2 || goes_on {
         return None;
     }
     let lanes = job.lanes.iter().flat_map(|lane| lane.relations.iter());
@@ -242,7 +242,13 @@ fn missing_everywhere(job: &crate::job::Job) -> Option<Fault> {
         }
         Target::Tables(names) => {
             let found: BTreeSet<_> = there.into_iter().collect();
-            let missing = names.iter().filter(|name| !found.contains(name));
+            let is_there = |name: &TableName| {
+                let of_database = TableName::of_database(name.database.as_str());
+                let is_whole = name.table == "*" && found.contains(&of_database);
+                let stands_for = || found.iter().any(|relation| name.covers(relation));
+                found.contains(name) || is_whole || (name.is_pattern() && stands_for())
+            };
+            let missing = names.iter().filter(|name| !is_there(name));
             ("table", missing.map(ToString::to_string).collect())
         }
     };
@@ -255,14 +261,18 @@ fn missing_everywhere(job: &crate::job::Job) -> Option<Fault> {
         0 => String::new(),
         more => format!(" and {more} more"),
     };
+    // What a log's members have now is what counts.
+    let when = match spec.kind.is_logged() {
+        true => String::new(),
+        false => format!(" at {}", spec.end),
+    };
     (!missing.is_empty()).then(|| {
         Fault::new(
             ErrorCode::NotFound,
             format!(
-                "{what} {}{more} does not exist on any member of source {} at {}",
+                "{what} {}{more} does not exist on any member of source {}{when}",
                 shown.join(", "),
                 spec.source,
-                spec.end
             ),
         )
         .hint("back up what there is: no member has this name, at least not as of that time")

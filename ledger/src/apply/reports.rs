@@ -428,6 +428,7 @@ fn take_settled(job: &mut Job, task: TaskId, settled: &SettledDatabase) {
         lane.complete_until
             .map_or(end.at, |other| other.min(end.at)),
     );
+    lane.is_loose |= !settled.keeps_history;
     let held = Arc::make_mut(&mut lane.settled_relations);
     held.extend(settled.relations.iter().cloned());
     if let Some(own) = own

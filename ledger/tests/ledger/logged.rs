@@ -88,6 +88,7 @@ fn settle(view: &TaskView, lsn: u64, second: u64) -> ReportBody {
                 at: hlc(second),
             },
             relations: Vec::new(),
+            keeps_history: true,
         });
     }
     body
@@ -391,30 +392,160 @@ fn an_operator_gives_a_chain_up() {
     assert_eq!(world.refused(action).code, ErrorCode::HistoryGone);
 }
 
+/// A plan of a member that has nothing of what is backed up.
+fn nothing() -> ReportBody {
+    ReportBody::Plan {
+        sequence: 0,
+        relations: Vec::new(),
+        spans: Vec::new(),
+        last: true,
+    }
+}
+
 #[test]
-fn tables_of_a_fleet_are_not_looked_for_before_its_end() {
-    for (target, expected) in [
-        ("shop.public.nowhere", JobState::Running),
-        ("shop.public.*", JobState::Running),
-    ] {
+fn what_no_member_of_a_fleet_has_is_found_missing_before_anything_is_read() {
+    let tables = |names: &[&str]| {
+        let tables = names.iter().map(|name| name.parse().expect("a table"));
+        Target::Tables(tables.collect())
+    };
+    let databases =
+        |names: &[&str]| Target::Databases(names.iter().map(ToString::to_string).collect());
+    let cases = [
+        (tables(&["shop.public.orders"]), None),
+        (tables(&["shop.public.*", "bank.*"]), None),
+        (databases(&["shop", "bank"]), None),
+        (
+            tables(&["shop.public.orders", "shop.public.nowhere"]),
+            Some("table \"shop.public.nowhere\""),
+        ),
+        (tables(&["shop.publik.*"]), Some("table \"shop.publik.*\"")),
+        (tables(&["nowhere.*"]), Some("table \"nowhere.*\"")),
+        (
+            databases(&["shop", "nowhere"]),
+            Some("database \"nowhere\""),
+        ),
+    ];
+    for (target, missing) in cases {
         let mut world = world();
         let spec = BackupSpec {
-            target: Target::Tables(vec![target.parse().expect("a table")]),
+            target: target.clone(),
             ..full(10)
         };
         let job = world.submit(JobSpec::Backup(spec));
-        plan_all(&mut world, job);
-        assert_eq!(world.state(job), expected, "{target}");
+        world.done(Action::StartJob { job });
+        let views = world.lease_all(job);
+        world.accepted(&views[0], nothing());
+        assert_eq!(
+            world.state(job),
+            JobState::Running,
+            "the other is not planned"
+        );
+        world.accepted(&views[1], plan());
+        let fault = world.ledger.job(job).and_then(|job| job.fault().cloned());
+        match (fault, missing) {
+            (None, None) => assert_eq!(world.state(job), JobState::Running, "{target}"),
+            (Some(fault), Some(text)) => {
+                assert_eq!(fault.code, ErrorCode::NotFound, "{fault}");
+                assert!(fault.message.contains(text), "{fault}");
+                world.run_to_end();
+                assert_eq!(world.state(job), JobState::Failed);
+                assert_eq!(world.ledger.holds().count(), 0);
+            }
+            (fault, missing) => panic!("{target}: {fault:?}, {missing:?}"),
+        }
     }
+}
+
+/// Lets a backup through of which `eu` has nothing.
+fn run_without_eu(world: &mut World, spec: BackupSpec) -> LayerRecord {
+    let path = spec.path.clone();
+    let job = world.submit(JobSpec::Backup(spec));
+    world.done(Action::StartJob { job });
+    let views = world.lease_all(job);
+    world.accepted(&views[0], nothing());
+    world.accepted(&views[1], plan());
+    read_all(world, job);
+    for (view, lsn) in world.lease_all(job).iter().zip([700, 800]) {
+        world.accepted(view, settle(view, lsn, 50));
+    }
+    let found = world.ledger.job(job).expect("a job");
+    assert_eq!((found.settled(0), found.held_relations(0).len()), (None, 0));
+    commit(world);
+    assert_eq!(world.state(job), JobState::Succeeded);
+    let layer = world.ledger.catalogue().layer(COLLECTION, &path).cloned();
+    layer.expect("a layer")
+}
+
+#[test]
+fn a_member_may_have_nothing_of_a_layer_and_may_have_something_of_the_next() {
     let mut world = world();
     let spec = BackupSpec {
-        target: Target::Databases(vec!["nowhere".into()]),
+        target: Target::Databases(vec!["shop".into(), "bank".into()]),
         ..full(10)
     };
-    let job = world.submit(JobSpec::Backup(spec));
-    plan_all(&mut world, job);
-    let fault = world.ledger.job(job).and_then(|job| job.fault().cloned());
-    assert_eq!(fault.map(|fault| fault.code), Some(ErrorCode::NotFound));
+    let base = run_without_eu(&mut world, spec);
+    let hold = only(&world);
+    let chain = hold.chain.expect("a chain");
+    assert_eq!(chain.members.len(), 2, "what may be there is released");
+    assert_eq!(advances(&world), [(name("us"), place(700))]);
+    advance_all(&mut world);
+    // What the chain covers need not be anywhere any more.
+    let spec = BackupSpec {
+        target: Target::Databases(vec!["shop".into(), "dropped".into()]),
+        ..on(&base, hold.id, 60)
+    };
+    let next = run(
+        &mut world,
+        spec,
+        [(90, 62), (80, 62), (1000, 62), (1100, 62)],
+    );
+    assert_eq!(next.start, Some(base.end));
+    assert_eq!(
+        advances(&world),
+        [(name("eu"), place(80)), (name("us"), place(1000))]
+    );
+    world.done(Action::DropHold { hold: hold.id });
+    world.run_to_end();
+    assert_eq!(world.ledger.holds().count(), 0);
+}
+
+#[test]
+fn a_backup_after_which_nothing_is_kept_leaves_no_hold() {
+    let run_loose = |world: &mut World, spec: BackupSpec| {
+        let path = spec.path.clone();
+        let job = world.submit(JobSpec::Backup(spec));
+        plan_all(world, job);
+        read_all(world, job);
+        for (number, view) in world.lease_all(job).iter().enumerate() {
+            let mut body = settle(view, 50, 12);
+            if let ReportBody::Checkpoint(checkpoint) = &mut body
+                && let Some(settled) = &mut checkpoint.settled
+            {
+                settled.keeps_history = number != 1;
+            }
+            world.accepted(view, body);
+        }
+        commit(world);
+        assert_eq!(world.state(job), JobState::Succeeded);
+        let layer = world.ledger.catalogue().layer(COLLECTION, &path).cloned();
+        layer.expect("a layer")
+    };
+    let mut world = world();
+    let layer = run_loose(&mut world, full(10));
+    assert!(!layer.keeps_history);
+    assert!(only(&world).releasing.is_some());
+    world.run_to_end();
+    assert_eq!(world.ledger.holds().count(), 0);
+    // A chain ends with an incremental after which nothing is kept.
+    let base = run(&mut world, full(20), FIRST);
+    assert!(base.keeps_history);
+    let hold = only(&world).id;
+    let layer = run_loose(&mut world, on(&base, hold, 30));
+    assert!(!layer.keeps_history);
+    assert_eq!(only(&world).releasing.map(|members| members.len()), Some(2));
+    assert_eq!(advances(&world), []);
+    world.run_to_end();
+    assert_eq!(world.ledger.holds().count(), 0);
 }
 
 #[test]

@@ -80,6 +80,7 @@ fn only_their_last_checkpoints_say_where_the_member_ended() {
             checkpoint.settled = settles.then(|| SettledDatabase {
                 end: settled(5),
                 relations: Vec::new(),
+                keeps_history: true,
             });
         }
         body

@@ -19,6 +19,7 @@ pub(crate) fn member(name: &str) -> MemberRecord {
         locality: locality(&format!("region={name}")),
         address: format!("{name}:1"),
         secret: None,
+        limits: holdfast_types::MemberLimits::default(),
     }
 }
 

@@ -339,6 +339,7 @@ pub(crate) fn checkpoint(
         settled: (*settles && to.is_none()).then(|| SettledDatabase {
             end: settled(read),
             relations: vec![relation(1000 + u64::from(view.id.index))],
+            keeps_history: true,
         }),
     })
 }

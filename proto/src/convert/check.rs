@@ -107,6 +107,7 @@ mod tests {
                 locality: Locality::default(),
                 address: "postgres://backup@db/shop".to_owned(),
                 secret: None,
+                limits: holdfast_types::MemberLimits::default(),
             },
             hold: None,
         };

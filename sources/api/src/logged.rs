@@ -29,7 +29,11 @@ pub struct LoggedBackup {
     pub hold: HoldId,
     /// What is covered.
     pub target: Target,
-    /// The parent layer's catalogs of this member; empty for a full.
+    /// Whether the source has other members: this one need not have every database and table that is named, and plans those that it has,
+    /// perhaps none. Whether any member has one is looked at when all have been planned: the plan describes at least one relation for
+    /// each name of the target that the member has, be it one without spans.
+    pub partial: bool,
+    /// The parent layer's catalogs of this member; empty for a full, and for a member that had nothing of what is covered.
     pub parent: Vec<Bytes>,
     /// Whether every change since the parent's end is kept, so that each commit can be restored.
     pub history: bool,

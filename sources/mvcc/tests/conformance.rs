@@ -118,6 +118,7 @@ impl Fixture for OverTheNetwork {
             locality: Locality::default(),
             address: served.address().to_owned(),
             secret: None,
+            limits: holdfast_types::MemberLimits::default(),
         };
         self.served.push(served);
         let member = self

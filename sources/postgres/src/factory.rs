@@ -1,7 +1,7 @@
 //! Clients of members, made from their records.
 
 use holdfast_env::Env;
-use holdfast_types::{ErrorCode, Fault, MemberRecord};
+use holdfast_types::{ErrorCode, Fault, MemberLimits, MemberRecord};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::dsn::{Dsn, Secret};
@@ -27,6 +27,7 @@ struct Client {
     name: String,
     address: String,
     password: Option<Secret>,
+    limits: MemberLimits,
     member: PostgresMember,
 }
 
@@ -77,6 +78,7 @@ impl PostgresFactory {
             client.name == record.name.as_str()
                 && client.address == record.address
                 && client.password == password
+                && client.limits == record.limits
         };
         if let Some(place) = clients.iter().position(is_it) {
             let client = clients.remove(place);
@@ -93,9 +95,9 @@ impl PostgresFactory {
             },
             self.tag.as_str(),
             Arc::clone(&self.rooms),
-            self.limits.clone(),
+            self.limits_of(&record.limits),
         )?;
-        // A password that was changed takes the old client's place.
+        // A password or a limit that was changed takes the old client's place.
         clients.retain(|client| {
             client.name != record.name.as_str() || client.address != record.address
         });
@@ -106,9 +108,24 @@ impl PostgresFactory {
             name: record.name.as_str().to_owned(),
             address: record.address.clone(),
             password,
+            limits: record.limits,
             member: member.clone(),
         });
         Ok(member)
+    }
+
+    /// The usual bounds, and those that a member has of its own.
+    fn limits_of(&self, own: &MemberLimits) -> Limits {
+        let usual = self.limits.clone();
+        let streams = own
+            .streams
+            .and_then(|streams| usize::try_from(streams).ok());
+        Limits {
+            streams: streams.unwrap_or(usual.streams),
+            bytes_per_second: own.bytes_per_second.or(usual.bytes_per_second),
+            wal_budget: own.wal_budget.or(usual.wal_budget),
+            ..usual
+        }
     }
 }
 
@@ -154,6 +171,7 @@ mod tests {
             locality: Locality::default(),
             address: address.to_owned(),
             secret: None,
+            limits: MemberLimits::default(),
         }
     }
 
@@ -176,6 +194,25 @@ mod tests {
         assert!(second.is_same(&get("postgres://u@h/d", "two")));
         assert!(!first.is_same(&get("postgres://u@h/d", "one")));
         assert!(!format!("{factory:?}").contains("\"two\""));
+    }
+
+    #[test]
+    fn a_member_has_limits_of_its_own() {
+        let factory = factory();
+        let mut record = record("postgres://u@h/d");
+        let first = factory.member(&record, None).expect("one");
+        record.limits.streams = Some(2);
+        record.limits.wal_budget = Some(5);
+        let second = factory.member(&record, None).expect("one");
+        assert!(!first.is_same(&second));
+        assert!(second.is_same(&factory.member(&record, None).expect("one")));
+        let usual = Limits::default();
+        let expected = Limits {
+            streams: 2,
+            wal_budget: Some(5),
+            ..usual
+        };
+        assert_eq!(factory.limits_of(&record.limits), expected);
     }
 
     #[test]

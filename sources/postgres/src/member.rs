@@ -16,6 +16,7 @@ pub mod catalog;
 mod check;
 mod holds;
 mod look;
+mod partial;
 mod plan;
 mod read;
 pub mod restore;

@@ -2,7 +2,7 @@
 
 use holdfast_proto::{Lease, LeaseReportBody, Work};
 use holdfast_types::{
-    ByteCount, ErrorCode, HoldId, JobSpec, Locality, Lsn, ObjectKind, VerifySpec,
+    ByteCount, ErrorCode, HoldId, JobSpec, Locality, Lsn, ObjectKind, Target, VerifySpec,
 };
 use std::collections::BTreeMap;
 use std::time::Duration;

@@ -341,6 +341,7 @@ mod tests {
                     locality: place.parse().expect("a locality"),
                     address: "postgres://a@h/d".into(),
                     secret: None,
+                    limits: holdfast_types::MemberLimits::default(),
                 })
                 .collect(),
             registered_at: Timestamp::default(),

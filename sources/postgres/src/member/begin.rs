@@ -10,7 +10,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::catalog::{DatabaseCatalog, relation_id, to_json};
 use super::plan::{DatabasePlan, LogPlan, RelationPlan};
 use super::standing::{self, Standings};
-use super::{PostgresMember, budget, share};
+use super::{PostgresMember, budget, partial, share};
 use crate::catalog::{self, Database, RelationFacts, databases};
 use crate::dsn::Dsn;
 use crate::hold::{self, HoldNames, SlotState, Told, Waiting, WalStatus};
@@ -31,17 +31,16 @@ pub(super) async fn begin(
     let session = Session::connect(&member.env, &member.dsn, Purpose::Control).await?;
     share::leave_room(&session).await?;
     let parents = parents(backup)?;
-    let chosen = choose(databases(&session).await?, &backup.target, &parents)?;
-    let is_log = match parents.is_empty() {
-        true => is_log_mode(member, backup, &chosen).await?,
-        false => true,
-    };
-    if !is_log {
-        let identity = system(&session).await?;
-        return chosen
-            .iter()
-            .map(|database| settling(database_plan(database, identity, None)))
-            .collect();
+    let chosen = choose(databases(&session).await?, backup, &parents)?;
+    if chosen.is_empty() {
+        return Ok(Vec::new());
+    }
+    if parents.is_empty() {
+        let report = look_into(member, backup, &chosen).await?;
+        if report.mode != Mode::Log {
+            let identity = system(&session).await?;
+            return plan_snapshots(backup, &chosen, &report, identity);
+        }
     }
     let mut slots = ReplicationSession::connect(&member.env, &member.dsn).await?;
     let identity = slots.identify().await?;
@@ -79,10 +78,10 @@ pub(super) fn parents(backup: &LoggedBackup) -> Result<BTreeMap<Oid, DatabaseCat
 
 fn choose(
     present: Vec<Database>,
-    target: &Target,
+    backup: &LoggedBackup,
     parents: &BTreeMap<Oid, DatabaseCatalog>,
 ) -> Result<Vec<Database>, Fault> {
-    let wanted: BTreeSet<&str> = match target {
+    let wanted: BTreeSet<&str> = match &backup.target {
         Target::Source => {
             return Ok(present.into_iter().filter(Database::is_ordinary).collect());
         }
@@ -95,7 +94,10 @@ fn choose(
         .map(|parent| parent.facts.name.as_str())
         .collect();
     for name in &wanted {
-        if !known.contains(name) && !present.iter().any(|database| database.name == *name) {
+        if !backup.partial
+            && !known.contains(name)
+            && !present.iter().any(|database| database.name == *name)
+        {
             return Err(Fault::new(
                 ErrorCode::NotFound,
                 format!("there is no database {name}"),
@@ -109,11 +111,11 @@ fn choose(
 }
 
 /// Looks whether the member can be backed up, and in which mode.
-async fn is_log_mode(
+async fn look_into(
     member: &PostgresMember,
     backup: &LoggedBackup,
     chosen: &[Database],
-) -> Result<bool, Fault> {
+) -> Result<preflight::Report, Fault> {
     let names = chosen.iter().map(|database| database.name.clone());
     let request = Request {
         databases: Some(names.collect()),
@@ -149,17 +151,41 @@ async fn is_log_mode(
             None => fault,
         });
     }
-    present(&backup.target, &report)?;
+    present(backup, &report)?;
     for reason in &report.reasons {
         tracing::warn!(member = %member.dsn, reason, "backed up in snapshot mode");
     }
-    Ok(report.mode == Mode::Log)
+    Ok(report)
+}
+
+/// The plan in snapshot mode: only the end reads.
+fn plan_snapshots(
+    backup: &LoggedBackup,
+    chosen: &[Database],
+    report: &preflight::Report,
+    identity: (u64, u32),
+) -> Result<Vec<LoggedRelation>, Fault> {
+    let mut relations = Vec::new();
+    for database in chosen {
+        let seen = report
+            .databases
+            .iter()
+            .filter(|it| it.name == database.name);
+        let layouts = seen.flat_map(|it| it.relations.iter().map(|relation| &relation.layout));
+        let Some(named) = partial::named(backup, database, layouts) else {
+            continue;
+        };
+        relations.extend(named);
+        relations.push(settling(database_plan(database, identity, None))?);
+    }
+    Ok(relations)
 }
 
 /// Sees that each table that was named is there, and that a schema is not misspelt. Nothing in a whole database is no error.
-fn present(target: &Target, report: &preflight::Report) -> Result<(), Fault> {
-    let Target::Tables(names) = target else {
-        return Ok(());
+fn present(backup: &LoggedBackup, report: &preflight::Report) -> Result<(), Fault> {
+    let names = match &backup.target {
+        Target::Tables(names) if !backup.partial => names,
+        _ => return Ok(()),
     };
     let found: Vec<TableName> = report
         .databases
@@ -278,6 +304,10 @@ async fn start(
     let session = member.control(&database.name).await?;
     let found = hold::state(&session, &names.slot).await?;
     let (facts, standings) = look(&session, backup, &database.name, &names).await?;
+    let layouts = facts.iter().map(|facts| &facts.layout);
+    let Some(mut relations) = partial::named(backup, database, layouts) else {
+        return Ok(Vec::new());
+    };
     let found = found.filter(|slot| is_ready(slot, &database.name));
     let (facts, standings, start) = match (found, standings.publication) {
         (Some(slot), Some(_)) => {
@@ -303,9 +333,10 @@ async fn start(
         continues: false,
     };
     let page_bytes = session.info().page_bytes;
-    let mut relations = Vec::new();
     for facts in facts.iter().filter(|facts| facts.layout.is_published()) {
-        relations.push(cut(database, facts, &standings, page_bytes, start)?);
+        let cut = cut(database, facts, &standings, page_bytes, start)?;
+        relations.retain(|named| named.relation.id != cut.relation.id);
+        relations.push(cut);
     }
     let system = (identity.system_id, identity.timeline);
     relations.push(settling(database_plan(database, system, Some(log)))?);

@@ -8,6 +8,9 @@ use crate::catalog::{Database, databases};
 use crate::hold;
 use crate::session::{Purpose, Session};
 
+/// Databases in which to look for the others.
+const OTHERS: [&str; 2] = ["postgres", "template1"];
+
 /// See [`holdfast_source::LoggedSource::advance_hold`].
 pub(super) async fn advance(
     member: &PostgresMember,
@@ -15,7 +18,7 @@ pub(super) async fn advance(
     to: Position,
 ) -> Result<(), Fault> {
     let upto = end_after(to)?;
-    let session = Session::connect(&member.env, &member.dsn, Purpose::Control).await?;
+    let session = any_database(member).await?;
     for database in databases(&session).await? {
         let names = member.hold_names(hold, database.oid)?;
         // Slots are seen from every database, and moved from their own.
@@ -32,7 +35,7 @@ pub(super) async fn advance(
 
 /// See [`holdfast_source::LoggedSource::release`].
 pub(super) async fn release(member: &PostgresMember, hold: HoldId) -> Result<(), Fault> {
-    let session = Session::connect(&member.env, &member.dsn, Purpose::Control).await?;
+    let session = any_database(member).await?;
     if session.info().in_recovery {
         // Nothing can have been placed on a standby.
         return Ok(());
@@ -49,6 +52,23 @@ pub(super) async fn release(member: &PostgresMember, hold: HoldId) -> Result<(),
         }
     }
     first.map_or(Ok(()), Err)
+}
+
+/// A session in the database of the address or, if that was dropped since or never was there, in one that almost every server has: all
+/// databases are seen from each.
+pub(super) async fn any_database(member: &PostgresMember) -> Result<Session, Fault> {
+    let mut outcome = Session::connect(&member.env, &member.dsn, Purpose::Control).await;
+    for other in OTHERS.into_iter().filter(|it| *it != member.dsn.database) {
+        match &outcome {
+            Err(fault) if fault.code == ErrorCode::NotFound => {}
+            _ => break,
+        }
+        // The first error says what is wrong with the address.
+        if let Ok(session) = member.control(other).await {
+            outcome = Ok(session);
+        }
+    }
+    outcome
 }
 
 async fn release_one(

@@ -3,17 +3,18 @@
 use holdfast_source::HoldStanding;
 use holdfast_types::{ErrorCode, Fault, HoldId};
 
+use super::holds::any_database;
 use super::{PostgresMember, budget};
 use crate::catalog::databases;
 use crate::hold::{self, SlotState, WalStatus};
-use crate::session::{Purpose, Session};
+use crate::session::Session;
 
 /// See [`holdfast_source::LoggedSource::look_after_hold`].
 pub(super) async fn look_after(
     member: &PostgresMember,
     hold: HoldId,
 ) -> Result<Vec<HoldStanding>, Fault> {
-    let session = Session::connect(&member.env, &member.dsn, Purpose::Control).await?;
+    let session = any_database(member).await?;
     let mut standings = Vec::new();
     for database in databases(&session).await? {
         let names = member.hold_names(hold, database.oid)?;

@@ -142,7 +142,9 @@ fn window(
         }
     } else {
         for relation in planned {
-            if split_relation_id(relation.id).0 == plan.database {
+            // One without a definition only tells that its name is there.
+            let is_told = relation.definition.is_empty();
+            if split_relation_id(relation.id).0 == plan.database && !is_told {
                 let plan = relation_plan(relation)?;
                 add(plan.layout, plan.standing);
             }
@@ -459,6 +461,7 @@ impl Settling<'_> {
         SettledDatabase {
             end: catalog.settled(),
             relations: std::iter::once(database).chain(relations).collect(),
+            keeps_history: catalog.hold.is_some(),
         }
     }
 }

@@ -95,7 +95,7 @@ fn choose(found: &BTreeMap<u32, String>, server_major: u32) -> Result<DumpTool, 
         format!("no pg_dump of version {server_major} to {newest} for this server; {seen}"),
     )
     .hint(format!(
-        "install postgresql-client-{server_major} on every worker, or name its directory in the settings"
+        "install postgresql-client-{server_major} where the worker runs, or name its directory with --pg-tools DIR (HOLDFAST_PG_TOOLS)"
     )))
 }
 

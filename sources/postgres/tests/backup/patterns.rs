@@ -1,7 +1,7 @@
 //! Targets that stand for the tables of a schema, now and later.
 
 use holdfast_postgres_testing::Server;
-use holdfast_source::LoggedSource;
+use holdfast_source::{LoggedBackup, LoggedSource};
 use holdfast_types::{ErrorCode, TableName, Target};
 
 use crate::support::{Job, State};
@@ -80,5 +80,87 @@ async fn what_stands_for_nothing_is_refused_unless_it_is_a_whole_database() {
     server.psql(&database, "CREATE TABLE t (id int PRIMARY KEY)");
     job.run(false).await.expect("an incremental");
     assert_eq!(job.content().await.len(), 1);
+    job.member.release(job.hold).await.expect("released");
+}
+
+#[tokio::test]
+async fn a_member_of_several_plans_what_it_has_of_what_is_named() {
+    let server = Server::shared();
+    let database = server.create_database("partial");
+    server.psql(
+        &database,
+        "CREATE TABLE t (id int PRIMARY KEY); CREATE TABLE loose (id int); INSERT INTO t VALUES (1); INSERT INTO loose VALUES (1)",
+    );
+    let mut job = Job::new(server, &database, 32);
+    let elsewhere = format!("{database}_elsewhere");
+    let tables = |names: &[(&str, &str)]| {
+        Target::Tables(
+            names
+                .iter()
+                .map(|(database, name)| table(database, name))
+                .collect(),
+        )
+    };
+    let cases = [
+        (Target::Databases(vec![elsewhere.clone()]), vec![]),
+        (
+            tables(&[
+                (&elsewhere, "public.t"),
+                (&database, "public.u"),
+                (&database, "publik.*"),
+            ]),
+            vec![],
+        ),
+        (
+            tables(&[
+                (&elsewhere, "public.*"),
+                (&database, "public.u"),
+                (&database, "public.loose"),
+                (&database, "public.*"),
+            ]),
+            vec!["public.loose", "public.t", ""],
+        ),
+        (
+            tables(&[(&database, "*"), (&database, "nowhere.*")]),
+            vec!["public.t", ""],
+        ),
+        (
+            Target::Databases(vec![elsewhere.clone(), database.clone()]),
+            vec!["public.t", ""],
+        ),
+    ];
+    for (target, expected) in cases {
+        job.target = target;
+        let backup = LoggedBackup {
+            partial: true,
+            ..job.backup(false)
+        };
+        let planned = job.member.begin(&backup).await.expect("a plan");
+        let mut names: Vec<&str> = planned
+            .iter()
+            .map(|it| it.relation.name.table.as_str())
+            .collect();
+        names.sort_by_key(|name| (name.is_empty(), *name));
+        assert_eq!(names, expected, "{}", job.target);
+        job.member.release(job.hold).await.expect("released");
+    }
+    // What only tells that a name is there does no harm to what is settled.
+    job.partial = true;
+    job.target = tables(&[
+        (&elsewhere, "public.t"),
+        (&database, "public.loose"),
+        (&database, "public.t"),
+    ]);
+    job.run(false).await.expect("a full");
+    server.psql(
+        &database,
+        "INSERT INTO t VALUES (2); INSERT INTO loose VALUES (2)",
+    );
+    job.run(false).await.expect("an incremental");
+    let content = job.content().await;
+    assert_eq!(
+        content.values().map(|rows| rows.len()).collect::<Vec<_>>(),
+        [2, 2]
+    );
     job.member.release(job.hold).await.expect("released");
 }

@@ -5,7 +5,7 @@ use holdfast_postgres_testing::{Options, Server, Version};
 use holdfast_source::LoggedSource;
 use holdfast_types::{ErrorCode, Target};
 
-use crate::support::Job;
+use crate::support::{Job, limits};
 
 const TABLE: &str = "CREATE TABLE t (id int PRIMARY KEY, v int); INSERT INTO t SELECT i, i FROM generate_series(1, 100) i";
 
@@ -16,6 +16,7 @@ async fn a_lost_slot_ends_the_chain() {
     server.psql(&database, TABLE);
     let mut job = Job::new(server, &database, 10);
     job.run(false).await.expect("a full");
+    assert!(job.settled.last().expect("one").keeps_history);
     let backup = job.backup(false);
     job.member.begin(&backup).await.expect("begun");
     server.psql(&database, "SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots WHERE starts_with(slot_name, 'holdfast_test_10_')");
@@ -68,6 +69,7 @@ async fn another_server_and_no_log() {
     let mut plain = Job::new(other, &name, 13);
     plain.run(false).await.expect("a full in snapshot mode");
     plain.compare(&[&name]).await;
+    assert!(!plain.settled.last().expect("one").keeps_history);
     let catalog = &plain.catalogs().await[0][0];
     assert!(catalog.hold.is_none());
     assert!(
@@ -104,4 +106,39 @@ async fn a_standby_is_backed_up_in_snapshot_mode() {
         .release(job.hold)
         .await
         .expect("nothing to release");
+}
+
+#[tokio::test]
+async fn a_hold_is_moved_and_ended_although_the_database_of_the_address_is_gone() {
+    let server = Server::shared();
+    let database = server.create_database("stays");
+    server.psql(&database, TABLE);
+    let seat = server.create_database("seat");
+    let mut job = Job::over(server, &server.dsn(&seat), &database, 15, limits());
+    job.run(false).await.expect("a full");
+    server.psql(
+        "postgres",
+        &format!("DROP DATABASE \"{seat}\" WITH (FORCE)"),
+    );
+    server.psql(&database, "INSERT INTO t VALUES (1000, 1)");
+    let slot = |what: &str| {
+        let slots = "FROM pg_replication_slots WHERE starts_with(slot_name, 'holdfast_test_15_')";
+        server.psql("postgres", &format!("SELECT {what} {slots}"))
+    };
+    let now = server.psql(
+        "postgres",
+        "SELECT pg_current_wal_flush_lsn() - '0/0'::pg_lsn",
+    );
+    let now = holdfast_types::Lsn::at(now.parse().expect("a number"));
+    let before = slot("confirmed_flush_lsn");
+    let moved = job.member.advance_hold(job.hold, now.into()).await;
+    moved.expect("moved");
+    assert_ne!(slot("confirmed_flush_lsn"), before);
+    let standings = job.member.look_after_hold(job.hold).await.expect("seen");
+    assert_eq!(standings.len(), 1);
+    job.member.release(job.hold).await.expect("released");
+    assert_eq!(slot("count(*)"), "0");
+    // A backup wants the address to be right.
+    let fault = job.member.begin(&job.backup(false)).await;
+    assert_eq!(fault.expect_err("gone").code, ErrorCode::NotFound);
 }

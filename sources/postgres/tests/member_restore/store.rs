@@ -218,6 +218,7 @@ impl Store {
             job: JobId(hold * 100 + self.0.len() as u64),
             hold: HoldId(hold),
             target,
+            partial: false,
             parent: self
                 .0
                 .last()

@@ -156,6 +156,7 @@ pub(super) async fn backup_of(
         job: ticket.lease().task.job,
         hold,
         target: spec.target.clone(),
+        partial: spec.members.len() > 1,
         parent,
         history: spec.history,
         part_size: ByteCount(part_limit(spec.part_size)),

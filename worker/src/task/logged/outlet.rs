@@ -135,6 +135,7 @@ impl SpanOutlet {
                     ..relation
                 })
                 .collect(),
+            keeps_history: found.keeps_history,
         };
         if holdfast_proto::to_json(&settled).len() > SETTLED_BYTES {
             return Err(Fault::new(

@@ -51,7 +51,8 @@ pub(super) async fn run(ticket: &Ticket, spec: &BackupSpec, member: u32) -> Resu
             batches.span(planned.relation.id, range, *weight).await?;
         }
     }
-    if settling.is_empty() {
+    // One member of several may have nothing of what is backed up.
+    if settling.is_empty() && !(backup.partial && others.is_empty()) {
         return Err(broken(&name.to_string(), "names no database to settle"));
     }
     for planned in &settling {

@@ -129,6 +129,7 @@ pub(crate) fn member() -> MemberRecord {
         locality: Locality::default(),
         address: "unused:1".to_owned(),
         secret: None,
+        limits: holdfast_types::MemberLimits::default(),
     }
 }
 
