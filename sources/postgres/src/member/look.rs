@@ -6,7 +6,7 @@ use holdfast_types::{ErrorCode, Fault, HoldId};
 use super::holds::any_database;
 use super::{PostgresMember, budget};
 use crate::catalog::databases;
-use crate::hold::{self, SlotState, WalStatus};
+use crate::hold::{self, HoldNames, SlotState, WalStatus};
 use crate::session::Session;
 
 /// See [`holdfast_source::LoggedSource::look_after_hold`].
@@ -25,9 +25,31 @@ pub(super) async fn look_after(
             return Err(lost(&names.slot, &state));
         }
         budget::check(member, &session, hold, &names).await?;
+        if let Err(fault) = let_update(member, &database.name, &names).await {
+            tracing::warn!(database = %database.name, %fault, "a publication is not looked after");
+        }
         standings.push(standing(member, &session, names.slot, state).await?);
     }
     Ok(standings)
+}
+
+/// A table that has lost its primary key meanwhile cannot be updated while it is published: it is taken out, and the next layer reads it
+/// whole.
+async fn let_update(
+    member: &PostgresMember,
+    database: &str,
+    names: &HoldNames,
+) -> Result<(), Fault> {
+    let session = member.control(database).await?;
+    for table in hold::unpublish_unidentified(&session, &names.publication).await? {
+        tracing::warn!(
+            database,
+            schema = %table.schema,
+            table = %table.name,
+            "a table without a primary key is published no more, so that it can be updated"
+        );
+    }
+    Ok(())
 }
 
 fn lost(slot: &str, state: &SlotState) -> Fault {

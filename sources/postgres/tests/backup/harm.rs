@@ -111,6 +111,27 @@ async fn a_hold_that_keeps_more_log_than_its_budget_is_given_up() {
     chain.member.release(chain.hold).await.expect("released");
 }
 
+/// Without the look, the application's updates fail from the moment at which the key goes until the next backup.
+#[tokio::test]
+async fn a_table_that_lost_its_key_can_be_updated_between_backups() {
+    let server = Server::shared();
+    let database = server.create_database("keyless");
+    server.psql(&database, TABLE);
+    let mut job = Job::new(server, &database, 54);
+    job.run(false).await.expect("a full");
+    server.psql(&database, "ALTER TABLE t DROP CONSTRAINT t_pkey");
+    let update = "UPDATE t SET v = v || '!' WHERE id < 9";
+    server
+        .try_psql(&database, update)
+        .expect_err("it is published, and has no identity");
+    let looked = job.member.look_after_hold(job.hold).await;
+    assert_eq!(looked.expect("all is well").len(), 1);
+    server.psql(&database, update);
+    job.run(false).await.expect("an incremental");
+    job.compare(&[&database]).await;
+    job.member.release(job.hold).await.expect("released");
+}
+
 #[tokio::test]
 async fn the_budget_is_what_the_server_allows_or_a_usual_one() {
     let strict = own(Options::default().set("max_slot_wal_keep_size", "1000MB"));
