@@ -8,7 +8,7 @@ use std::time::Duration;
 use tokio_postgres::SimpleQueryMessage;
 
 /// How long a statement of a restore may take: an index over a table of terabytes.
-const LONG_DEADLINE: Duration = Duration::from_secs(7 * 24 * 3600);
+pub(crate) const LONG_DEADLINE: Duration = Duration::from_secs(7 * 24 * 3600);
 
 /// One row of an answer.
 #[derive(Debug)]

@@ -12,8 +12,8 @@ use holdfast_types::{ErrorCode, Fault};
 use serde::{Deserialize, Serialize};
 use std::fmt;
 
-/// Bytes of one page of a large object in the catalog, with PostgreSQL's usual block size.
-const PAGE: u64 = 2048;
+/// Pages of large objects that go into one block of the server.
+const PAGES_PER_BLOCK: u64 = 4;
 
 /// Bytes written by one statement at most.
 const MOST_WRITE: usize = 256 * 1024;
@@ -131,6 +131,7 @@ pub async fn read_pages(
     );
     let fault =
         |error: tokio_postgres::Error| session_fault(&error).context("cannot read large objects");
+    let block = session.info().page_bytes;
     let rows = session
         .client()
         .query_raw::<_, i32, [i32; 0]>(sql.as_str(), [])
@@ -143,10 +144,15 @@ pub async fn read_pages(
         let bytes: &[u8] = row.try_get(2).map_err(fault)?;
         Ok(LargeObjectChunk {
             oid: Oid(oid),
-            offset: u64::try_from(page).unwrap_or_default() * PAGE,
+            offset: offset(page, block),
             bytes: Bytes::copy_from_slice(bytes),
         })
     }))
+}
+
+/// Where a page begins in its large object, on a server with blocks of that many bytes.
+fn offset(page: i32, block: u64) -> u64 {
+    u64::try_from(page).unwrap_or_default() * (block / PAGES_PER_BLOCK)
 }
 
 /// Reads one large object through its own rights. Memory is bounded by one chunk.
@@ -285,5 +291,18 @@ async fn write(
             return Ok(());
         };
         pending = Some((chunk.oid, chunk.offset, BytesMut::from(&chunk.bytes[..])));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pages_are_as_long_as_the_servers_blocks_make_them() {
+        assert_eq!(offset(0, 8192), 0);
+        assert_eq!(offset(3, 8192), 6144);
+        assert_eq!(offset(3, 32_768), 24_576);
+        assert_eq!(offset(1_048_575, 8192), (2 << 30) - 2048);
     }
 }

@@ -158,6 +158,8 @@ pub enum DefinitionReason {
     MaterializedView,
     /// Made by an extension, which makes it again.
     ExtensionMember,
+    /// Unlogged, on a standby: its rows are on the primary alone.
+    UnloggedOnStandby,
 }
 
 /// What is done with the rows of a relation.
@@ -204,6 +206,9 @@ impl fmt::Display for Handling {
                     "definition only: filled again after a restore"
                 }
                 DefinitionReason::ExtensionMember => "definition only: made by its extension",
+                DefinitionReason::UnloggedOnStandby => {
+                    "definition only: unlogged, and its rows are on the primary"
+                }
             },
         })
     }

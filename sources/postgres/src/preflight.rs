@@ -13,7 +13,7 @@ mod server;
 pub use report::{DatabaseReport, Finding, Mode, RelationReport, Report, Severity};
 
 use holdfast_env::Env;
-use holdfast_types::{ErrorCode, Fault};
+use holdfast_types::{ErrorCode, Fault, Target};
 
 use crate::catalog::{Database, databases};
 use crate::dsn::Dsn;
@@ -27,6 +27,8 @@ const CONNECTIONS: usize = 8;
 pub struct Request {
     /// The databases of the backup; `None` for all that hold data of users.
     pub databases: Option<Vec<String>>,
+    /// What of them is covered. Findings of relations that are not are nobody's business, but for rights that the whole schema takes.
+    pub target: Target,
     /// Snapshot mode is wanted, whatever the server offers.
     pub snapshot_mode: bool,
     /// Sessions that a backup takes at most.
@@ -37,6 +39,7 @@ impl Default for Request {
     fn default() -> Self {
         Self {
             databases: None,
+            target: Target::Source,
             snapshot_mode: false,
             connections: CONNECTIONS,
         }
@@ -55,7 +58,7 @@ pub async fn check(env: &Env, dsn: &Dsn, request: &Request) -> Result<Report, Fa
     findings.extend(server::look(env, dsn, &session, databases.len(), request).await?);
     let mut reports = Vec::new();
     for database in &databases {
-        reports.push(database::look(env, dsn, database).await?);
+        reports.push(database::look(env, dsn, database, &request.target).await?);
     }
     let mut report = Report {
         version: session.info().version,

@@ -18,6 +18,9 @@ use wire::{BackendKey, Wire};
 /// How long a command other than making a slot may take.
 const COMMAND_DEADLINE: Duration = Duration::from_secs(30);
 
+/// A limit that is new in version 17, and that older ones would not let a connection begin with.
+const NO_LIMIT: &str = "SELECT pg_catalog.set_config(name, '0', false) FROM pg_catalog.pg_settings WHERE name = 'transaction_timeout'";
+
 /// Which server this is, and which of its histories.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SystemIdentity {
@@ -70,6 +73,7 @@ impl ReplicationSession {
                 ("idle_session_timeout", "0"),
             ];
             let key = login::log_in(&mut wire, dsn, &startup).await?;
+            wire.command(NO_LIMIT).await?;
             Ok(Self {
                 wire,
                 env: env.clone(),

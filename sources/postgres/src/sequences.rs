@@ -30,30 +30,69 @@ pub struct SequenceValue {
     pub owned_by: Option<(String, String, String)>,
 }
 
-/// Reads all sequences of the database, without those of extensions.
+/// A sequence, and what is needed to read it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SequenceFacts {
+    /// Its value is not read yet.
+    value: SequenceValue,
+    /// Tables that it belongs to, or whose defaults take from it: `schema.table`.
+    users: Vec<String>,
+    /// The role may use its schema.
+    pub schema: bool,
+    /// The role may read it.
+    pub select: bool,
+    /// It is unlogged, and the server is a standby: its value is on the primary alone.
+    pub is_elsewhere: bool,
+}
+
+impl SequenceFacts {
+    /// Its schema and name.
+    #[must_use]
+    pub fn name(&self) -> (&str, &str) {
+        (&self.value.schema, &self.value.name)
+    }
+
+    /// Its name as tables have theirs: `schema.name`.
+    #[must_use]
+    pub fn display_name(&self) -> String {
+        format!("{}.{}", self.value.schema, self.value.name)
+    }
+
+    /// Whether a table of a kind takes from it.
+    pub fn serves(&self, is_meant: impl Fn(&str) -> bool) -> bool {
+        self.users.iter().any(|table| is_meant(table))
+    }
+}
+
+const SEQUENCES: &str = "
+SELECT c.oid, n.nspname, c.relname, s.seqincrement, tn.nspname, t.relname, a.attname,
+       (SELECT coalesce(pg_catalog.json_agg(un.nspname || '.' || u.relname), '[]') FROM (
+          SELECT f.adrelid AS oid FROM pg_catalog.pg_depend AS w JOIN pg_catalog.pg_attrdef AS f ON f.oid = w.objid
+          WHERE w.classid = 'pg_catalog.pg_attrdef'::regclass AND w.refclassid = 'pg_catalog.pg_class'::regclass AND w.refobjid = c.oid
+          UNION SELECT t.oid) AS x
+        JOIN pg_catalog.pg_class AS u ON u.oid = x.oid JOIN pg_catalog.pg_namespace AS un ON un.oid = u.relnamespace),
+       coalesce(pg_catalog.has_schema_privilege(n.oid, 'USAGE'), false),
+       coalesce(pg_catalog.has_sequence_privilege(c.oid, 'SELECT'), false),
+       c.relpersistence = 'u' AND pg_catalog.pg_is_in_recovery()
+FROM pg_catalog.pg_class AS c JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace
+JOIN pg_catalog.pg_sequence AS s ON s.seqrelid = c.oid
+LEFT JOIN pg_catalog.pg_depend AS d ON d.classid = 'pg_catalog.pg_class'::regclass AND d.objid = c.oid
+  AND d.objsubid = 0 AND d.refclassid = 'pg_catalog.pg_class'::regclass AND d.deptype IN ('a', 'i')
+LEFT JOIN pg_catalog.pg_class AS t ON t.oid = d.refobjid LEFT JOIN pg_catalog.pg_namespace AS tn ON tn.oid = t.relnamespace
+LEFT JOIN pg_catalog.pg_attribute AS a ON a.attrelid = t.oid AND a.attnum = d.refobjsubid
+WHERE c.relkind = 'S' AND c.relpersistence <> 't'
+  AND NOT starts_with(n.nspname, 'holdfast_restore_') AND NOT EXISTS (SELECT FROM pg_catalog.pg_depend AS e
+    WHERE e.classid = 'pg_catalog.pg_class'::regclass AND e.objid = c.oid AND e.deptype = 'e')
+ORDER BY c.oid";
+
+/// Lists all sequences of the database, without those of extensions.
 ///
 /// # Errors
-/// What the server says: a role without `SELECT` on a sequence is refused.
-pub async fn capture(session: &Session) -> Result<Vec<SequenceValue>, Fault> {
-    let rows = ask(
-        session,
-        "cannot list sequences",
-        "SELECT c.oid, n.nspname, c.relname, s.seqincrement, tn.nspname, t.relname, a.attname \
-         FROM pg_catalog.pg_class AS c JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace \
-         JOIN pg_catalog.pg_sequence AS s ON s.seqrelid = c.oid \
-         LEFT JOIN pg_catalog.pg_depend AS d ON d.classid = 'pg_catalog.pg_class'::regclass AND d.objid = c.oid \
-           AND d.objsubid = 0 AND d.refclassid = 'pg_catalog.pg_class'::regclass AND d.deptype IN ('a', 'i') \
-         LEFT JOIN pg_catalog.pg_class AS t ON t.oid = d.refobjid LEFT JOIN pg_catalog.pg_namespace AS tn ON tn.oid = t.relnamespace \
-         LEFT JOIN pg_catalog.pg_attribute AS a ON a.attrelid = t.oid AND a.attnum = d.refobjsubid \
-         WHERE c.relkind = 'S' AND c.relpersistence <> 't' \
-         AND NOT starts_with(n.nspname, 'holdfast_restore_') AND NOT EXISTS (SELECT FROM pg_catalog.pg_depend AS e \
-           WHERE e.classid = 'pg_catalog.pg_class'::regclass AND e.objid = c.oid AND e.deptype = 'e') \
-         ORDER BY c.oid",
-    )
-    .await?;
-    let mut list = Vec::new();
-    for row in &rows {
-        list.push(SequenceValue {
+/// What the server says.
+pub async fn list(session: &Session) -> Result<Vec<SequenceFacts>, Fault> {
+    let rows = ask(session, "cannot list sequences", SEQUENCES).await?;
+    let facts = |row: &crate::answer::Answer| {
+        let value = SequenceValue {
             oid: row.oid(0)?,
             schema: row.text(1),
             name: row.text(2),
@@ -63,8 +102,29 @@ pub async fn capture(session: &Session) -> Result<Vec<SequenceValue>, Fault> {
             owned_by: row
                 .maybe(6)
                 .map(|column| (row.text(4), row.text(5), column.to_owned())),
-        });
-    }
+        };
+        Ok(SequenceFacts {
+            value,
+            users: row.list(7)?,
+            schema: row.flag(8),
+            select: row.flag(9),
+            is_elsewhere: row.flag(10),
+        })
+    };
+    rows.iter().map(facts).collect()
+}
+
+/// Reads sequences of the database: those that are chosen, without those of extensions, and those whose values are not on this server.
+///
+/// # Errors
+/// What the server says: a role without `SELECT` on a sequence is refused.
+pub async fn capture(
+    session: &Session,
+    is_chosen: &(dyn Fn(&SequenceFacts) -> bool + Sync),
+) -> Result<Vec<SequenceValue>, Fault> {
+    let all = list(session).await?.into_iter();
+    let chosen = all.filter(|facts| !facts.is_elsewhere && is_chosen(facts));
+    let mut list: Vec<SequenceValue> = chosen.map(|facts| facts.value).collect();
     for batch in list.chunks_mut(BATCH) {
         let sql: Vec<String> = batch
             .iter()

@@ -22,6 +22,8 @@ pub(super) struct Traits<'a> {
     pub(super) copy_only: bool,
     /// The role is its owner, or as good as that.
     pub(super) is_owner: bool,
+    /// The server is a standby.
+    pub(super) in_recovery: bool,
 }
 
 /// What is done with the rows; and the key's columns as indexes, empty if the relation is not keyed.
@@ -33,6 +35,9 @@ pub(super) fn classify(traits: &Traits<'_>) -> (Handling, Vec<usize>) {
         b'f' => return definition(DefinitionReason::Foreign),
         b'm' => return definition(DefinitionReason::MaterializedView),
         _ => {}
+    }
+    if traits.persistence == b'u' && traits.in_recovery {
+        return definition(DefinitionReason::UnloggedOnStandby);
     }
     match traits.extension {
         Some(true) => return whole(WholeReason::ExtensionConfiguration),

@@ -111,14 +111,17 @@ async fn select(session: &Session, only: Option<Oid>) -> Result<Vec<RelationFact
     let mut columns = columns(session, &types, only).await?;
     let rows = session.query(RELATIONS, &[&only.map(|oid| oid.0)]).await?;
     rows.iter()
-        .map(|row| facts(row, columns.remove(&row.get(0)).unwrap_or_default()))
+        .map(|row| {
+            let columns = columns.remove(&row.get(0)).unwrap_or_default();
+            facts(row, columns, session.info().in_recovery)
+        })
         .collect()
 }
 
 /// The type of `oid` itself.
 const OID_TYPE: Oid = Oid(26);
 
-fn facts(row: &Row, columns: Columns) -> Result<RelationFacts, Fault> {
+fn facts(row: &Row, columns: Columns, in_recovery: bool) -> Result<RelationFacts, Fault> {
     let letter = |index: usize| u8::try_from(row.get::<_, i8>(index)).unwrap_or(0);
     let size = |index: usize| u64::try_from(row.get::<_, i64>(index)).unwrap_or(0);
     let in_extension: bool = row.get(15);
@@ -140,6 +143,7 @@ fn facts(row: &Row, columns: Columns) -> Result<RelationFacts, Fault> {
         columns: &columns.stored,
         copy_only: !columns.copy_only.is_empty(),
         is_owner: access.owner,
+        in_recovery,
     });
     let layout = Layout {
         oid: Oid(row.get(0)),

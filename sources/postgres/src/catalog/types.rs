@@ -12,6 +12,8 @@ struct Node {
     sends: bool,
     /// Its binary form is the number of a catalog row.
     names_object: bool,
+    /// Its text form has names of roles, which change and leave the rows as they are.
+    names_role: bool,
     /// What it is made of: a domain's base, an array's elements, a composite's columns, a range's bounds.
     parts: Vec<u32>,
 }
@@ -23,7 +25,8 @@ pub(super) enum Form {
     Binary,
     /// Text in both: there is no send function.
     Text,
-    /// Copied as text, but changes come in binary, or decoding them fails: only a copy is of use.
+    /// Copied as text, but changes come in binary, or decoding them fails, or an older text does not stand for the value any more: only a
+    /// copy under F is of use.
     CopyOnly,
 }
 
@@ -58,7 +61,7 @@ WITH RECURSIVE part(whole, oid) AS (
 SELECT t.oid, t.typsend <> 0,
        t.typnamespace = 'pg_catalog'::pg_catalog.regnamespace AND t.typtype = 'b' AND t.typname ~ '^reg'
          AND t.typcategory = 'N' AND t.typlen = 4,
-       coalesce(p.parts, '{}')
+       coalesce(p.parts, '{}'), t.oid = 'pg_catalog.aclitem'::pg_catalog.regtype
 FROM used u JOIN pg_catalog.pg_type t ON t.oid = u.oid
 LEFT JOIN (SELECT whole, array_agg(oid) AS parts FROM part GROUP BY whole) p ON p.whole = t.oid";
 
@@ -71,6 +74,7 @@ impl Types {
                 sends: row.get(1),
                 names_object: row.get(2),
                 parts: row.get(3),
+                names_role: row.get(4),
             };
             (row.get(0), node)
         });
@@ -84,9 +88,18 @@ impl Types {
         let own = self.nodes.get(&oid.0).is_some_and(|node| node.sends);
         match (own, self.is_portable(oid.0, DEEPEST)) {
             (_, true) => Form::Binary,
-            (false, false) => Form::Text,
-            (true, false) => Form::CopyOnly,
+            (false, false) if !self.names_role(oid.0, DEEPEST) => Form::Text,
+            (_, false) => Form::CopyOnly,
         }
+    }
+
+    /// Whether the type, or anything that it is made of, is written with names of roles.
+    fn names_role(&self, oid: u32, deepest: usize) -> bool {
+        self.nodes.get(&oid).is_some_and(|node| {
+            node.names_role
+                || deepest > 0
+                    && (node.parts.iter()).any(|part| self.names_role(*part, deepest - 1))
+        })
     }
 
     /// Whether the type and all that it is made of have a binary form, and none is the number of a catalog row.

@@ -21,6 +21,8 @@ pub struct PublicationState {
     pub name: String,
     /// Whether changes of it can carry a key. If not, publishing it makes updates and deletes fail for the application.
     pub identified: bool,
+    /// Whether somebody gave it a filter of rows or a list of columns: its changes are not all there.
+    pub narrowed: bool,
 }
 
 /// What a publication of ours has now; empty if there is none.
@@ -36,7 +38,9 @@ pub async fn published(
             "SELECT c.oid, n.nspname::text, c.relname::text,
                     c.relreplident IN ('f', 'i') OR (c.relreplident = 'd' AND EXISTS (
                         SELECT 1 FROM pg_catalog.pg_index i
-                        WHERE i.indrelid = c.oid AND i.indisprimary AND i.indimmediate AND i.indisvalid))
+                        WHERE i.indrelid = c.oid AND i.indisprimary AND i.indimmediate AND i.indisvalid)),
+                    -- 14 has neither column.
+                    coalesce(pg_catalog.to_jsonb(r) ->> 'prqual', pg_catalog.to_jsonb(r) ->> 'prattrs') IS NOT NULL
              FROM pg_catalog.pg_publication p JOIN pg_catalog.pg_publication_rel r ON r.prpubid = p.oid
              JOIN pg_catalog.pg_class c ON c.oid = r.prrelid JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
              WHERE p.pubname = $1 ORDER BY c.oid",
@@ -50,6 +54,7 @@ pub async fn published(
             schema: row.get(1),
             name: row.get(2),
             identified: row.get(3),
+            narrowed: row.get(4),
         })
         .collect())
 }
@@ -57,7 +62,7 @@ pub async fn published(
 /// Makes a publication have exactly the published ones of `layouts`: makes it, adds and drops relations. Idempotent.
 ///
 /// # Errors
-/// `Unavailable` if a relation stays locked (it can be tried again at once); `FailedPrecondition` if the role does not own one; `AlreadyExists`
+/// `Unavailable` if a relation stays locked (it can be tried again at once); `FailedPrecondition` if the role does not own one, or
 /// if the name is taken by a publication of another kind.
 pub async fn publish(
     session: &Session,
@@ -69,7 +74,7 @@ pub async fn publish(
         Some(true) => {}
         Some(false) => {
             return Err(Fault::new(
-                ErrorCode::AlreadyExists,
+                ErrorCode::FailedPrecondition,
                 format!("there is a publication {publication} that Holdfast did not make"),
             )
             .hint("drop it, or rename it"));
@@ -90,12 +95,11 @@ pub async fn publish(
         .filter(|layout| layout.is_published())
         .map(|layout| layout.oid)
         .collect();
-    let have: BTreeSet<Oid> = present.iter().map(|state| state.oid).collect();
-    let superfluous: Vec<Table> = present
+    let (kept, superfluous): (Vec<_>, Vec<_>) = present
         .iter()
-        .filter(|state| !wanted.contains(&state.oid))
-        .map(Table::of)
-        .collect();
+        .partition(|state| wanted.contains(&state.oid) && !state.narrowed);
+    let have: BTreeSet<Oid> = kept.iter().map(|state| state.oid).collect();
+    let superfluous: Vec<Table> = superfluous.into_iter().map(Table::of).collect();
     alter(session, &name, "DROP TABLE ", &superfluous).await?;
     let missing: Vec<Table> = layouts
         .iter()
@@ -144,7 +148,7 @@ async fn alter(
 }
 
 /// Whether there is a publication, and whether it is one of ours: named relations, partitions by themselves.
-async fn kind(session: &Session, publication: &str) -> Result<Option<bool>, Fault> {
+pub(super) async fn kind(session: &Session, publication: &str) -> Result<Option<bool>, Fault> {
     let rows = session
         .query(
             "SELECT NOT p.puballtables AND NOT p.pubviaroot AND p.pubinsert AND p.pubupdate AND p.pubdelete AND p.pubtruncate

@@ -187,6 +187,10 @@ const ADVANCE_DEADLINE: std::time::Duration = std::time::Duration::from_secs(180
 /// `Unavailable` if the slot's user does not let go; or what else the server says.
 pub async fn release(session: &Session, names: &HoldNames) -> Result<(), Fault> {
     drop_slot(session, &names.slot).await?;
+    // One that somebody else made is not ours to drop.
+    if super::publication::kind(session, &names.publication).await? == Some(false) {
+        return Ok(());
+    }
     session
         .execute(&format!(
             "DROP PUBLICATION IF EXISTS {}",

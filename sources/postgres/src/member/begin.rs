@@ -35,12 +35,11 @@ pub(super) async fn begin(
     if chosen.is_empty() {
         return Ok(Vec::new());
     }
-    if parents.is_empty() {
-        let report = look_into(member, backup, &chosen).await?;
-        if report.mode != Mode::Log {
-            let identity = system(&session).await?;
-            return plan_snapshots(backup, &chosen, &report, identity);
-        }
+    let report = look_into(member, backup, &chosen).await?;
+    // A chain has the log, or it is over: which, is told by its hold.
+    if parents.is_empty() && report.mode != Mode::Log {
+        let identity = system(&session).await?;
+        return plan_snapshots(backup, &chosen, &report, identity);
     }
     let mut slots = ReplicationSession::connect(&member.env, &member.dsn).await?;
     let identity = slots.identify().await?;
@@ -110,7 +109,7 @@ fn choose(
         .collect())
 }
 
-/// Looks whether the member can be backed up, and in which mode.
+/// Looks whether the member can be backed up, and in which mode. Rights may have been taken away since the layer before.
 async fn look_into(
     member: &PostgresMember,
     backup: &LoggedBackup,
@@ -119,6 +118,7 @@ async fn look_into(
     let names = chosen.iter().map(|database| database.name.clone());
     let request = Request {
         databases: Some(names.collect()),
+        target: backup.target.clone(),
         ..Request::default()
     };
     let report = preflight::check(&member.env, &member.dsn, &request).await?;
@@ -151,9 +151,11 @@ async fn look_into(
             None => fault,
         });
     }
-    present(backup, &report)?;
-    for reason in &report.reasons {
-        tracing::warn!(member = %member.dsn, reason, "backed up in snapshot mode");
+    if backup.parent.is_empty() {
+        present(backup, &report)?;
+        for reason in &report.reasons {
+            tracing::warn!(member = %member.dsn, reason, "backed up in snapshot mode");
+        }
     }
     Ok(report)
 }

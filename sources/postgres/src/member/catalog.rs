@@ -5,6 +5,7 @@
 use bytes::Bytes;
 use holdfast_types::{ErrorCode, Fault, Hlc, Position, RelationId, RowSum, Settled, Timestamp};
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 
 use crate::changes::ChangePosition;
 use crate::globals::DatabaseFacts;
@@ -36,7 +37,9 @@ pub struct DatabaseCatalog {
     pub start: Lsn,
     /// Where it ends, exclusive: F. In snapshot mode an upper bound.
     pub end: Lsn,
-    /// The server's clock just after F: what was committed later by that clock is not in the layer.
+    /// By the server's clock: what was committed until then is in the layer, and of relations with changes nothing that was committed later.
+    /// It is the time just before F was begun to be taken, or the latest commit in the window if that is later: read after F, it would
+    /// claim commits between the two, which are not in the layer.
     pub ended_at: Timestamp,
     /// Whether an older layer of the chain comes before this one.
     pub continues: bool,
@@ -122,8 +125,21 @@ pub enum Content {
 pub struct Standing {
     /// The object id of its row in `pg_publication_rel`: it was published without a break if that is the same.
     pub membership: Option<Oid>,
-    /// A digest of which transactions wrote its columns' catalog rows.
+    /// A digest of which transactions wrote the catalog rows of its columns, and of what their types are made of.
     pub columns: String,
+    /// The labels of enums among those types, by object id: which transaction wrote each. A new label changes no row that is there, another
+    /// name of an old one does.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub labels: BTreeMap<String, String>,
+}
+
+impl Standing {
+    /// Whether values read since `then` and now have the same form.
+    #[must_use]
+    pub fn has_form_of(&self, then: &Self) -> bool {
+        let is_same = |(label, xid): (&String, &String)| self.labels.get(label) == Some(xid);
+        self.columns == then.columns && then.labels.iter().all(is_same)
+    }
 }
 
 /// Commit times of a part of the window: an object of [`COMMIT_TIME_BYTES`] each, by position: the LSN of the commit record (u64 BE) and

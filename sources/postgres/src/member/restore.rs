@@ -10,6 +10,7 @@
 
 mod begin;
 mod choose;
+mod compare;
 mod discard;
 mod finish;
 mod large_objects;

@@ -226,6 +226,7 @@ impl Settling<'_> {
             None => None,
         };
         let (env, dsn) = (&self.member.env, &self.dsn);
+        let clock = view::clock(&self.member.control(&self.plan.name).await?).await?;
         let mut held = match self.plan.log {
             Some(_) => HeldSnapshot::exact(env, dsn, self.member.limits.hold_deadline).await?,
             None => HeldSnapshot::plain(env, dsn).await?,
@@ -247,6 +248,8 @@ impl Settling<'_> {
         };
         held.keep(env, dsn).await?;
         let mut catalog = self.catalog(&held, &view, schema, changes.as_ref());
+        let latest = changes.as_ref().map(|changes| changes.rest.latest);
+        catalog.ended_at = latest.map_or(clock, |latest| latest.max(clock));
         let mut read = whole::copy_all(self, &mut held, &mut catalog, outlet).await?;
         objects::globals(&view, &mut catalog, outlet).await?;
         if !matches!(self.backup.target, holdfast_types::Target::Tables(_)) {
@@ -337,7 +340,7 @@ impl Settling<'_> {
             .planned
             .iter()
             .filter(|(oid, planned)| {
-                standing(oid).is_none_or(|now| now.columns != planned.standing.columns)
+                standing(oid).is_none_or(|now| !now.has_form_of(&planned.standing))
             })
             .map(|(oid, _)| *oid)
             .collect();
@@ -375,7 +378,7 @@ impl Settling<'_> {
         })
     }
 
-    /// The catalog as far as it is known before whole relations are copied: those have no objects yet.
+    /// The catalog as far as it is known before whole relations are copied: those have no objects yet. When it ended is told by others.
     fn catalog(
         &self,
         held: &HeldSnapshot,
@@ -423,7 +426,7 @@ impl Settling<'_> {
             }),
             start: log.map_or(held.lsn(), |log| log.start),
             end: held.lsn(),
-            ended_at: view.clock,
+            ended_at: holdfast_types::Timestamp::default(),
             continues: log.is_some_and(|log| log.continues),
             history: changes.is_some_and(|changes| changes.rest.history.is_some()),
             relations: view.relations.iter().map(entry).collect(),

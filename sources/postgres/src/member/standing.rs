@@ -3,7 +3,7 @@
 use holdfast_types::Fault;
 use std::collections::BTreeMap;
 
-use super::catalog::{PublicationMark, Standing};
+use super::catalog::{PublicationMark, Standing, from_json};
 use crate::layout::Oid;
 use crate::session::Session;
 
@@ -28,21 +28,55 @@ pub(super) struct Standings {
 }
 
 /// A digest of which transactions wrote the columns' rows goes into the standing: a column that was added and dropped again leaves no other
-/// trace. The slot keeps the catalogs' rows from its own beginning on, so that what its `catalog_xmin` does not precede may be newer than it.
-/// Numbers that are too old to be compared count as new: then a relation is read whole without need.
+/// trace. So do the rows of what their types are made of: another label of an enum, or another attribute of a composite type, changes the binary
+/// form of values and nothing of the table. The slot keeps the catalogs' rows from its own beginning on, so that what its `catalog_xmin` does not
+/// precede may be newer than it. One that is published with a filter of rows or columns (14 has neither) is as good as unpublished. Numbers that are too old to be compared count as new: then a relation is read whole without need.
 const STANDINGS: &str = "
-SELECT c.oid, m.oid, coalesce(f.digest, ''), c.xmin::pg_catalog.text::pg_catalog.int8,
-       coalesce(least(pg_catalog.age(c.xmin), pg_catalog.age(m.xmin), pg_catalog.age(p.xmin), f.age) <= pg_catalog.age(s.catalog_xmin), false)
+WITH RECURSIVE part(whole, oid) AS (
+    SELECT d.oid, d.typbasetype FROM pg_catalog.pg_type d WHERE d.typtype = 'd'
+    UNION ALL
+    SELECT a.oid, a.typelem FROM pg_catalog.pg_type a WHERE a.typelem <> 0 AND a.typcategory = 'A'
+    UNION ALL
+    SELECT r.rngtypid, r.rngsubtype FROM pg_catalog.pg_range r
+    UNION ALL
+    SELECT r.rngmultitypid, r.rngtypid FROM pg_catalog.pg_range r
+    UNION ALL
+    SELECT t.oid, a.atttypid FROM pg_catalog.pg_type t JOIN pg_catalog.pg_attribute a ON a.attrelid = t.typrelid
+    WHERE t.typtype = 'c' AND a.attnum > 0 AND NOT a.attisdropped AND t.oid >= 16384
+), used(relation, oid) AS (
+    SELECT a.attrelid, a.atttypid FROM pg_catalog.pg_attribute a JOIN pg_catalog.pg_class c ON c.oid = a.attrelid
+    WHERE c.relkind = 'r' AND c.relpersistence <> 't' AND c.oid >= 16384 AND a.attnum > 0 AND a.atttypid >= 16384
+    UNION
+    SELECT u.relation, p.oid FROM used u JOIN part p ON p.whole = u.oid WHERE p.oid >= 16384
+), made(relation, name, xid) AS (
+    SELECT u.relation, 'a' || t.oid || '.' || a.attnum, a.xmin
+    FROM used u JOIN pg_catalog.pg_type t ON t.oid = u.oid AND t.typtype = 'c'
+    JOIN pg_catalog.pg_attribute a ON a.attrelid = t.typrelid AND a.attnum > 0
+    UNION ALL
+    SELECT u.relation, 't' || t.oid, t.xmin
+    FROM used u JOIN pg_catalog.pg_type t ON t.oid = u.oid AND t.typtype = 'b' AND t.typcategory <> 'A'
+    UNION ALL
+    SELECT a.attrelid, 'c' || a.attnum, a.xmin
+    FROM pg_catalog.pg_attribute a WHERE a.attrelid >= 16384 AND a.attnum > 0
+), form(relation, digest, age) AS (
+    SELECT relation, pg_catalog.encode(pg_catalog.sha256(pg_catalog.string_agg(
+               name || ':' || xid::pg_catalog.text, ',' ORDER BY name COLLATE \"C\")::pg_catalog.bytea), 'hex'), min(pg_catalog.age(xid))
+    FROM made GROUP BY relation
+), labels(relation, labels, age) AS (
+    SELECT u.relation, pg_catalog.jsonb_object_agg(e.oid::pg_catalog.text, e.xmin::pg_catalog.text)::pg_catalog.text, min(pg_catalog.age(e.xmin))
+    FROM used u JOIN pg_catalog.pg_enum e ON e.enumtypid = u.oid GROUP BY u.relation
+)
+SELECT c.oid,
+       CASE WHEN coalesce(pg_catalog.to_jsonb(m) ->> 'prqual', pg_catalog.to_jsonb(m) ->> 'prattrs') IS NULL THEN m.oid END,
+       coalesce(f.digest, ''), coalesce(l.labels, '{}'), c.xmin::pg_catalog.text::pg_catalog.int8,
+       coalesce(least(pg_catalog.age(c.xmin), pg_catalog.age(m.xmin), pg_catalog.age(p.xmin), f.age, l.age)
+                <= pg_catalog.age(s.catalog_xmin), false)
 FROM pg_catalog.pg_class c
 LEFT JOIN pg_catalog.pg_publication p ON p.pubname = $1
 LEFT JOIN pg_catalog.pg_publication_rel m ON m.prpubid = p.oid AND m.prrelid = c.oid
 LEFT JOIN pg_catalog.pg_replication_slots s ON s.slot_name = $2
-LEFT JOIN LATERAL (
-    SELECT pg_catalog.encode(pg_catalog.sha256(pg_catalog.string_agg(
-               a.attnum::pg_catalog.text || ':' || a.xmin::pg_catalog.text, ',' ORDER BY a.attnum)::pg_catalog.bytea), 'hex') AS digest,
-           min(pg_catalog.age(a.xmin)) AS age
-    FROM pg_catalog.pg_attribute a WHERE a.attrelid = c.oid AND a.attnum > 0
-) f ON true
+LEFT JOIN form f ON f.relation = c.oid
+LEFT JOIN labels l ON l.relation = c.oid
 WHERE c.relkind = 'r' AND c.relpersistence <> 't' AND c.oid >= 16384";
 
 /// Reads how all tables stand, as the session's snapshot shows it.
@@ -71,14 +105,15 @@ pub(super) async fn read(
             standing: Standing {
                 membership: row.get::<_, Option<u32>>(1).map(Oid),
                 columns: row.get(2),
+                labels: from_json(row.get::<_, &str>(3).as_bytes())?,
             },
-            file_node_xid: xid(row.get(3)),
-            is_recent: row.get(4),
+            file_node_xid: xid(row.get(4)),
+            is_recent: row.get(5),
         };
-        (Oid(row.get(0)), seen)
+        Ok((Oid(row.get(0)), seen))
     };
     Ok(Standings {
         publication: publication_mark,
-        relations: rows.iter().map(seen).collect(),
+        relations: rows.iter().map(seen).collect::<Result<_, Fault>>()?,
     })
 }

@@ -1,19 +1,21 @@
 //! A database: the way in, the right to publish, large objects, and its relations.
 
 use holdfast_env::Env;
-use holdfast_types::{ErrorCode, Fault};
+use holdfast_types::{ErrorCode, Fault, TableName, Target};
 
 use super::relation;
 use super::report::{DatabaseReport, Finding, Severity};
 use crate::catalog::{self, Database};
 use crate::dsn::Dsn;
 use crate::identifier::quote;
+use crate::sequences;
 use crate::session::{Purpose, Session};
 
 pub(super) async fn look(
     env: &Env,
     dsn: &Dsn,
     database: &Database,
+    target: &Target,
 ) -> Result<DatabaseReport, Fault> {
     let mut report = DatabaseReport {
         name: database.name.clone(),
@@ -54,7 +56,8 @@ pub(super) async fn look(
             "its encoding is SQL_ASCII: text is kept as the bytes it is",
         ));
     }
-    match inside(env, &dsn.with_database(&database.name), &mut report).await {
+    let dsn = dsn.with_database(&database.name);
+    match inside(env, &dsn, target, &mut report).await {
         Ok(()) => {}
         // Catalog names that are not UTF-8 can be told by this state, and by nothing else before they are read.
         Err(fault) if fault.message.contains("22021") => report.findings.push(
@@ -75,7 +78,12 @@ pub(super) async fn look(
     Ok(report)
 }
 
-async fn inside(env: &Env, dsn: &Dsn, report: &mut DatabaseReport) -> Result<(), Fault> {
+async fn inside(
+    env: &Env,
+    dsn: &Dsn,
+    target: &Target,
+    report: &mut DatabaseReport,
+) -> Result<(), Fault> {
     let session = Session::connect(env, dsn, Purpose::Control).await?;
     session
         .execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
@@ -109,8 +117,46 @@ async fn inside(env: &Env, dsn: &Dsn, report: &mut DatabaseReport) -> Result<(),
             )),
         );
     }
+    let role = session.info().user.clone();
     for facts in catalog::read(&session).await? {
+        if !is_covered(target, &report.name, &facts.layout.display_name()) {
+            report.findings.extend(relation::rights(&facts, &role));
+        }
         report.relations.push(relation::look(&session, facts));
     }
+    sequences(&session, target, report).await?;
     session.execute("COMMIT").await
+}
+
+fn is_covered(target: &Target, database: &str, table: &str) -> bool {
+    target.covers(&TableName {
+        database: database.to_owned(),
+        table: table.to_owned(),
+    })
+}
+
+/// Sequences that cannot be read: those of tables that are covered, and those that are covered themselves.
+async fn sequences(
+    session: &Session,
+    target: &Target,
+    report: &mut DatabaseReport,
+) -> Result<(), Fault> {
+    for facts in sequences::list(session).await? {
+        let covers = |name: &str| is_covered(target, &report.name, name);
+        if !covers(&facts.display_name()) && !facts.serves(covers) {
+            continue;
+        }
+        let (schema, name) = facts.name();
+        let role = &session.info().user;
+        let of = ("SEQUENCE", schema, name);
+        report
+            .findings
+            .extend(relation::missing(of, facts.schema, facts.select, role));
+        if facts.is_elsewhere {
+            let what = "it is unlogged, and its value is on the primary alone: it begins anew in a restore from a backup of a standby";
+            let finding = Finding::new(Severity::Warning, facts.display_name(), what);
+            report.findings.push(finding);
+        }
+    }
+    Ok(())
 }

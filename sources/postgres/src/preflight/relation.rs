@@ -3,7 +3,7 @@
 use super::report::{Finding, RelationReport, Severity};
 use crate::catalog::RelationFacts;
 use crate::identifier::{qualified, quote};
-use crate::layout::{Handling, WholeReason};
+use crate::layout::{DefinitionReason, Handling, WholeReason};
 use crate::session::Session;
 
 /// A relation that is copied whole under the exact snapshot holds it for about a minute a few GiB.
@@ -11,9 +11,18 @@ const LARGE_BYTES: u64 = 1 << 30;
 
 pub(super) fn look(session: &Session, facts: RelationFacts) -> RelationReport {
     let mut findings = Vec::new();
+    let role = &session.info().user;
+    findings.extend(rights(&facts, role));
     if facts.layout.handling.has_rows() {
-        rights(&facts, &session.info().user, &mut findings);
+        findings.extend(hidden_rows(&facts, role));
         columns(&facts, &mut findings);
+    }
+    if facts.layout.handling == Handling::Definition(DefinitionReason::UnloggedOnStandby) {
+        findings.push(Finding::new(
+            Severity::Warning,
+            facts.layout.display_name(),
+            "it is unlogged, and its rows are on the primary alone: it comes back empty from a backup of a standby",
+        ));
     }
     if let Handling::Whole(reason) = facts.layout.handling {
         findings.push(whole(&facts, reason, &session.info().user));
@@ -35,34 +44,60 @@ fn note(facts: &RelationFacts, message: impl Into<String>) -> Finding {
     Finding::new(Severity::Note, facts.layout.display_name(), message)
 }
 
-fn rights(facts: &RelationFacts, role: &str, findings: &mut Vec<Finding>) {
+/// What the role lacks to read a table, and to take the schema: pg_dump locks each table that it writes down, also a partitioned one, and
+/// also those that the backup does not cover.
+pub(super) fn rights(facts: &RelationFacts, role: &str) -> Vec<Finding> {
+    let is_locked = match facts.layout.handling {
+        Handling::Keyed | Handling::Whole(_) => true,
+        Handling::Definition(reason) => matches!(
+            reason,
+            DefinitionReason::Partitioned | DefinitionReason::UnloggedOnStandby
+        ),
+    };
     let layout = &facts.layout;
-    let table = qualified(&layout.schema, &layout.name);
-    let name = layout.display_name();
+    let access = &facts.access;
+    match is_locked {
+        true => missing(
+            ("TABLE", &layout.schema, &layout.name),
+            access.schema,
+            access.select,
+            role,
+        ),
+        false => Vec::new(),
+    }
+}
+
+/// What the role lacks to read something that has this schema and name.
+pub(super) fn missing(
+    (kind, schema, name): (&str, &str, &str),
+    may_use: bool,
+    may_read: bool,
+    role: &str,
+) -> Vec<Finding> {
+    let about = format!("{schema}.{name}");
     let grantee = quote(role);
-    if !facts.access.schema {
-        let schema = quote(&layout.schema);
-        findings.push(
-            Finding::new(Severity::Blocks, name.clone(), "the role may not use its schema")
-                .mend(format!("GRANT USAGE ON SCHEMA {schema} TO {grantee}; -- or, for all: GRANT pg_read_all_data TO {grantee};")),
-        );
+    let all = format!("-- or, for all: GRANT pg_read_all_data TO {grantee};");
+    let mut findings = Vec::new();
+    if !may_use {
+        let schema = quote(schema);
+        let mend = format!("GRANT USAGE ON SCHEMA {schema} TO {grantee}; {all}");
+        let what = "the role may not use its schema";
+        findings.push(Finding::new(Severity::Blocks, about.clone(), what).mend(mend));
     }
-    if !facts.access.select {
-        findings.push(
-            Finding::new(Severity::Blocks, name.clone(), "the role may not read it")
-                .mend(format!("GRANT SELECT ON TABLE {table} TO {grantee}; -- or, for all: GRANT pg_read_all_data TO {grantee};")),
-        );
+    if !may_read {
+        let name = qualified(schema, name);
+        let mend = format!("GRANT SELECT ON {kind} {name} TO {grantee}; {all}");
+        let what = "the role may not read it";
+        findings.push(Finding::new(Severity::Blocks, about, what).mend(mend));
     }
-    if facts.access.row_security {
-        findings.push(
-            Finding::new(
-                Severity::Blocks,
-                name,
-                "row-level security hides rows from the role, so that a backup would miss them",
-            )
-            .mend(format!("ALTER ROLE {grantee} BYPASSRLS;")),
-        );
-    }
+    findings
+}
+
+fn hidden_rows(facts: &RelationFacts, role: &str) -> Option<Finding> {
+    let what = "row-level security hides rows from the role, so that a backup would miss them";
+    let finding = Finding::new(Severity::Blocks, facts.layout.display_name(), what);
+    let mend = format!("ALTER ROLE {} BYPASSRLS;", quote(role));
+    facts.access.row_security.then(|| finding.mend(mend))
 }
 
 fn columns(facts: &RelationFacts, findings: &mut Vec<Finding>) {

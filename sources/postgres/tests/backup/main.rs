@@ -9,4 +9,5 @@ mod rights;
 #[path = "../support_store/mod.rs"]
 mod store;
 mod support;
+mod traps;
 mod trouble;

@@ -83,6 +83,61 @@ async fn a_role_without_rights_is_told_the_statements_and_needs_no_more() {
     job.member.release(job.hold).await.expect("released");
 }
 
+/// What the end of a backup takes is asked for at its beginning: pg_dump locks all tables, also partitioned ones and those that are not covered,
+/// and sequences are read.
+#[tokio::test]
+async fn what_the_end_takes_is_blocked_at_the_beginning() {
+    let server = Server::shared();
+    let database = server.create_database("late");
+    server.psql(
+        &database,
+        &format!("{TABLES}; CREATE ROLE hf_late LOGIN; GRANT USAGE ON SCHEMA app TO hf_late; GRANT SELECT ON app.t, app.loose TO hf_late;
+            CREATE SEQUENCE app.free; CREATE TABLE app.numbered (id serial PRIMARY KEY); GRANT SELECT ON app.numbered TO hf_late;
+            CREATE TABLE app.parted (id int PRIMARY KEY) PARTITION BY RANGE (id);
+            CREATE TABLE app.leaf PARTITION OF app.parted FOR VALUES FROM (0) TO (9); GRANT SELECT ON app.leaf TO hf_late;
+            CREATE SCHEMA hidden; CREATE TABLE hidden.x (id int PRIMARY KEY)"),
+    );
+    let mut job = as_role(server, "hf_late", &database, 62);
+    let everything = job.target.clone();
+    let table = |name: &str| holdfast_types::TableName {
+        database: database.clone(),
+        table: name.to_owned(),
+    };
+    job.target = Target::Tables(vec![table("app.t"), table("app.numbered")]);
+    let mut said = Vec::new();
+    for _ in 0..4 {
+        let fault = refused(&job).await;
+        let hint = fault.hint.clone().expect("a statement");
+        // The narrow right, and not the one for all.
+        let (narrow, _) = hint.split_once("--").expect("two ways");
+        server.psql(&database, narrow);
+        said.push(fault.to_string());
+    }
+    let names = |name: &str| said.iter().any(|text| text.contains(name));
+    for name in ["app.parted", "hidden.x", "app.numbered_id_seq"] {
+        assert!(names(name), "{said:?}");
+    }
+    // Sequences of tables that are not covered are nobody's business.
+    assert!(!names("app.free"), "{said:?}");
+    job.run(false).await.expect("no other right is missing");
+    let names = &job.content().await;
+    let names: Vec<&str> = names.keys().map(String::as_str).collect();
+    assert_eq!(
+        names,
+        [
+            format!("{database}.app.numbered"),
+            format!("{database}.app.t")
+        ]
+    );
+    job.target = everything;
+    job.chain.0.clear();
+    let fault = refused(&job).await;
+    assert!(fault.message.contains("app.free"), "{fault}");
+    server.psql(&database, "GRANT SELECT ON SEQUENCE app.free TO hf_late");
+    job.run(false).await.expect("no other right is missing");
+    job.compare(&[&database]).await;
+}
+
 #[tokio::test]
 async fn rows_that_are_hidden_are_an_error_and_never_missing() {
     let server = Server::shared();

@@ -70,7 +70,7 @@ async fn every_kind_of_relation_has_its_handling() {
         ("foreigner", Definition(Only::Foreign)),
         ("generated", Keyed),
         ("user_types", Keyed),
-        ("no_binary", Keyed),
+        ("no_binary", Whole(Why::ColumnForm)),
         ("no_binary_array", Whole(Why::ColumnForm)),
         ("no_binary_composite", Whole(Why::ColumnForm)),
         ("names", Whole(Why::ColumnForm)),

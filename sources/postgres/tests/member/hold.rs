@@ -226,7 +226,7 @@ async fn a_relation_that_lost_its_key_is_taken_out() {
     let fault = publish(&session, "holdfast_foreign", &[])
         .await
         .expect_err("not ours");
-    assert_eq!(fault.code, ErrorCode::AlreadyExists);
+    assert_eq!(fault.code, ErrorCode::FailedPrecondition);
 }
 
 /// Trap 5: who is waited for is named while it lasts and when it has lasted too long; nothing is left behind then.

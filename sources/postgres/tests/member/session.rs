@@ -1,9 +1,11 @@
 use holdfast_postgres::dsn::Dsn;
+use holdfast_postgres::exact::import;
 use holdfast_postgres::pages::{Opened, PageRange, copy_statement, open_range};
 use holdfast_postgres::replication::ReplicationSession;
 use holdfast_postgres::session::{Purpose, Session};
-use holdfast_postgres_testing::{Options, Server};
+use holdfast_postgres_testing::{Options, Server, Version, connect};
 use holdfast_types::ErrorCode;
+use std::time::Duration;
 
 use crate::{control, copied, data, dsn, dsn_as, env, eventually, layout};
 
@@ -97,7 +99,7 @@ async fn a_dropped_session_stops_its_statement() {
         _ = session.query("SELECT pg_sleep(1000)", &[]) => panic!("it sleeps"),
         () = async {
             while server.psql(&database, sleeping) != "1" {
-                tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+                tokio::time::sleep(Duration::from_millis(20)).await;
             }
         } => {}
     }
@@ -236,4 +238,35 @@ async fn a_crash_in_the_middle_of_a_copy_is_an_error_that_passes() {
     assert_eq!(fault.code, ErrorCode::Unavailable, "{fault}");
     server.launch();
     control(&server, "postgres").await;
+}
+
+/// Trap 16, the limit that is new in 17: an exported snapshot lives in a transaction of the connection that made the slot.
+#[tokio::test]
+async fn a_limit_on_transactions_does_not_end_an_exported_snapshot() {
+    let server = Server::start_alike(Options::of(Version::V17));
+    server.psql(
+        "postgres",
+        "CREATE TABLE t (id int PRIMARY KEY); CREATE ROLE hasty LOGIN REPLICATION; ALTER ROLE hasty SET transaction_timeout = '1s'",
+    );
+    let dsn = dsn_as(&server, "hasty", "postgres");
+    let mut slots = ReplicationSession::connect(&env(), &dsn)
+        .await
+        .expect("a session");
+    let writer = connect(&server, "postgres").await;
+    let begin = "BEGIN; INSERT INTO t VALUES (1)";
+    writer.batch_execute(begin).await.expect("begun");
+    let ends = async {
+        tokio::time::sleep(Duration::from_millis(1500)).await;
+        writer.batch_execute("COMMIT").await.expect("committed");
+    };
+    let minute = Duration::from_secs(60);
+    let (slot, ()) = tokio::join!(slots.create_slot("hasty", true, minute), ends);
+    let slot = slot.expect("it waits for the writer");
+    tokio::time::sleep(Duration::from_millis(1500)).await;
+    let session = Session::connect(&env(), &dsn, Purpose::Control)
+        .await
+        .expect("a session");
+    import(&session, &slot.snapshot)
+        .await
+        .expect("it is there still");
 }

@@ -1,6 +1,7 @@
 //! Restores of layers that a member's own backups made.
 
 mod chains;
+mod forms;
 mod history;
 mod killed;
 mod newer;

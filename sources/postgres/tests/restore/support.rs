@@ -122,7 +122,9 @@ impl Backup {
         Self {
             archive,
             views: MaterializedView::capture(&session).await.expect("views"),
-            sequences: sequences::capture(&session).await.expect("sequences"),
+            sequences: sequences::capture(&session, &|_| true)
+                .await
+                .expect("sequences"),
             tables: tables(&session, &data_session(server, database).await, &facts).await,
             objects,
             chunks,

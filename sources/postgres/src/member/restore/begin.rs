@@ -178,8 +178,18 @@ fn check(
         }
     };
     for Finding { object, verdict } in report.findings {
-        if let Verdict::Refused { why, hint } = verdict {
-            refusals.push((object, why, Some(hint)));
+        match verdict {
+            Verdict::Refused { why, hint } => refusals.push((object, why, Some(hint))),
+            // Nothing else carries it: a restore's result is a sum of rows.
+            Verdict::Changed { how } => {
+                tracing::warn!(
+                    database = database.name,
+                    object,
+                    how,
+                    "restored with a difference"
+                );
+            }
+            Verdict::Restored | Verdict::LeftOut { .. } => {}
         }
     }
     refusals.extend(lone_parents(database, definitions));

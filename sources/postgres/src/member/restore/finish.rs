@@ -4,12 +4,13 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use futures::FutureExt;
 use holdfast_source::{Inlet, LoadProgress, LoggedRestore};
-use holdfast_types::{ByteCount, ErrorCode, Fault, KeyRange, RowCount, RowSum};
+use holdfast_types::{ByteCount, Fault, KeyRange, RowCount, RowSum};
 use std::collections::BTreeSet;
 
 use super::begin::{Definitions, is_bare};
+use super::compare::compare;
 use super::load::parts_of;
-use super::plan::{DatabasePlan, Into, RelationPlan};
+use super::plan::{DatabasePlan, Into};
 use super::{Destination, LANES, Restorer, Sums, Told};
 use crate::fingerprint::fingerprint;
 use crate::layout::Oid;
@@ -18,6 +19,9 @@ use crate::restore::{DatabaseRestore, TableRestore, TargetFacts};
 use crate::schema::Kind;
 use crate::sequences::{self, SequenceValue, SetTo};
 use crate::session::{Purpose, Session};
+
+/// The mark that what the target holds was compared. From then on more than rows is made.
+const COMPARED: &str = "phase/compared";
 
 /// Rows that a finish loads anew are reported by nobody.
 struct Unreported;
@@ -176,7 +180,8 @@ impl Restorer {
         Ok(sum)
     }
 
-    /// Sees to it that every part was loaded (a crash of the server empties unlogged tables), and compares the sums.
+    /// Sees to it that every part was loaded (a crash of the server empties unlogged tables), compares the sums with the backup's, and what the
+    /// target holds with the sums.
     async fn settle_rows(
         &self,
         restore: &LoggedRestore,
@@ -186,12 +191,14 @@ impl Restorer {
         inlet: &dyn Inlet,
     ) -> Result<RowSum, Fault> {
         let done = marks.with_prefix(session, "part/").await?;
+        let mut is_compared = !marks.with_prefix(session, COMPARED).await?.is_empty();
         for relation in &database.relations {
             let parts = parts_of(database, relation, inlet).await?;
             if !parts
                 .iter()
                 .all(|part| done.contains(&format!("part/{part}")))
             {
+                is_compared = false;
                 let all = KeyRange::all();
                 self.load_range(restore, database, relation, &all, inlet, &mut Unreported)
                     .await?;
@@ -206,9 +213,18 @@ impl Restorer {
         }
         let mut total = RowSum::default();
         for relation in &database.relations {
-            let loaded = sums.remove(&relation.layout.oid).unwrap_or_default();
+            let loaded = sums
+                .get(&relation.layout.oid)
+                .copied()
+                .unwrap_or_default();
             compare(database, relation, &loaded)?;
             total.merge(&loaded);
+        }
+        if !is_compared {
+            let destination = self.destination(restore.job, database)?;
+            self.compare_held(database, &destination, &sums).await?;
+            let phase = COMPARED.trim_start_matches("phase/");
+            marks.flush(session, phase).await?;
         }
         Ok(total)
     }
@@ -238,29 +254,6 @@ impl Restorer {
         }
         Ok(total)
     }
-}
-
-/// Compares what was loaded with what the backup counted, where it did.
-fn compare(database: &DatabasePlan, relation: &RelationPlan, loaded: &RowSum) -> Result<(), Fault> {
-    if database.upto.is_some() {
-        return Ok(());
-    }
-    let Some(entry) = database.newest()?.relation(relation.layout.oid) else {
-        return Ok(());
-    };
-    let same_rows = entry.rows.is_none_or(|rows| rows == loaded.rows.0);
-    if same_rows && entry.sum.is_none_or(|sum| sum == *loaded) {
-        return Ok(());
-    }
-    Err(Fault::new(
-        ErrorCode::Corrupted,
-        format!(
-            "table {}: {} rows were loaded, and they are not those that were backed up",
-            relation.layout.display_name().escape_debug(),
-            loaded.rows.0
-        ),
-    )
-    .hint("cancel this restore, verify the backup, and restore an earlier layer if it is damaged"))
 }
 
 async fn sequence_values(

@@ -7,7 +7,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::choose::choose;
 use crate::changes::ChangePosition;
 use crate::layout::{Layout, Lsn, Oid};
-use crate::member::catalog::{COMMIT_TIME_BYTES, Content, DatabaseCatalog, RelationEntry};
+use crate::member::catalog::{
+    COMMIT_TIME_BYTES, CommitTimes, Content, DatabaseCatalog, RelationEntry,
+};
 use crate::restore::StagedTable;
 
 /// A layer's catalog of one database.
@@ -349,12 +351,14 @@ async fn upto(
     };
     let catalog = &newest.catalog;
     let upto = match as_of {
-        Position::Hlc(at) => match first_after(newest, at.wall, inlet).await? {
-            Some(commit) => commit,
-            None if catalog.history || at.wall >= catalog.ended_at => return Ok(None),
-            // What it was before its end is not known.
-            None => Lsn::ZERO,
-        },
+        Position::Hlc(at) => {
+            match first_after(newest.layer, &catalog.commit_times, at.wall, inlet).await? {
+                Some(commit) => commit,
+                None if catalog.history || at.wall >= catalog.ended_at => return Ok(None),
+                // What it was before its end is not known.
+                None => Lsn::ZERO,
+            }
+        }
         other => crate::member::catalog::end_after(other)?,
     };
     if upto == catalog.end {
@@ -381,19 +385,15 @@ async fn upto(
 
 /// The first commit whose time is later than an instant: neither it nor anything behind it is restored.
 async fn first_after(
-    newest: &LayerCatalog,
+    layer: usize,
+    times: &[CommitTimes],
     instant: holdfast_types::Timestamp,
     inlet: &dyn Inlet,
 ) -> Result<Option<Lsn>, Fault> {
-    let part = newest
-        .catalog
-        .commit_times
-        .iter()
-        .find(|part| part.latest > instant);
-    let Some(part) = part else {
+    let Some(part) = times.iter().find(|part| part.latest > instant) else {
         return Ok(None);
     };
-    let bytes = inlet.blob(newest.layer, &part.object).await?;
+    let bytes = inlet.blob(layer, &part.object).await?;
     for entry in bytes.chunks_exact(COMMIT_TIME_BYTES) {
         let mut rest = entry;
         let (Some(lsn), Some(time)) = (
@@ -414,4 +414,87 @@ pub(super) fn broken(why: &str) -> Fault {
         ErrorCode::Corrupted,
         format!("the layers of a database do not make a chain: {why}"),
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use async_trait::async_trait;
+    use bytes::{BufMut, Bytes, BytesMut};
+    use futures::StreamExt;
+    use futures::stream::{self, BoxStream};
+    use holdfast_source::{RowBatch, TupleBlock};
+    use holdfast_types::{KeyRange, RelationId, Timestamp};
+
+    struct Blobs(BTreeMap<String, Bytes>);
+
+    #[async_trait]
+    impl Inlet for Blobs {
+        fn layers(&self) -> usize {
+            1
+        }
+
+        async fn catalogs(&self, _layer: usize) -> Result<Vec<Bytes>, Fault> {
+            Ok(Vec::new())
+        }
+
+        async fn blob(&self, _layer: usize, name: &str) -> Result<Bytes, Fault> {
+            let blob = self.0.get(name).cloned();
+            blob.ok_or_else(|| broken("no such object"))
+        }
+
+        async fn objects(&self, _layer: usize, _: RelationId) -> Result<Vec<String>, Fault> {
+            Ok(Vec::new())
+        }
+
+        fn tuples(&self, _: usize, _: &str) -> BoxStream<'static, Result<TupleBlock, Fault>> {
+            stream::empty().boxed()
+        }
+
+        fn rows(
+            &self,
+            _layer: usize,
+            _names: &[String],
+            _range: KeyRange,
+        ) -> BoxStream<'static, Result<RowBatch, Fault>> {
+            stream::empty().boxed()
+        }
+    }
+
+    /// Trap 9: a commit record may lie behind one of a later time, also in the object before. Nothing behind the first later one is restored.
+    #[tokio::test]
+    async fn commits_of_inverted_times_end_before_the_first_later_one() {
+        let parts: [&[(u64, u64)]; 3] = [
+            &[(100, 10), (101, 30), (102, 20)],
+            &[(103, 25), (104, 15)],
+            &[(105, 40), (106, 35)],
+        ];
+        let mut blobs = BTreeMap::new();
+        let mut times = Vec::new();
+        for (number, commits) in parts.into_iter().enumerate() {
+            let mut bytes = BytesMut::new();
+            for (lsn, time) in commits {
+                bytes.put_u64(*lsn);
+                bytes.put_u64(*time);
+            }
+            blobs.insert(number.to_string(), bytes.freeze());
+            times.push(CommitTimes {
+                object: number.to_string(),
+                first: Lsn(commits[0].0),
+                last: Lsn(commits[commits.len() - 1].0),
+                latest: Timestamp::from_micros(commits.iter().map(|it| it.1).max().unwrap_or(0)),
+            });
+        }
+        let inlet = Blobs(blobs);
+        let order: Vec<(u64, u64)> = parts.concat();
+        for instant in 0..50 {
+            let expected = order.iter().find(|(_, time)| *time > instant);
+            let found = first_after(0, &times, Timestamp::from_micros(instant), &inlet).await;
+            assert_eq!(
+                found.expect("objects"),
+                expected.map(|it| Lsn(it.0)),
+                "{instant}"
+            );
+        }
+    }
 }

@@ -40,6 +40,8 @@ pub(super) struct Gathered {
     /// Up to where, exclusive.
     upto: Lsn,
     times: Option<Times>,
+    /// The latest time of a commit.
+    latest: Timestamp,
 }
 
 struct Folds {
@@ -61,6 +63,8 @@ struct Times {
 pub(super) struct Rest {
     pub(super) history: Option<History>,
     times: Vec<CommitTimes>,
+    /// The latest time of a commit.
+    pub(super) latest: Timestamp,
 }
 
 /// The changes of a window, whole.
@@ -94,6 +98,7 @@ impl Gathered {
             folds: Some(room.env().blocking(folds).await?),
             upto: start,
             times: history.then(Times::default),
+            latest: Timestamp::default(),
         })
     }
 
@@ -137,11 +142,14 @@ impl Gathered {
             let event = stream.next().await?;
             let is_over = event.is_none();
             if let Some(event) = event {
-                if let (Event::Commit(transaction), Some(times)) = (&event, &mut self.times) {
+                if let Event::Commit(transaction) = &event {
                     debug_assert!(window.contains(&transaction.commit));
-                    times.add(transaction);
-                    if times.is_full() {
-                        times.write(outlet).await?;
+                    self.latest = self.latest.max(transaction.time);
+                    if let Some(times) = &mut self.times {
+                        times.add(transaction);
+                        if times.is_full() {
+                            times.write(outlet).await?;
+                        }
                     }
                 }
                 bytes += event.logical_len();
@@ -188,6 +196,7 @@ pub(super) async fn end(
         }
         None => Vec::new(),
     };
+    let latest = gathered.latest;
     let folds = gathered.folds.ok_or_else(lost)?;
     let (folded, history) = env
         .blocking(move || {
@@ -195,7 +204,12 @@ pub(super) async fn end(
             Ok::<_, Fault>((folds.last.finish()?, history))
         })
         .await?;
-    Ok((folded, Rest { history, times }))
+    let rest = Rest {
+        history,
+        times,
+        latest,
+    };
+    Ok((folded, rest))
 }
 
 fn lost() -> Fault {

@@ -1,7 +1,8 @@
 //! What the snapshot F shows of a database, beside rows.
 
 use bytes::Bytes;
-use holdfast_types::{ErrorCode, Fault, Timestamp};
+use holdfast_types::{ErrorCode, Fault, TableName, Timestamp};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use super::Settling;
@@ -12,8 +13,8 @@ use crate::layout::Layout;
 use crate::member::standing::{self, Standings};
 use crate::restore::MaterializedView;
 use crate::schema::{DumpOptions, DumpTool, dump};
-use crate::sequences::{self, SequenceValue};
-use crate::session::LOCK_TIMEOUT;
+use crate::sequences::{self, SequenceFacts, SequenceValue};
+use crate::session::{LOCK_TIMEOUT, Session};
 
 /// A database under F.
 pub(super) struct View {
@@ -24,8 +25,6 @@ pub(super) struct View {
     pub(super) globals: Globals,
     pub(super) sequences: Vec<SequenceValue>,
     pub(super) matviews: Vec<MaterializedView>,
-    /// The server's clock just after F.
-    pub(super) clock: Timestamp,
     pub(super) server_version: u32,
     pub(super) major: u32,
 }
@@ -35,36 +34,48 @@ impl View {
     pub(super) async fn take(settling: &Settling<'_>, held: &HeldSnapshot) -> Result<Self, Fault> {
         let session = settling.member.control(&settling.plan.name).await?;
         import(&session, held.id()?).await?;
-        let row = session
-            .query_one(
-                "SELECT (extract(epoch FROM pg_catalog.clock_timestamp()) * 1000000)::pg_catalog.int8",
-                &[],
-            )
-            .await?;
-        let clock = Timestamp::from_micros(u64::try_from(row.get::<_, i64>(0)).unwrap_or_default());
         let relations = catalog::read(&session).await?;
         let (publication, slot) = match &settling.plan.log {
             Some(log) => (log.names.publication.as_str(), log.names.slot.as_str()),
             None => ("", ""),
         };
         let standings = standing::read(&session, publication, slot).await?;
+        let relations: Vec<_> = relations
+            .into_iter()
+            .map(|facts| Arc::new(facts.layout))
+            .filter(|layout| settling.covers(layout))
+            .collect();
+        let tables: BTreeSet<String> = relations.iter().map(|it| it.display_name()).collect();
+        let has_sequence = |facts: &SequenceFacts| {
+            let own = TableName {
+                database: settling.plan.name.clone(),
+                table: facts.display_name(),
+            };
+            settling.backup.target.covers(&own) || facts.serves(|table| tables.contains(table))
+        };
         Ok(Self {
-            relations: relations
-                .into_iter()
-                .map(|facts| Arc::new(facts.layout))
-                .filter(|layout| settling.covers(layout))
-                .collect(),
             standings,
             facts: DatabaseFacts::capture(&session).await?,
             globals: Globals::capture(&session).await?,
             matviews: MaterializedView::capture(&session).await?,
             // Last: one that was dropped after F ends the transaction.
-            sequences: sequences::capture(&session).await?,
-            clock,
+            sequences: sequences::capture(&session, &has_sequence).await?,
+            relations,
             server_version: session.info().version,
             major: session.info().major(),
         })
     }
+}
+
+/// The server's clock. Read before F is begun to be taken, which waits for all transactions that are writing by then: what was committed
+/// until that time is seen under F.
+pub(super) async fn clock(session: &Session) -> Result<Timestamp, Fault> {
+    const CLOCK: &str =
+        "SELECT (extract(epoch FROM pg_catalog.clock_timestamp()) * 1000000)::pg_catalog.int8";
+    let row = session.query_one(CLOCK, &[]).await?;
+    Ok(Timestamp::from_micros(
+        u64::try_from(row.get::<_, i64>(0)).unwrap_or_default(),
+    ))
 }
 
 /// The schema under F, as pg_dump writes it.
