@@ -156,12 +156,35 @@ pub struct RestoreSpec {
     pub tables: BTreeMap<TableName, TableName>,
     /// Whether everything but rows is restored.
     pub schema_only: bool,
+    /// Whether foreign keys to tables that neither are restored nor exist are left out; otherwise they are an error.
+    pub skip_missing_foreign_keys: bool,
+    /// Whether rights are granted, as far as there are roles for them.
+    pub grants: bool,
     /// Whether the databases must exist already (tables restored into them) or must not (whole databases).
     pub into_existing: bool,
     /// Only workers whose locality contains this run the job.
     pub execution_locality: Locality,
     /// Logical bytes after which a worker checkpoints.
     pub part_size: u64,
+}
+
+impl RestoreSpec {
+    /// The options that are not the usual ones, as a description ends with them.
+    fn options(&self) -> String {
+        let options = [
+            (self.schema_only, "schema_only"),
+            (self.skip_missing_foreign_keys, "skip_missing_foreign_keys"),
+            (!self.grants, "grants = false"),
+        ];
+        let given: Vec<&str> = options
+            .into_iter()
+            .filter_map(|(is_given, name)| is_given.then_some(name))
+            .collect();
+        match given.is_empty() {
+            true => String::new(),
+            false => format!(" WITH {}", given.join(", ")),
+        }
+    }
 }
 
 /// A verify job: reads every object of the layers and compares lengths and digests.
@@ -273,11 +296,7 @@ impl JobSpec {
                 spec.collection,
                 spec.as_of,
                 spec.source,
-                if spec.schema_only {
-                    " WITH schema_only"
-                } else {
-                    ""
-                }
+                spec.options()
             ),
             Self::Verify(spec) => format!(
                 "VERIFY {} layer(s) FROM '{}' IN '{}'",

@@ -157,6 +157,12 @@ pub(crate) struct RestoreArgs {
     /// PostgreSQL: everything but the rows
     #[arg(long)]
     pub(crate) schema_only: bool,
+    /// PostgreSQL: leave out foreign keys to tables that neither are restored nor exist
+    #[arg(long)]
+    pub(crate) skip_missing_foreign_keys: bool,
+    /// PostgreSQL: grant no rights; without, those of roles that exist are granted
+    #[arg(long)]
+    pub(crate) no_grants: bool,
     /// Only this member of the backup, onto the one of its name or onto MEMBER; may be repeated
     #[arg(long, value_name = "NAME[=MEMBER]")]
     pub(crate) only: Vec<String>,

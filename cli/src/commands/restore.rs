@@ -155,6 +155,8 @@ fn request(arguments: RestoreArgs, from: String) -> v1::SubmitRestoreRequest {
         into_schema: arguments.into_schema.unwrap_or_default(),
         new_table_name: arguments.new_table_name.unwrap_or_default(),
         schema_only: arguments.schema_only,
+        skip_missing_foreign_keys: arguments.skip_missing_foreign_keys,
+        grants: arguments.no_grants.then_some(false),
         members: arguments.only,
     }
 }

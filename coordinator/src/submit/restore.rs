@@ -30,6 +30,8 @@ struct Wanted {
     into_source: Option<SourceName>,
     names: NewNames,
     schema_only: bool,
+    skip_missing_foreign_keys: bool,
+    grants: Option<bool>,
     members: Vec<Choice>,
     execution_locality: Locality,
 }
@@ -55,6 +57,8 @@ fn read(request: v1::SubmitRestoreRequest) -> Result<Wanted, Fault> {
             database: given(request.new_db_name),
         },
         schema_only: request.schema_only,
+        skip_missing_foreign_keys: request.skip_missing_foreign_keys,
+        grants: request.grants,
         members: read_choices(&request.members)?,
         execution_locality: execution_locality(&request.execution_locality)?,
     };
@@ -72,6 +76,17 @@ fn check_kind(wanted: &Wanted, kind: SourceKind) -> Result<(), Fault> {
             ),
         )
         .hint("verify the backup instead: that reads all of it and writes nothing"));
+    }
+    let keys = (wanted.skip_missing_foreign_keys).then_some("skip_missing_foreign_keys");
+    let grants = wanted.grants.map(|_| "grants");
+    if let (Some(option), false) = (keys.or(grants), kind.is_logged()) {
+        return Err(Fault::new(
+            ErrorCode::Unsupported,
+            format!(
+                "cannot use \"{option}\" with a source of kind {kind}: it has neither foreign keys nor rights"
+            ),
+        )
+        .hint("leave the option out"));
     }
     wanted.names.check_kind(kind)
 }
@@ -150,6 +165,8 @@ fn spec_of(
         renamed: renamed.databases,
         tables: renamed.tables,
         schema_only: wanted.schema_only,
+        skip_missing_foreign_keys: wanted.skip_missing_foreign_keys,
+        grants: wanted.grants.unwrap_or(true),
         into_existing: matches!(target, Target::Tables(_)),
         target,
         collection: wanted.collection.to_string(),
@@ -200,6 +217,31 @@ mod tests {
         assert!(check_kind(&wanted, SourceKind::Postgres).is_ok());
         let fault = check_kind(&wanted, SourceKind::Mvcc).expect_err("not known there");
         assert!(fault.message.contains("schema_only"), "{fault}");
+        let plain = || v1::SubmitRestoreRequest {
+            from: "memory://c".into(),
+            ..v1::SubmitRestoreRequest::default()
+        };
+        for (request, option) in [
+            (
+                v1::SubmitRestoreRequest {
+                    skip_missing_foreign_keys: true,
+                    ..plain()
+                },
+                "skip_missing_foreign_keys",
+            ),
+            (
+                v1::SubmitRestoreRequest {
+                    grants: Some(false),
+                    ..plain()
+                },
+                "grants",
+            ),
+        ] {
+            let wanted = read(request).expect("legal");
+            assert!(check_kind(&wanted, SourceKind::Postgres).is_ok());
+            let fault = check_kind(&wanted, SourceKind::Mvcc).expect_err("not known there");
+            assert!(fault.message.contains(option), "{fault}");
+        }
         for (change, text) in [
             (
                 v1::SubmitRestoreRequest {

@@ -91,6 +91,8 @@ pub(crate) fn restore(source: &str, members: &[&str]) -> JobSpec {
         renamed: Default::default(),
         tables: Default::default(),
         schema_only: false,
+        skip_missing_foreign_keys: false,
+        grants: true,
         into_existing: false,
         execution_locality: Locality::default(),
         part_size: 1 << 20,

@@ -139,6 +139,10 @@ pub struct LoggedRestore {
     pub into_existing: bool,
     /// Whether no rows are loaded.
     pub schema_only: bool,
+    /// Whether foreign keys to tables that neither are restored nor exist are left out; otherwise they are an error.
+    pub skip_missing_foreign_keys: bool,
+    /// Whether rights are granted, as far as there are roles for them.
+    pub grants: bool,
     /// Bytes after which loading is checkpointed.
     pub part_size: ByteCount,
 }

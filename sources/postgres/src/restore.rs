@@ -26,7 +26,7 @@ pub use marks::Marks;
 pub use matviews::MaterializedView;
 pub(crate) use name::HIDDEN;
 pub use name::RestoreName;
-pub use preflight::{Finding, Report, TargetFacts, Verdict, Wish};
+pub use preflight::{Finding, Report, TargetFacts, Verdict, Wish, limit_rights};
 pub use progress::{Progress, Silent};
 pub use staging::{StagedTable, TableRestore};
 pub use target::Target;

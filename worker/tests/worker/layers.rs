@@ -92,6 +92,8 @@ fn restore(layers: &[(LayerPath, Digest)], as_of: Hlc) -> RestoreSpec {
         renamed: BTreeMap::from([("app".to_owned(), "copy".to_owned())]),
         tables: Default::default(),
         schema_only: false,
+        skip_missing_foreign_keys: false,
+        grants: true,
         into_existing: false,
         execution_locality: Locality::default(),
         part_size: PART,

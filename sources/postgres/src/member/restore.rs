@@ -159,19 +159,23 @@ impl Restorer {
         Ok(plan)
     }
 
-    fn destination(&self, job: JobId, plan: &DatabasePlan) -> Result<Destination, Fault> {
-        let hidden = RestoreName::new(job, plan.number);
+    fn destination(
+        &self,
+        restore: &LoggedRestore,
+        plan: &DatabasePlan,
+    ) -> Result<Destination, Fault> {
+        let hidden = RestoreName::new(restore.job, plan.number);
         let facts = plan.newest()?.catalog.facts.clone();
         let (target, name) = (self.target.clone(), plan.name.as_str());
         Ok(match &plan.into {
             Into::New(_) => Destination::New(DatabaseRestore::new(target, &hidden, facts, name)),
-            Into::Existing(tables) => Destination::Existing(TableRestore::new(
-                target,
-                hidden,
-                facts,
-                name,
-                tables.clone(),
-            )),
+            Into::Existing(tables) => {
+                let tables = TableRestore::new(target, hidden, facts, name, tables.clone());
+                Destination::Existing(match restore.skip_missing_foreign_keys {
+                    true => tables.skip_missing_foreign_keys(),
+                    false => tables,
+                })
+            }
         })
     }
 

@@ -1,8 +1,10 @@
 //! What a restore of a database would do with each object, and what stands against it, before the first byte moves.
 
 mod entries;
+mod rights;
 mod target;
 
+pub use rights::limit_rights;
 pub use target::TargetFacts;
 
 use crate::globals::{DatabaseFacts, Globals};
@@ -159,7 +161,7 @@ impl Wish<'_> {
                     "its owner {} does not exist",
                     self.facts.owner.escape_debug()
                 ),
-                "create the role, restore the globals too, or restore without owners",
+                "create the role; a restore of the whole source brings its roles along",
             );
         }
         if report.findings.len() > before {

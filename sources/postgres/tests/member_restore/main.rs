@@ -48,6 +48,8 @@ fn renamed(
         tables: BTreeMap::new(),
         into_existing: false,
         schema_only: false,
+        skip_missing_foreign_keys: false,
+        grants: true,
         part_size: PART,
     }
 }

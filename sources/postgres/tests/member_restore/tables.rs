@@ -67,6 +67,8 @@ async fn tables_come_back_beside_the_living_ones_under_new_names() {
         ]),
         into_existing: true,
         schema_only: false,
+        skip_missing_foreign_keys: false,
+        grants: true,
         part_size: PART,
     };
     // A first try is thrown away in the middle, and leaves nothing.
@@ -137,6 +139,8 @@ async fn a_partitioned_table_is_not_restored_without_its_partitions() {
         tables: BTreeMap::new(),
         into_existing: true,
         schema_only: false,
+        skip_missing_foreign_keys: false,
+        grants: true,
         part_size: PART,
     };
     let some = restore(&["public.whole", "public.low"]);
@@ -193,6 +197,8 @@ async fn all_tables_of_a_schema_go_into_another_schema_and_another_database() {
             .collect(),
         into_existing,
         schema_only: false,
+        skip_missing_foreign_keys: false,
+        grants: true,
         part_size: PART,
     };
     // Beside themselves, one of them under a name of its own.
@@ -225,4 +231,82 @@ async fn all_tables_of_a_schema_go_into_another_schema_and_another_database() {
         refused.expect_err("all into one").code,
         holdfast_types::ErrorCode::InvalidArgument
     );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn foreign_keys_that_point_nowhere_are_refused_or_skipped_and_rights_are_for_roles_that_exist()
+ {
+    let server = Server::shared();
+    let database = server.create_database("lacks");
+    let other = server.create_database("lacking");
+    let (here, gone) = (format!("{database}_here"), format!("{database}_gone"));
+    server.psql(
+        &database,
+        &format!(
+            "CREATE ROLE \"{here}\"; CREATE ROLE \"{gone}\";
+             CREATE TABLE customers (id int PRIMARY KEY); INSERT INTO customers VALUES (1);
+             CREATE TABLE orders (id int PRIMARY KEY, customer int REFERENCES customers); INSERT INTO orders VALUES (1, 1);
+             GRANT SELECT ON orders, customers TO \"{here}\"; GRANT SELECT ON orders, customers TO \"{gone}\""
+        ),
+    );
+    let source = member(server, "tables5");
+    let mut store = Store::default();
+    let target = Target::Databases(vec![database.clone()]);
+    store.backup(&source, 11, target, false, |_| {}).await;
+    source.release(HoldId(11)).await.expect("released");
+    server.psql(
+        &database,
+        &format!("REVOKE ALL ON orders, customers FROM \"{gone}\"; DROP ROLE \"{gone}\""),
+    );
+    let orders = |job: u64, into: &str, skip_missing_foreign_keys: bool| LoggedRestore {
+        job: JobId(job),
+        target: Target::Tables(vec![table(&database, "public.orders")]),
+        as_of: None,
+        databases: BTreeMap::from([(database.clone(), into.to_owned())]),
+        tables: BTreeMap::new(),
+        into_existing: true,
+        schema_only: false,
+        skip_missing_foreign_keys,
+        grants: true,
+        part_size: PART,
+    };
+    let fault = store
+        .restore(&restorer(server), &orders(620, &other, false))
+        .await;
+    let fault = fault.expect_err("its customers are missing");
+    let hint = fault.hint.clone().unwrap_or_default();
+    assert!(hint.contains("skip_missing_foreign_keys"), "{fault} {hint}");
+    restorer(server)
+        .discard(JobId(620))
+        .await
+        .expect("discarded");
+    let facts = |database: &str, table: &str| {
+        let sql = format!(
+            "SELECT (SELECT count(*) FROM {table}), (SELECT count(*) FROM pg_constraint WHERE conrelid = '{table}'::regclass AND contype = 'f'),
+             (SELECT string_agg(DISTINCT grantee, ',') FROM information_schema.role_table_grants WHERE table_name = '{table}' AND grantee <> grantor)"
+        );
+        server.psql(database, &sql)
+    };
+    store
+        .restore(&restorer(server), &orders(621, &other, true))
+        .await
+        .expect("restored");
+    assert_eq!(facts(&other, "orders"), format!("1|0|{here}"));
+    for (job, grants, expected) in [
+        (622, true, format!("1|1|{here}")),
+        (623, false, "1|1|".to_owned()),
+    ] {
+        let name = format!("{database}_{job}");
+        let whole = LoggedRestore {
+            target: Target::Databases(vec![database.clone()]),
+            into_existing: false,
+            grants,
+            ..orders(job, &name, false)
+        };
+        store
+            .restore(&restorer(server), &whole)
+            .await
+            .expect("restored");
+        assert_eq!(facts(&name, "orders"), expected);
+    }
 }

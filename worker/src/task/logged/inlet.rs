@@ -186,6 +186,8 @@ pub(super) async fn restore_of(
         tables: spec.tables.clone(),
         into_existing: spec.into_existing,
         schema_only: spec.schema_only,
+        skip_missing_foreign_keys: spec.skip_missing_foreign_keys,
+        grants: spec.grants,
         part_size: ByteCount(part_limit(spec.part_size)),
     };
     Ok((restore, inlet))

@@ -267,6 +267,8 @@ pub(crate) fn restore(layers: &[&Committed], as_of: Hlc) -> RestoreSpec {
         renamed: BTreeMap::new(),
         tables: BTreeMap::new(),
         schema_only: false,
+        skip_missing_foreign_keys: false,
+        grants: true,
         into_existing: false,
         execution_locality: Locality::default(),
         part_size: PART,

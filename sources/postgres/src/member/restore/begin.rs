@@ -5,15 +5,16 @@ use holdfast_source::{Inlet, LoggedRelation, LoggedRestore};
 use holdfast_types::{
     ByteCount, ErrorCode, Fault, KeyRange, Position, Relation, TableName, Target,
 };
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::plan::{Base, DatabasePlan, Into, RelationPlan, RestorePlan};
 use super::{Destination, Restorer, Told};
 use crate::answer::run;
 use crate::globals::Globals;
+use crate::layout::Oid;
 use crate::member::catalog::from_json;
-use crate::restore::{Finding, TargetFacts, Verdict, Wish};
-use crate::schema::{Archive, DumpTool, Kind, OWN_PUBLICATIONS, Plan, PlanOptions};
+use crate::restore::{Finding, TargetFacts, Verdict, Wish, limit_rights};
+use crate::schema::{Archive, DumpTool, EntryId, Kind, OWN_PUBLICATIONS, Plan, PlanOptions};
 use crate::session::Session;
 
 /// Base objects of one span: several, so that a span is worth a lease; not all, so that workers share a table.
@@ -40,6 +41,8 @@ pub(super) struct Definitions {
     /// Those that are made.
     pub(super) subset: Archive,
     pub(super) options: PlanOptions,
+    /// Roles that are not there, and get nothing.
+    missing_roles: BTreeSet<String>,
 }
 
 impl Definitions {
@@ -65,7 +68,9 @@ impl Restorer {
         let mut refusals = Vec::new();
         let mut made = Vec::new();
         for database in &plan.databases {
-            let definitions = self.definitions(database, &offers, inlet).await?;
+            let own = globals.as_ref();
+            let definitions = self.definitions(restore, database, &offers, own, inlet);
+            let definitions = definitions.await?;
             if is_bare(restore, database, &definitions.archive) {
                 continue;
             }
@@ -86,7 +91,7 @@ impl Restorer {
         drop(maintenance);
         let mut relations = Vec::new();
         for (database, definitions) in &made {
-            match self.destination(restore.job, database)? {
+            match self.destination(restore, database)? {
                 Destination::New(new) => {
                     new.create().await?;
                     new.before(&definitions.plan(), &Told).await?;
@@ -110,14 +115,25 @@ impl Restorer {
     /// Reads a database's definitions.
     pub(super) async fn definitions(
         &self,
+        restore: &LoggedRestore,
         database: &DatabasePlan,
         offers: &TargetFacts,
+        globals: Option<&Globals>,
         inlet: &dyn Inlet,
     ) -> Result<Definitions, Fault> {
         let newest = database.newest()?;
         let bytes = inlet.blob(newest.layer, &newest.catalog.schema).await?;
-        let archive = Archive::parse(&bytes)?;
+        let mut archive = Archive::parse(&bytes)?;
         let chosen = database.chosen();
+        if let (Into::New(Some(chosen)), true) = (&database.into, restore.skip_missing_foreign_keys)
+        {
+            skip_foreign_keys(&mut archive, chosen);
+        }
+        let exists = |role: &str| {
+            let mut made = globals.iter().flat_map(|globals| &globals.roles);
+            offers.roles.contains(role) || made.any(|other| other.name == role)
+        };
+        let missing_roles = limit_rights(&mut archive, restore.grants, exists);
         let subset = match &chosen {
             None => archive.clone(),
             Some(chosen) => archive.subset(chosen)?,
@@ -131,8 +147,29 @@ impl Restorer {
                 subscriptions: chosen.is_none(),
                 ..PlanOptions::default()
             },
+            missing_roles,
         })
     }
+}
+
+/// Leaves out foreign keys to tables that are not restored.
+fn skip_foreign_keys(archive: &mut Archive, chosen: &BTreeSet<Oid>) {
+    let others = archive.entries.iter();
+    let others: BTreeSet<EntryId> = others
+        .filter(|entry| entry.label == "TABLE" && !chosen.contains(&entry.oid))
+        .map(|entry| entry.id)
+        .collect();
+    archive.entries.retain(|entry| {
+        let is_skipped =
+            entry.kind() == Kind::ForeignKey && entry.needs.iter().any(|id| others.contains(id));
+        if is_skipped {
+            tracing::warn!(
+                object = entry.display_name(),
+                "left out: it points to a table that is not restored"
+            );
+        }
+        !is_skipped
+    });
 }
 
 /// Whether a database is one that every server has, and holds nothing.
@@ -192,6 +229,19 @@ fn check(
             Verdict::Restored | Verdict::LeftOut { .. } => {}
         }
     }
+    if !definitions.missing_roles.is_empty() {
+        let roles: Vec<String> = definitions
+            .missing_roles
+            .iter()
+            .map(|role| role.escape_debug().to_string())
+            .collect();
+        let roles = roles.join(", ");
+        tracing::warn!(
+            database = database.name,
+            roles,
+            "rights of roles that do not exist are left out"
+        );
+    }
     refusals.extend(lone_parents(database, definitions));
     if let Into::New(Some(chosen)) = &database.into {
         let others = definitions
@@ -203,7 +253,7 @@ fn check(
             (
                 entry.display_name(),
                 "a table that is restored needs it".to_owned(),
-                Some("restore that table too".to_owned()),
+                Some("restore that table too, or skip foreign keys to it with skip_missing_foreign_keys".to_owned()),
             )
         }));
     }

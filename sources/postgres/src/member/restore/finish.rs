@@ -54,11 +54,12 @@ impl Restorer {
         let mut total = RowSum::default();
         let mut finished = Vec::new();
         for database in &plan.databases {
-            let definitions = self.definitions(database, &offers, inlet).await?;
+            let definitions = self.definitions(restore, database, &offers, None, inlet);
+            let definitions = definitions.await?;
             if is_bare(restore, database, &definitions.archive) {
                 continue;
             }
-            let sum = match self.destination(restore.job, database)? {
+            let sum = match self.destination(restore, database)? {
                 Destination::New(new) => {
                     self.finish_new(restore, database, &definitions, &new, inlet)
                         .boxed()
@@ -74,8 +75,8 @@ impl Restorer {
             finished.push(database);
         }
         for database in finished {
-            match self.destination(restore.job, database)? {
-                Destination::New(new) => new.publish(true, true).await?,
+            match self.destination(restore, database)? {
+                Destination::New(new) => new.publish(restore.grants, true).await?,
                 Destination::Existing(tables) => tables.publish().await?,
             }
         }
@@ -213,15 +214,12 @@ impl Restorer {
         }
         let mut total = RowSum::default();
         for relation in &database.relations {
-            let loaded = sums
-                .get(&relation.layout.oid)
-                .copied()
-                .unwrap_or_default();
+            let loaded = sums.get(&relation.layout.oid).copied().unwrap_or_default();
             compare(database, relation, &loaded)?;
             total.merge(&loaded);
         }
         if !is_compared {
-            let destination = self.destination(restore.job, database)?;
+            let destination = self.destination(restore, database)?;
             self.compare_held(database, &destination, &sums).await?;
             let phase = COMPARED.trim_start_matches("phase/");
             marks.flush(session, phase).await?;

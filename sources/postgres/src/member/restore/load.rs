@@ -124,7 +124,7 @@ impl Restorer {
         let covered = Covered::of(range)?;
         let layout = &relation.layout;
         let changed = self.changed(restore.job, database, relation, inlet).await?;
-        let destination = self.destination(restore.job, database)?;
+        let destination = self.destination(restore, database)?;
         let target = destination.load_target(database, layout)?;
         let session = destination.session().await?;
         let forms = RowForms::read(&session, layout, &target.schema, &target.table).await?;

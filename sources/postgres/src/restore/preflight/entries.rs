@@ -81,7 +81,7 @@ fn roles(wish: &Wish<'_>, entry: &Entry, target: &TargetFacts) -> Option<Verdict
         if !wish.role_exists(owner, target) {
             return Some(refused(
                 format!("its owner {} does not exist", owner.escape_debug()),
-                "create the role, restore the globals too, or restore without owners",
+                "create the role; a restore of the whole source brings its roles along",
             ));
         }
         if !target.is_superuser && target.roles.contains(owner) && !target.member_of.contains(owner)
@@ -91,7 +91,7 @@ fn roles(wish: &Wish<'_>, entry: &Entry, target: &TargetFacts) -> Option<Verdict
                     "the role that restores is no member of its owner {}",
                     owner.escape_debug()
                 ),
-                "grant it that role, or restore without owners",
+                "grant it that role",
             ));
         }
     }
@@ -100,21 +100,31 @@ fn roles(wish: &Wish<'_>, entry: &Entry, target: &TargetFacts) -> Option<Verdict
         .find(|role| !wish.role_exists(role, target))?;
     Some(refused(
         format!("role {} does not exist", missing.escape_debug()),
-        "create the role, restore the globals too, or restore without rights",
+        "create the role; a restore of the whole source brings its roles along",
     ))
 }
 
 /// Roles that a definition names: who is granted something, whom a policy or a user mapping is for.
 fn mentioned_roles(entry: &Entry) -> Vec<String> {
     let (before, stop): (&[&str], &[&str]) = match (entry.kind(), entry.label.as_str()) {
-        (Kind::Rights, _) => (&["TO", "FROM", "ROLE", "AUTHORIZATION"], &[]),
+        (Kind::Rights, _) => return roles_of_rights(&entry.definition),
         (_, "POLICY") => (&["TO"], &["USING", "CHECK"]),
         (_, "USER MAPPING") => (&["FOR"], &["SERVER"]),
         _ => return Vec::new(),
     };
+    names_after(&entry.definition, before, stop)
+}
+
+/// Roles that statements about rights name.
+pub(super) fn roles_of_rights(statements: &str) -> Vec<String> {
+    names_after(statements, &["TO", "FROM", "ROLE", "AUTHORIZATION"], &[])
+}
+
+/// Quoted names after one of some words, and before one of others.
+fn names_after(text: &str, before: &[&str], stop: &[&str]) -> Vec<String> {
     let mut roles = Vec::new();
     let mut names_follow = false;
-    for token in Tokens(&entry.definition) {
+    for token in Tokens(text) {
         match token {
             Token::Word(word) if stop.contains(&word) => break,
             Token::Word(word) => names_follow = before.contains(&word),
