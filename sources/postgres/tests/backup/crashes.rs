@@ -145,7 +145,10 @@ async fn connections_that_are_cut_in_the_middle() {
     job.chain.0.push(layer);
     job.compare(&[&database]).await;
     let (outcome, ()) = tokio::join!(job.member.release(job.hold), cut(5));
-    passes(outcome, "the release");
+    // It may have been over already.
+    if outcome.is_err() {
+        passes(outcome, "the release");
+    }
     job.member.release(job.hold).await.expect("released");
     let left = "SELECT count(*) FROM pg_replication_slots WHERE starts_with(slot_name, 'holdfast_test_41_')";
     assert_eq!(server.psql("postgres", left), "0");
