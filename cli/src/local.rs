@@ -196,7 +196,12 @@ impl LocalCluster {
         loop {
             let status = self.api().cluster_status().await;
             match status {
-                Ok(status) if status.leader != 0 && !status.workers.is_empty() => return Ok(()),
+                // A state that was kept knows the worker of the process before.
+                Ok(status)
+                    if status.leader != 0 && status.workers.iter().any(|it| it.connected) =>
+                {
+                    return Ok(());
+                }
                 Err(fault) if !fault.is_retryable() => return Err(fault),
                 _ if env.clock.monotonic() > deadline => {
                     return Err(Fault::new(
