@@ -273,12 +273,37 @@ impl Server {
         self.end("INT");
     }
 
-    /// Kills the server as a crash would: every process of it at once, nothing is written down.
+    /// Kills the server as a crash would: every process of it at once (`kill -9`), nothing is written down.
     ///
     /// # Panics
     /// If it does not end.
     pub fn kill(&self) {
-        self.end("QUIT");
+        let children = {
+            let running = self
+                .postmaster
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner);
+            running.as_ref().map(|child| children_of(child.id()))
+        };
+        // The postmaster first: it makes no new ones then.
+        self.end("KILL");
+        let children = children.unwrap_or_default();
+        for pid in &children {
+            // One that has gone by itself is no error.
+            let _ = Command::new("kill")
+                .args(["-s", "KILL", pid])
+                .stderr(Stdio::null())
+                .status();
+        }
+        // A new server does not start while one of them has the shared memory.
+        let begun = Instant::now();
+        while children.iter().any(|pid| is_alive(pid)) {
+            assert!(
+                begun.elapsed() < STOP_TIMEOUT,
+                "processes of the server do not end"
+            );
+            std::thread::sleep(Duration::from_millis(10));
+        }
     }
 
     fn end(&self, signal: &str) {
@@ -438,6 +463,28 @@ impl Drop for Server {
             let _ = child.wait();
         }
     }
+}
+
+/// Processes whose parent is this one.
+fn children_of(parent: u32) -> Vec<String> {
+    let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
+    let pids = entries.filter_map(|entry| entry.file_name().into_string().ok());
+    let is_child = |pid: &String| stat_of(pid).is_some_and(|(_, of)| of == parent);
+    pids.filter(is_child).collect()
+}
+
+/// Whether a process runs: one that has ended, and waits to be noticed, does not.
+fn is_alive(pid: &str) -> bool {
+    stat_of(pid).is_some_and(|(state, _)| state != "Z")
+}
+
+/// State and parent of a process. Its name, in parentheses, may hold anything.
+fn stat_of(pid: &str) -> Option<(String, u32)> {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    let (_, rest) = stat.rsplit_once(") ")?;
+    let mut words = rest.split(' ');
+    let state = words.next()?.to_owned();
+    Some((state, words.next()?.parse().ok()?))
 }
 
 fn free_port() -> u16 {
