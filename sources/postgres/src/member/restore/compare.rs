@@ -10,8 +10,9 @@ use crate::layout::{Handling, Layout, Oid, WholeReason};
 use crate::restore::LoadTarget;
 use crate::session::{Purpose, Session};
 
-/// Tables of up to so many bytes are read again and summed up; the rows of larger ones are counted.
-const SUMMED_BYTES: u64 = 256 << 20;
+/// Tables of up to so many bytes are read again and summed up; the rows of larger ones are counted by the server, which costs a tenth of
+/// that.
+const SUMMED_BYTES: u64 = 16 << 20;
 
 /// Types below are the server's own: what it reads in binary form it writes in the same form.
 const FIRST_USER_TYPE: Oid = Oid(16_384);
