@@ -40,9 +40,10 @@ pub(crate) fn run(arguments: &CiArguments) -> Result<()> {
 
 fn checks(steps: &mut Steps, root: &Path) -> Result<()> {
     steps.command("format", root, "cargo fmt --all --check")?;
-    steps.run("tidy", || {
-        tidy::run(&tidy::TidyArguments::before_building())
-    })?;
+    steps.run(
+        "tidy",
+        || tidy::run(&tidy::TidyArguments::before_building()),
+    )?;
     if succeeds(root, "cargo deny --version") {
         steps.command("deny", root, "cargo deny --locked check")?;
     }

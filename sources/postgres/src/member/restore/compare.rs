@@ -10,8 +10,7 @@ use crate::layout::{Handling, Layout, Oid, WholeReason};
 use crate::restore::LoadTarget;
 use crate::session::{Purpose, Session};
 
-/// Tables of up to so many bytes are read again and summed up; the rows of larger ones are counted by the server, which costs a tenth of
-/// that.
+/// Tables of up to so many bytes are read again and summed up; the rows of larger ones are counted, which the server does by itself.
 const SUMMED_BYTES: u64 = 16 << 20;
 
 /// Types below are the server's own: what it reads in binary form it writes in the same form.
