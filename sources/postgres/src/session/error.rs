@@ -3,6 +3,9 @@
 use holdfast_types::{ErrorCode, Fault};
 use tokio_postgres::error::SqlState;
 
+/// How the driver says that it has no password to answer with; there is no other sign of it.
+const NO_PASSWORD: &str = "password missing";
+
 /// An error of the server or of the connection, as an operator may see it.
 #[must_use]
 pub fn fault(error: &tokio_postgres::Error) -> Fault {
@@ -11,7 +14,14 @@ pub fn fault(error: &tokio_postgres::Error) -> Fault {
         None if error.is_closed() => {
             Fault::new(ErrorCode::Unavailable, "the connection to the server ended")
         }
-        None => Fault::new(code_without_state(error), describe(error)),
+        None => match describe(error) {
+            text if text.ends_with(NO_PASSWORD) => Fault::new(
+                ErrorCode::FailedPrecondition,
+                "the server asks for a password, and none was given",
+            )
+            .hint("write it into the connection string, or give it in PGPASSWORD"),
+            text => Fault::new(code_without_state(error), text),
+        },
     }
 }
 

@@ -162,9 +162,11 @@ async fn passwords_log_in_and_are_not_told() {
             .dsn_as(role, "postgres")
             .parse()
             .expect("a connection string");
-        Session::connect(&env(), &none, Purpose::Control)
+        let fault = Session::connect(&env(), &none, Purpose::Control)
             .await
             .expect_err("a password is asked for");
+        let hint = fault.hint.as_deref().unwrap_or_default();
+        assert!(hint.contains("PGPASSWORD"), "{fault:?}");
         ReplicationSession::connect(&env(), &none)
             .await
             .expect_err("a password is asked for");
