@@ -2,7 +2,7 @@
 //! step that fails, and ends with what each step took.
 
 use crate::step::{Steps, execute, succeeds};
-use crate::{Result, tidy, tree};
+use crate::{Result, servers, tidy, tree};
 use clap::Args;
 use std::path::Path;
 
@@ -60,6 +60,7 @@ fn checks(steps: &mut Steps, root: &Path) -> Result<()> {
     steps.run("documents' commands", || {
         tidy::run(&tidy::TidyArguments::commands_only())
     })?;
+    steps.run("servers", || servers::install(root))?;
     steps.run("tests", || tests(root))?;
     steps.command(
         "doctests and docs",

@@ -3,6 +3,7 @@
 mod ci;
 mod exactness;
 mod fixtures;
+mod servers;
 mod sim;
 mod step;
 mod tidy;
