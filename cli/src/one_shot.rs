@@ -71,12 +71,14 @@ impl OneShot {
     }
 
     /// Ends it. Nothing is kept but the state of a chain that is to go on, and of a job that is not over.
-    pub(crate) async fn end(self, context: &Context) {
+    /// Whether it is kept.
+    pub(crate) async fn end(self, context: &Context) -> bool {
         let is_needed = self.cluster.settle(context).await.unwrap_or(true);
         let directory = self.cluster.stop().await;
         if !is_needed {
             directory.remove(&context.env).await;
         }
+        is_needed
     }
 }
 

@@ -111,6 +111,34 @@ fn a_chain_without_a_cluster() {
 }
 
 #[test]
+fn a_chain_that_cannot_be_started_is_told() {
+    let server = Server::start(Options::default().set("wal_level", "replica"));
+    let bank = server.create_database("bank");
+    server.psql(&bank, "CREATE TABLE t (id int PRIMARY KEY)");
+    let place = Place::new();
+    let (dsn, into) = (server.dsn(&bank), place.collection());
+    let state = place.path("state");
+    let line = [
+        "backup",
+        "--source",
+        &dsn,
+        "INTO",
+        &into,
+        "--state-dir",
+        &state,
+        "--start-chain",
+    ];
+    let output = run(&line);
+    ok(&output);
+    assert!(
+        output.stderr.contains("no chain was started"),
+        "{}",
+        output.stderr
+    );
+    assert!(!place.exists("state"), "nothing is left to do");
+}
+
+#[test]
 fn the_same_command_goes_on_where_a_killed_one_stopped() {
     let server = Server::start(Options::default());
     let bank = server.create_database("bank");

@@ -56,14 +56,10 @@ async fn run_here(
     let server = read_server(server, &arguments.one_shot)?;
     let what = ["backup", server.address.as_str(), into.as_str()];
     let one_shot = OneShot::start(context, &arguments.one_shot, &what).await?;
+    let start_chain = arguments.start_chain;
     let done = async {
-        let start_chain = Some(arguments.start_chain);
-        let request = request(
-            arguments,
-            LOCAL_SOURCE.to_owned(),
-            into.clone(),
-            start_chain,
-        );
+        let source = LOCAL_SOURCE.to_owned();
+        let request = request(arguments, source, into.clone(), Some(start_chain));
         let submit = async |cluster: &LocalCluster| {
             let submitted = cluster.api().submit_backup(request).await?;
             let job = submitted.job;
@@ -76,7 +72,13 @@ async fn run_here(
             .await
     }
     .await;
-    one_shot.end(context).await;
+    let is_kept = one_shot.end(context).await;
+    if start_chain && !is_kept && matches!(done, Ok(Exit::Ok)) {
+        context.output.note(
+            "no chain was started: the server keeps no log for logical decoding (wal_level, or what docs/POSTGRES.md says of snapshot mode), so that \
+             each backup of it must be a full one",
+        );
+    }
     done
 }
 
