@@ -391,7 +391,9 @@ async fn a_node_that_lost_its_disk_elects_nobody_who_lacks_what_it_had_acknowled
         .append(99)
         .await
         .expect_err("no leader may be elected");
-    assert_eq!(fault.code, ErrorCode::NoLeader, "{fault}");
+    // Unknown if the time ran out on the way to the leader of before. What counts is below: 99 is nowhere.
+    let is_refused = matches!(fault.code, ErrorCode::NoLeader | ErrorCode::Unknown);
+    assert!(is_refused, "{fault}");
 
     let hosts = [old.start().await, lost, behind];
     converge(&hosts).await;
