@@ -217,6 +217,9 @@ fn what_is_wrong_is_said_without_the_password() {
         assert!(output.stderr.contains(text), "{}", output.stderr);
         assert!(!output.stderr.contains("s3cret"), "{}", output.stderr);
     }
+    let output = run(&["backup", "shop", "INTO", &into, "--state-dir", "s"]);
+    assert_eq!(output.code, 2, "{}", output.stderr);
+    assert!(output.stderr.contains("--state-dir"), "{}", output.stderr);
     let unknown = format!("postgres://postgres:s3cret@127.0.0.1:{port}/nowhere");
     let output = run(&[
         "backup",

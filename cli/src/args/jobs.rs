@@ -1,7 +1,7 @@
 //! Arguments of commands about backups and jobs.
 
 use clap::{Args, Subcommand};
-use holdfast_types::{AsOf, Locality, TableName};
+use holdfast_types::{AsOf, ErrorCode, Fault, Locality, TableName};
 use std::convert::Infallible;
 use std::str::FromStr;
 
@@ -57,6 +57,20 @@ pub(crate) struct OneShotArgs {
     /// Without a cluster: where pg_dump and pg_restore are looked for first
     #[arg(long, value_name = "DIR", env = "HOLDFAST_PG_TOOLS")]
     pub(crate) pg_tools: Option<String>,
+}
+
+impl OneShotArgs {
+    /// Only a job in this process has a state that outlives it.
+    pub(crate) fn refuse_state(&self) -> Result<(), Fault> {
+        match &self.state_dir {
+            None => Ok(()),
+            Some(_) => Err(Fault::new(
+                ErrorCode::InvalidArgument,
+                "--state-dir goes with --source of a backup, or --to of a restore",
+            )
+            .hint("leave it out: a cluster keeps the state of its jobs by itself")),
+        }
+    }
 }
 
 #[derive(Debug, Args)]

@@ -170,7 +170,7 @@ pub(crate) enum SourceCommand {
         #[command(flatten)]
         source: SourceArgs,
         /// Forget the passwords of all members
-        #[arg(long, conflicts_with = "password")]
+        #[arg(long)]
         clear_passwords: bool,
     },
     /// Look at the members: what a backup gets, what keeps it from being made, and what mends that

@@ -32,6 +32,7 @@ pub(super) async fn run(context: &Context, mut arguments: BackupArgs) -> Result<
     if let Some(server) = server {
         return run_here(context, arguments, &server, into).await;
     }
+    arguments.one_shot.refuse_state()?;
     let api = context.client()?;
     let detach = arguments.detach;
     let start_chain = arguments.no_chain.then_some(false);

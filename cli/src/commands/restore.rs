@@ -30,6 +30,7 @@ pub(super) async fn run(context: &Context, mut arguments: RestoreArgs) -> Result
     if let Some(server) = arguments.to.take() {
         return run_here(context, arguments, &server, from).await;
     }
+    arguments.one_shot.refuse_state()?;
     if arguments.local {
         return run_local(context, arguments, from).await;
     }

@@ -29,6 +29,10 @@ pub(super) async fn run(context: &Context, command: SourceCommand) -> Result<Exi
             let mut request = request(source)?;
             for member in &mut request.members {
                 member.clear_password = clear_passwords;
+                // PGPASSWORD may be there for something else.
+                if clear_passwords {
+                    member.password.clear();
+                }
             }
             let source = api.update_source(request).await?;
             show(context, source);
