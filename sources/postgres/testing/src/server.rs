@@ -131,12 +131,7 @@ impl Server {
     fn initialise(&self) {
         let data = self.data();
         let mut command = self.user.command(&self.binaries.join("initdb"));
-        command.args([
-            "--username=postgres",
-            "--auth=trust",
-            "--no-sync",
-            "--no-instructions",
-        ]);
+        command.args(["--username=postgres", "--auth=trust", "--no-sync"]);
         // C.UTF-8 is the one locale that every machine has.
         if !self
             .options

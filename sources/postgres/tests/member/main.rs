@@ -6,6 +6,7 @@ mod hold;
 mod pages;
 mod pooler;
 mod preflight;
+mod providers;
 mod session;
 mod tls;
 mod versions;
