@@ -57,6 +57,11 @@ pub trait ControlApi: Debug + Send + Sync {
         &self,
         request: v1::CheckSourceRequest,
     ) -> Result<v1::CheckSourceResponse, Fault>;
+    /// What a restore would make of every object; nothing is made.
+    async fn check_restore(
+        &self,
+        request: v1::SubmitRestoreRequest,
+    ) -> Result<v1::CheckRestoreResponse, Fault>;
     /// Gives up a chain's hold; [`ControlApi::cluster_status`] lists them.
     async fn drop_hold(&self, hold: u64) -> Result<v1::DropHoldResponse, Fault>;
     /// The chains of a collection.

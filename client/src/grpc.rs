@@ -137,6 +137,13 @@ impl ControlApi for GrpcClient {
         call!(self, Repeatable, long, check_source, request)
     }
 
+    async fn check_restore(
+        &self,
+        request: v1::SubmitRestoreRequest,
+    ) -> Result<v1::CheckRestoreResponse, Fault> {
+        call!(self, Repeatable, long, check_restore, request)
+    }
+
     async fn drop_hold(&self, hold: u64) -> Result<v1::DropHoldResponse, Fault> {
         let request = v1::DropHoldRequest { hold };
         call!(self, Mutation, short, drop_hold, request)

@@ -137,6 +137,7 @@ impl Control for Fake {
         drop_source(DropSourceRequest) -> DropSourceResponse,
         list_sources(ListSourcesRequest) -> ListSourcesResponse,
         check_source(CheckSourceRequest) -> CheckSourceResponse,
+        check_restore(SubmitRestoreRequest) -> CheckRestoreResponse,
         drop_hold(DropHoldRequest) -> DropHoldResponse,
         list_backups(ListBackupsRequest) -> ListBackupsResponse,
         show_backup(ShowBackupRequest) -> ShowBackupResponse,

@@ -1,7 +1,7 @@
 //! Asking members something, through a worker near them.
 
-use holdfast_proto::{CheckOrder, v1};
-use holdfast_types::{ErrorCode, Fault, HoldId, Incarnation, MemberRecord, SourceKind, WorkerId};
+use holdfast_proto::{CheckOrder, CheckWhat, v1};
+use holdfast_types::{ErrorCode, Fault, Incarnation, MemberRecord, SourceKind, WorkerId};
 use std::time::Duration;
 
 use crate::core::Core;
@@ -11,14 +11,14 @@ use crate::questions::Question;
 /// How often one looks whether the worker that was asked is still there.
 const GLANCE: Duration = Duration::from_millis(500);
 
-/// Has a member looked at, or one hold on it: who was asked (empty: nobody was there), and the answer. There is no end to the waiting but
+/// Has a member looked at, or one hold on it, or what a restore would make there: who was asked (empty: nobody was there), and the answer. There is no end to the waiting but
 /// that of the worker's stream.
 pub(crate) async fn ask_member(
     core: &Core,
     office: &Office,
     kind: SourceKind,
     member: &MemberRecord,
-    hold: Option<HoldId>,
+    what: CheckWhat,
 ) -> (String, CheckOutcome) {
     let nearest = core
         .replica
@@ -31,7 +31,7 @@ pub(crate) async fn ask_member(
         question: question.id,
         kind,
         member: member.clone(),
-        hold,
+        what,
     };
     let body = v1::leader_message::Body::CheckOrder((&order).into());
     let outcome = match office.sessions.send(&worker, incarnation, body) {

@@ -5,7 +5,7 @@ mod scene;
 use holdfast_client::ControlApi;
 use holdfast_proto::v1;
 use holdfast_proto::v1::submit_backup_request::Layer;
-use holdfast_types::{ErrorCode, JobSpec, SourceKind};
+use holdfast_types::{ErrorCode, JobSpec, Position, SourceKind};
 use scene::{AHEAD, BARE, FakeWorker, LOOSE, Manner, Scene, play, until};
 use std::path::Path;
 
@@ -118,7 +118,8 @@ fn a_chain_ends_where_its_servers_are_and_keeps_their_log() {
             first
                 .as_of
                 .parse::<holdfast_types::AsOf>()
-                .map(|as_of| as_of.resolve(at).wall),
+                .and_then(|as_of| as_of.instant(at))
+                .map(|end| end.wall),
             Ok(at)
         );
         let tables: Vec<(&str, u64)> = (base.layers[0].tables.iter())
@@ -179,11 +180,14 @@ async fn restores(scene: &Scene, worker: &FakeWorker, end: &str, newest: &str) {
             panic!("{:?}", told());
         };
         assert_eq!(spec.kind, SourceKind::Postgres);
+        let Position::Hlc(as_of) = spec.as_of else {
+            panic!("{}", spec.as_of);
+        };
         assert_eq!(
-            (spec.layers.len(), spec.as_of.wall.to_string()),
+            (spec.layers.len(), as_of.wall.to_string()),
             (layers, expected.to_owned())
         );
-        assert!(spec.schema_only && spec.tables.is_empty());
+        assert!(spec.options.schema_only && spec.tables.is_empty());
     }
     let table = v1::SubmitRestoreRequest {
         target: target(&[], &["bank.public.*"]),

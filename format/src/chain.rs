@@ -2,9 +2,10 @@
 
 mod append;
 mod as_of;
+mod log;
 mod restore;
 
-use holdfast_types::{ByteCount, Digest, ErrorCode, Fault, Hlc, LayerPath, MemberName};
+use holdfast_types::{ByteCount, Digest, ErrorCode, Fault, Hlc, LayerPath, MemberName, Position};
 
 use crate::manifest::Manifest;
 
@@ -235,6 +236,13 @@ fn show(at: Hlc) -> String {
         at.wall.to_string()
     } else {
         format!("{} ({at})", at.wall)
+    }
+}
+
+fn show_position(at: Position) -> String {
+    match at {
+        Position::Hlc(at) => show(at),
+        other => other.to_string(),
     }
 }
 

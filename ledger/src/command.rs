@@ -227,6 +227,11 @@ pub enum ReportBody {
         /// Why.
         fault: Fault,
     },
+    /// Something that whoever asked for the job should know, though the task goes on under its lease.
+    Notes {
+        /// What, for people.
+        notes: Vec<String>,
+    },
 }
 
 /// Progress of a span task as a delta: everything in `[from, to)` is durable.

@@ -15,6 +15,10 @@ use crate::tasks::{Lease, TaskTable};
 
 /// How many errors a job keeps for show: the newest.
 pub(crate) const MAX_JOB_ERRORS: usize = 16;
+/// How many notes a job keeps for show: the oldest.
+pub(crate) const MAX_JOB_NOTES: usize = 100;
+/// How long a note is at most, in bytes: what is longer is cut.
+pub(crate) const MAX_NOTE: usize = 600;
 /// How many state changes a job keeps for show: the newest.
 pub(crate) const MAX_TRANSITIONS: usize = 32;
 
@@ -36,6 +40,15 @@ pub struct JobError {
     pub task: Option<TaskId>,
     /// What.
     pub fault: Fault,
+}
+
+/// Something that did not go as usual, though the job goes on.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct JobNote {
+    /// Index of the member that it is about, in the job's specification.
+    pub member: Option<u32>,
+    /// What, for people.
+    pub text: String,
 }
 
 /// A change of a job's state.
@@ -149,6 +162,9 @@ pub struct Job {
     pub(crate) committed: bool,
     pub(crate) finish_results: Vec<FinishResult>,
     pub(crate) swept: Option<Swept>,
+    pub(crate) notes: Vec<JobNote>,
+    /// Whether there was more to note than is kept.
+    pub(crate) notes_left_out: bool,
 }
 
 impl Job {
@@ -249,6 +265,18 @@ impl Job {
     #[must_use]
     pub fn errors_total(&self) -> u64 {
         self.errors_total
+    }
+
+    /// What did not go as usual, though it went on; the oldest first.
+    #[must_use]
+    pub fn notes(&self) -> &[JobNote] {
+        &self.notes
+    }
+
+    /// Whether there was more to note than is kept.
+    #[must_use]
+    pub fn notes_left_out(&self) -> bool {
+        self.notes_left_out
     }
 
     /// What it has done.
@@ -420,6 +448,22 @@ impl Job {
         }
         self.errors.push(error);
         self.errors_total += 1;
+    }
+
+    /// Remembers something for show, once: a task that is done again says it again.
+    pub(crate) fn note(&mut self, member: Option<u32>, text: &str) {
+        let kept = text.floor_char_boundary(MAX_NOTE.min(text.len()));
+        let note = JobNote {
+            member,
+            text: text.get(..kept).unwrap_or_default().to_owned(),
+        };
+        if self.notes.contains(&note) {
+            return;
+        }
+        match self.notes.len() < MAX_JOB_NOTES {
+            true => self.notes.push(note),
+            false => self.notes_left_out = true,
+        }
     }
 
     /// Moves to a state, and remembers that.

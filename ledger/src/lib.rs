@@ -47,7 +47,7 @@ pub use effect::Effect;
 pub use file_list::ManifestEntry;
 pub use hold::{ChainHold, HoldRecord};
 pub use invariants::{InvariantId, Violation};
-pub use job::{Counters, Doom, FinishResult, Job, JobError, Swept, Transition};
+pub use job::{Counters, Doom, FinishResult, Job, JobError, JobNote, Swept, Transition};
 pub use ledger::{Ledger, LogPosition};
 pub use outcome::{Outcome, ReportOutcome};
 pub use progress::{JobProgress, MemberProgress, RunningTask, Starved};

@@ -8,7 +8,7 @@ mod hold;
 mod lease;
 mod report;
 
-pub use check::{CheckAnswer, CheckOrder, CheckReport};
+pub use check::{CheckAnswer, CheckOrder, CheckReport, CheckWhat};
 pub use grant::{Grant, SpanWork, Work, planned_to_wire};
 pub use hold::{HoldAnswer, HoldOrder};
 pub use lease::Lease;

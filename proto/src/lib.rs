@@ -7,8 +7,8 @@ mod secrets;
 mod transport;
 
 pub use convert::{
-    CheckAnswer, CheckOrder, CheckReport, Grant, HoldAnswer, HoldOrder, Lease, LeaseReport,
-    LeaseReportBody, SpanWork, Work, cluster_from_wire, digest_from_wire, from_json,
+    CheckAnswer, CheckOrder, CheckReport, CheckWhat, Grant, HoldAnswer, HoldOrder, Lease,
+    LeaseReport, LeaseReportBody, SpanWork, Work, cluster_from_wire, digest_from_wire, from_json,
     planned_to_wire, sealed_to_wire, to_json, wire_to_sealed,
 };
 pub use fault::{CallKind, fault_to_status, fault_to_wire, status_to_fault, wire_to_fault};

@@ -265,7 +265,9 @@ fn position(text: &str) -> Result<Hlc, Failure> {
     let as_of: AsOf = text
         .parse()
         .map_err(|fault: Fault| Failure::Harness(format!("\"{text}\" is no position: {fault}")))?;
-    Ok(as_of.resolve(Timestamp::from_micros(0)))
+    as_of
+        .instant(Timestamp::from_micros(0))
+        .map_err(|fault| Failure::Harness(format!("\"{text}\" is no instant: {fault}")))
 }
 
 async fn read(

@@ -12,6 +12,7 @@ mod job;
 mod locality;
 mod lsn;
 mod position;
+mod restore_options;
 mod row_sum;
 mod seal;
 mod settled;
@@ -31,6 +32,7 @@ pub use job::{ControlVerb, IllegalTransition, JobEvent, JobKind, JobState, Phase
 pub use locality::{Locality, LocalityError, Tier};
 pub use lsn::Lsn;
 pub use position::{AsOf, Hlc, Position, PositionKind, Window};
+pub use restore_options::RestoreOptions;
 pub use row_sum::RowSum;
 pub use seal::Sealed;
 pub use settled::{Settled, SettledDatabase};

@@ -140,7 +140,7 @@ pub struct Window {
     pub history: bool,
 }
 
-/// A user's AS OF: an instant, an exact position, or a time ago.
+/// A user's AS OF: an instant, an exact position, a time ago, or a place in a server's log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum AsOf {
     /// An instant.
@@ -149,16 +149,35 @@ pub enum AsOf {
     Exact(Hlc),
     /// This long before now: `-10s`.
     Ago(Millis),
+    /// What was committed before a place in the write-ahead log of one PostgreSQL server: `16/B374D848`. It is what
+    /// `pg_current_wal_lsn()` said at that moment.
+    Log(Lsn),
 }
 
 impl AsOf {
     /// The position meant, if now is `now`.
     #[must_use]
-    pub fn resolve(self, now: Timestamp) -> Hlc {
+    pub fn resolve(self, now: Timestamp) -> Position {
         match self {
-            Self::Time(time) => Hlc::at(time),
-            Self::Exact(hlc) => hlc,
-            Self::Ago(ago) => Hlc::at(now.minus(ago)),
+            Self::Time(time) => Hlc::at(time).into(),
+            Self::Exact(hlc) => hlc.into(),
+            Self::Ago(ago) => Hlc::at(now.minus(ago)).into(),
+            Self::Log(lsn) => lsn.into(),
+        }
+    }
+
+    /// The instant meant, if now is `now`, where no log is spoken of.
+    ///
+    /// # Errors
+    /// [`ErrorCode::InvalidArgument`] for a place in a log.
+    pub fn instant(self, now: Timestamp) -> Result<Hlc, Fault> {
+        match self.resolve(now) {
+            Position::Hlc(at) => Ok(at),
+            Position::Lsn(lsn) => Err(Fault::new(
+                ErrorCode::InvalidArgument,
+                format!("{lsn} is a place in the log of a PostgreSQL server, and no time"),
+            )
+            .hint("only restores of such a server go back to one; write a time instead")),
         }
     }
 }
@@ -166,7 +185,8 @@ impl AsOf {
 impl FromStr for AsOf {
     type Err = Fault;
 
-    /// Reads the model system's forms: a time, a decimal HLC, or a negative interval in `ms`, `s`, `m` or `h`.
+    /// Reads the model system's forms: a time, a decimal HLC, or a negative interval in `ms`, `s`, `m` or `h`; and a log sequence number as
+    /// PostgreSQL writes it.
     fn from_str(text: &str) -> Result<Self, Fault> {
         let text = text.trim();
         let error = || {
@@ -174,8 +194,18 @@ impl FromStr for AsOf {
                 ErrorCode::InvalidArgument,
                 format!("\"{}\" is not a time to go back to", text.escape_debug()),
             )
-            .hint("write 2026-11-23T19:08:00.5Z, or -10s, or an exact position such as 1763924880500000.0000000000")
+            .hint(
+                "write 2026-11-23T19:08:00.5Z, or -10s, or an exact position such as 1763924880500000.0000000000, \
+                 or a place in a PostgreSQL server's log such as 16/B374D848",
+            )
         };
+        if let Ok(lsn) = text.parse::<Lsn>() {
+            // Transactions are restored whole.
+            return match lsn.ordinal {
+                0 => Ok(Self::Log(lsn)),
+                _ => Err(error()),
+            };
+        }
         if let Some(interval) = text.strip_prefix('-') {
             let digits = interval.trim_end_matches(|c: char| c.is_ascii_alphabetic());
             let amount: u64 = digits.parse().map_err(|_| error())?;
@@ -206,6 +236,7 @@ impl fmt::Display for AsOf {
             Self::Time(time) => fmt::Display::fmt(time, f),
             Self::Exact(hlc) => fmt::Display::fmt(hlc, f),
             Self::Ago(ago) => write!(f, "-{}ms", ago.0),
+            Self::Log(lsn) => fmt::Display::fmt(lsn, f),
         }
     }
 }
@@ -234,14 +265,27 @@ mod tests {
         ];
         for (text, expected) in cases {
             assert_eq!(
-                text.parse::<AsOf>().expect(text).resolve(now),
-                expected,
+                text.parse::<AsOf>().expect(text).instant(now),
+                Ok(expected),
                 "{text}"
             );
         }
-        for text in ["", "-", "-10", "-s", "-10d", "soon", "1.5"] {
+        for text in [
+            "", "-", "-10", "-s", "-10d", "soon", "1.5", "/", "1/", "1/G", "1/2+3",
+        ] {
             assert!(text.parse::<AsOf>().is_err(), "{text}");
         }
+    }
+
+    #[test]
+    fn a_place_in_a_log_is_no_instant() {
+        let as_of = "16/B374D848".parse::<AsOf>().expect("a place");
+        assert_eq!(as_of.to_string(), "16/B374D848");
+        let now = Timestamp::from_millis(1);
+        assert_eq!(as_of.resolve(now), Lsn::at(0x16_B374_D848).into());
+        let fault = as_of.instant(now).expect_err("no time");
+        assert_eq!(fault.code, ErrorCode::InvalidArgument);
+        assert!(fault.message.contains("16/B374D848"), "{fault}");
     }
 
     #[test]

@@ -8,7 +8,8 @@ use crate::digest::Digest;
 use crate::ids::{HoldId, SourceName};
 use crate::job::JobKind;
 use crate::locality::Locality;
-use crate::position::Hlc;
+use crate::position::{Hlc, Position};
+use crate::restore_options::RestoreOptions;
 use crate::source::{DatabaseName, MemberRecord, SourceKind, TableName, Target};
 use crate::time::Timestamp;
 
@@ -147,19 +148,15 @@ pub struct RestoreSpec {
     pub collection: String,
     /// The layers to merge, oldest first, with the digest of each manifest.
     pub layers: Vec<(LayerPath, Digest)>,
-    /// The position that is restored.
-    pub as_of: Hlc,
+    /// The position that is restored: an instant, or, of one member, what was committed before a place in its log.
+    pub as_of: Position,
     /// Databases that get another name: old → new.
     pub renamed: BTreeMap<DatabaseName, DatabaseName>,
     /// Single tables that get another name, schema or database: old → new. It counts before [`Self::renamed`].
     #[serde(with = "pairs")]
     pub tables: BTreeMap<TableName, TableName>,
-    /// Whether everything but rows is restored.
-    pub schema_only: bool,
-    /// Whether foreign keys to tables that neither are restored nor exist are left out; otherwise they are an error.
-    pub skip_missing_foreign_keys: bool,
-    /// Whether rights are granted, as far as there are roles for them.
-    pub grants: bool,
+    /// What else is wished of it.
+    pub options: RestoreOptions,
     /// Whether the databases must exist already (tables restored into them) or must not (whole databases).
     pub into_existing: bool,
     /// Only workers whose locality contains this run the job.
@@ -171,15 +168,7 @@ pub struct RestoreSpec {
 impl RestoreSpec {
     /// The options that are not the usual ones, as a description ends with them.
     fn options(&self) -> String {
-        let options = [
-            (self.schema_only, "schema_only"),
-            (self.skip_missing_foreign_keys, "skip_missing_foreign_keys"),
-            (!self.grants, "grants = false"),
-        ];
-        let given: Vec<&str> = options
-            .into_iter()
-            .filter_map(|(is_given, name)| is_given.then_some(name))
-            .collect();
+        let given = self.options.given();
         match given.is_empty() {
             true => String::new(),
             false => format!(" WITH {}", given.join(", ")),

@@ -140,7 +140,7 @@ pub(crate) struct RestoreArgs {
     pub(crate) subdir: String,
     #[command(flatten)]
     pub(crate) target: TargetArgs,
-    /// Any covered instant; the chain's end if left out
+    /// Any covered instant, or a place in one PostgreSQL server's log, such as 16/B374D848; the chain's end if left out
     #[arg(long, value_name = "TIME", allow_hyphen_values = true)]
     pub(crate) as_of: Option<AsOf>,
     /// The registered source to write; the one that was backed up if left out
@@ -168,12 +168,30 @@ pub(crate) struct RestoreArgs {
     /// PostgreSQL, with one --table: restore it under this name
     #[arg(long, value_name = "NAME", requires = "table")]
     pub(crate) new_table_name: Option<String>,
+    /// Change nothing: say of every object whether it can be restored, and what stands in the way
+    #[arg(long, conflicts_with_all = ["local", "detach", "request_key"])]
+    pub(crate) dry_run: bool,
     /// PostgreSQL: everything but the rows
     #[arg(long)]
     pub(crate) schema_only: bool,
+    /// PostgreSQL, with --schema-only: read and compare all rows as a restore would, and write none
+    #[arg(long, requires = "schema_only")]
+    pub(crate) verify_backup_table_data: bool,
     /// PostgreSQL: leave out foreign keys to tables that neither are restored nor exist
     #[arg(long)]
     pub(crate) skip_missing_foreign_keys: bool,
+    /// PostgreSQL, with --table: leave out defaults that use a sequence which neither is restored nor exists
+    #[arg(long, requires = "table")]
+    pub(crate) skip_missing_sequences: bool,
+    /// PostgreSQL, with --table: let a sequence of another table come along, without its owner
+    #[arg(long, requires = "table")]
+    pub(crate) skip_missing_sequence_owners: bool,
+    /// PostgreSQL: everything belongs to the role that restores
+    #[arg(long, conflicts_with = "skip_missing_roles")]
+    pub(crate) no_owner: bool,
+    /// PostgreSQL: what belongs to a role that does not exist belongs to the role that restores
+    #[arg(long)]
+    pub(crate) skip_missing_roles: bool,
     /// PostgreSQL: grant no rights; without, those of roles that exist are granted
     #[arg(long)]
     pub(crate) no_grants: bool,

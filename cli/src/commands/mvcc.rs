@@ -140,8 +140,10 @@ fn committed(context: &Context, at: Hlc) -> Result<Exit, Fault> {
     Ok(Exit::Ok)
 }
 
-fn at(context: &Context, as_of: Option<AsOf>) -> Option<Hlc> {
-    as_of.map(|as_of| as_of.resolve(context.env.clock.now()))
+fn at(context: &Context, as_of: Option<AsOf>) -> Result<Option<Hlc>, Fault> {
+    as_of
+        .map(|as_of| as_of.instant(context.env.clock.now()))
+        .transpose()
 }
 
 async fn get(
@@ -151,7 +153,7 @@ async fn get(
     key: String,
     as_of: Option<AsOf>,
 ) -> Result<Exit, Fault> {
-    let (position, row) = client.get(&table, key.clone(), at(context, as_of)).await?;
+    let (position, row) = client.get(&table, key.clone(), at(context, as_of)?).await?;
     match row.map(|row| row.change) {
         Some(Change::Put(value)) => {
             let view = RowView {
@@ -175,7 +177,7 @@ async fn scan(
     as_of: Option<AsOf>,
     limit: usize,
 ) -> Result<Exit, Fault> {
-    let mut rows = Rows::open(client, table, at(context, as_of)).await?;
+    let mut rows = Rows::open(client, table, at(context, as_of)?).await?;
     let mut shown = 0;
     while let Some((key, value)) = rows.next().await? {
         if shown == limit {

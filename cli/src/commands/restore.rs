@@ -158,6 +158,11 @@ fn request(arguments: RestoreArgs, from: String) -> v1::SubmitRestoreRequest {
         schema_only: arguments.schema_only,
         skip_missing_foreign_keys: arguments.skip_missing_foreign_keys,
         grants: arguments.no_grants.then_some(false),
+        owners: arguments.no_owner.then_some(false),
+        skip_missing_roles: arguments.skip_missing_roles,
+        skip_missing_sequences: arguments.skip_missing_sequences,
+        skip_missing_sequence_owners: arguments.skip_missing_sequence_owners,
+        verify_backup_table_data: arguments.verify_backup_table_data,
         members: arguments.only,
     }
 }

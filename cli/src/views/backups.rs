@@ -3,6 +3,7 @@
 use holdfast_client::v1;
 use holdfast_types::ByteCount;
 use serde::Serialize;
+use std::collections::BTreeMap;
 
 use super::some;
 use crate::output::Table;
@@ -66,6 +67,8 @@ pub(crate) struct ShownChainView {
     subdir: String,
     layers: Vec<LayerView>,
     restorable: Vec<String>,
+    /// The same for each member's log, where it has one.
+    restorable_log: BTreeMap<String, Vec<String>>,
     problems: Vec<String>,
 }
 
@@ -101,6 +104,11 @@ impl From<v1::ShowBackupResponse> for ShownChainView {
             subdir: shown.subdir,
             layers: shown.layers.into_iter().map(LayerView::from).collect(),
             restorable: shown.restorable,
+            restorable_log: shown
+                .logs
+                .into_iter()
+                .map(|log| (log.member, log.places))
+                .collect(),
             problems: shown.problems,
         }
     }
@@ -179,6 +187,9 @@ impl ShownChainView {
         if !self.restorable.is_empty() {
             text.push_str(&format!("\nrestorable: {}\n", self.restorable.join(", ")));
         }
+        for (member, places) in &self.restorable_log {
+            text.push_str(&format!("log of {member}: {}\n", places.join(", ")));
+        }
         for problem in &self.problems {
             text.push_str(&format!("problem: {problem}\n"));
         }
@@ -213,6 +224,10 @@ mod tests {
             }],
             restorable: vec!["2026-11-23T19:08:00Z".into()],
             problems: vec!["object x is missing".into()],
+            logs: vec![v1::RestorableLog {
+                member: "m1".into(),
+                places: vec!["0/A".into(), "[0/A, 0/14]".into()],
+            }],
         });
         assert!(shown.has_problems());
         assert_eq!(
@@ -225,6 +240,7 @@ LAYER                 MEMBER  TABLE  ROWS  SIZE
 2026-11-23T19:08:00Z  m1      app.t  10    2.0 KiB
 
 restorable: 2026-11-23T19:08:00Z
+log of m1: 0/A, [0/A, 0/14]
 problem: object x is missing
 "
         );

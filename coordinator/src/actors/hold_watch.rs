@@ -8,6 +8,7 @@ use actix::{Actor, ActorFutureExt, AsyncContext, Context, WrapFuture};
 use futures::{StreamExt, stream};
 use holdfast_ledger::{Action, HoldRecord, Ledger, Outcome};
 use holdfast_node::{Backoff, Supervised, supervise};
+use holdfast_proto::CheckWhat;
 use holdfast_types::{ErrorCode, HoldId, MemberName, MemberRecord, SourceKind};
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -121,7 +122,7 @@ fn of(ledger: &Ledger, hold: &HoldRecord) -> Vec<Watched> {
 
 async fn look(core: &Core, office: &Office, watched: Watched) {
     let Watched { hold, kind, member } = watched;
-    let asking = ask_member(core, office, kind, &member, Some(hold));
+    let asking = ask_member(core, office, kind, &member, CheckWhat::Hold(hold));
     let Ok((_, outcome)) = tokio::time::timeout(LOOK_TIMEOUT, asking).await else {
         tracing::warn!(%hold, member = %member.name, "there is no word of how a hold stands");
         return;

@@ -2,14 +2,15 @@
 
 use futures::StreamExt;
 use futures::stream;
-use holdfast_proto::{fault_to_wire, v1};
-use holdfast_types::{ErrorCode, Fault, MemberName, MemberRecord, SourceKind, SourceName};
+use holdfast_proto::{CheckWhat, fault_to_wire, v1};
+use holdfast_types::{ErrorCode, Fault, JobSpec, MemberName, MemberRecord, SourceKind, SourceName};
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use crate::asking::ask_member;
 use crate::core::Core;
 use crate::office::Office;
+use crate::submit::restore_spec;
 
 /// Members that are looked at at once: no more than one worker takes on.
 const AT_ONCE: usize = 8;
@@ -31,8 +32,56 @@ pub(super) async fn check_source(
     let office = &present.office;
     core.replica.linearizable().await?;
     let (kind, members) = find(core, request)?;
-    let asking = members.clone().into_iter();
-    let asking = asking.map(|member| look(core, office, kind, member));
+    let questions = members
+        .into_iter()
+        .map(|member| (member, CheckWhat::Backup))
+        .collect();
+    let members = look_at_all(core, office, kind, questions).await?;
+    Ok(v1::CheckSourceResponse { members })
+}
+
+/// Has the members that a restore would write looked at. Only in office.
+pub(super) async fn check_restore(
+    core: &Core,
+    request: v1::SubmitRestoreRequest,
+) -> Result<v1::CheckRestoreResponse, Fault> {
+    let Some(present) = core.desk.present() else {
+        return Err(no_leader());
+    };
+    let spec = restore_spec(core, request).await?;
+    if !spec.kind.is_logged() {
+        return Err(Fault::new(
+            ErrorCode::Unsupported,
+            format!(
+                "a restore onto a source of kind {} has no dry run: a table of it is nothing but its rows",
+                spec.kind
+            ),
+        )
+        .hint("verify the backup with `holdfast verify`; a restore that fails leaves nothing behind"));
+    }
+    let questions = (spec.members.iter().zip(0..))
+        .map(|(member, index)| {
+            let what = CheckWhat::Restore(Box::new(spec.clone()), index);
+            (member.member.clone(), what)
+        })
+        .collect();
+    let members = look_at_all(core, &present.office, spec.kind, questions).await?;
+    Ok(v1::CheckRestoreResponse {
+        description: JobSpec::Restore(spec).describe(),
+        members,
+    })
+}
+
+/// Asks all members at once, as far as that goes: an answer for each, in their order.
+async fn look_at_all(
+    core: &Core,
+    office: &Office,
+    kind: SourceKind,
+    questions: Vec<(MemberRecord, CheckWhat)>,
+) -> Result<Vec<v1::CheckedMember>, Fault> {
+    let members: Vec<MemberRecord> = questions.iter().map(|(member, _)| member.clone()).collect();
+    let asking = questions.into_iter();
+    let asking = asking.map(|(member, what)| look(core, office, kind, member, what));
     let mut asking = stream::iter(asking).buffer_unordered(AT_ONCE);
     let mut found: BTreeMap<MemberName, v1::CheckedMember> = BTreeMap::new();
     let late = tokio::time::sleep(ALL_TIMEOUT);
@@ -56,9 +105,7 @@ pub(super) async fn check_source(
         let found = found.remove(&member.name);
         shortened(found.unwrap_or_else(|| unasked(member)), &mut room)
     });
-    Ok(v1::CheckSourceResponse {
-        members: checked.collect(),
-    })
+    Ok(checked.collect())
 }
 
 fn no_leader() -> Fault {
@@ -104,8 +151,9 @@ async fn look(
     office: &Office,
     kind: SourceKind,
     member: MemberRecord,
+    what: CheckWhat,
 ) -> (MemberName, v1::CheckedMember) {
-    let (worker, outcome) = ask_member(core, office, kind, &member, None).await;
+    let (worker, outcome) = ask_member(core, office, kind, &member, what).await;
     let outcome = outcome.and_then(|report| {
         String::from_utf8(report.report.into()).map_err(|_| {
             Fault::new(

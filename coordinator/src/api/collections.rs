@@ -90,6 +90,14 @@ pub(super) async fn show_chain(
         layers,
         restorable: chain.restorable(),
         problems,
+        logs: chain
+            .members()
+            .map(|member| v1::RestorableLog {
+                member: member.to_string(),
+                places: chain.restorable_log(member),
+            })
+            .filter(|log| !log.places.is_empty())
+            .collect(),
     })
 }
 

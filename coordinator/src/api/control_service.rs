@@ -315,6 +315,19 @@ impl Control for ControlService {
         .await
     }
 
+    async fn check_restore(
+        &self,
+        request: Request<v1::SubmitRestoreRequest>,
+    ) -> Result<Response<v1::CheckRestoreResponse>, Status> {
+        self.unary(
+            request,
+            CallKind::Repeatable,
+            self.limits.long,
+            |api, request| api.check_restore(request),
+        )
+        .await
+    }
+
     async fn drop_hold(
         &self,
         request: Request<v1::DropHoldRequest>,

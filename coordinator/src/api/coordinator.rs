@@ -370,6 +370,25 @@ impl ControlApi for Coordinator {
         check::check_source(&self.core, &request).await
     }
 
+    async fn check_restore(
+        &self,
+        request: v1::SubmitRestoreRequest,
+    ) -> Result<v1::CheckRestoreResponse, Fault> {
+        if let Some(line) = &self.line {
+            let limit = check::PASSED_TIMEOUT;
+            let asking = line.ask_within(
+                &self.core,
+                limit,
+                request.clone(),
+                |mut client, request| async move { client.check_restore(request).await },
+            );
+            if let Some(answer) = asking.await {
+                return answer;
+            }
+        }
+        check::check_restore(&self.core, request).await
+    }
+
     async fn drop_hold(&self, hold: u64) -> Result<v1::DropHoldResponse, Fault> {
         holds::drop_hold(&self.core, HoldId(hold)).await
     }

@@ -79,6 +79,11 @@ pub(crate) fn job_view(ledger: &Ledger, job: &Job, seen: Seen<'_>) -> v1::Job {
         tasks_done: u64::from(counters.spans_done),
         tasks_leased: leased,
         applied_index: ledger.applied().index,
+        notes: notes(job),
+        notes_left_out: job.notes_left_out(),
+        hold_standings: (hold.zip(seen.office))
+            .map(|(hold, office)| office.standings.of(hold.id))
+            .unwrap_or_default(),
     }
 }
 
@@ -146,6 +151,19 @@ fn execution_errors(job: &Job, seen: Seen<'_>) -> Vec<String> {
     });
     let present = seen.office.map(|office| office.notes.troubles(job.id()));
     past.chain(present.into_iter().flatten()).collect()
+}
+
+/// What did not go as usual; of a job on several members, on which.
+fn notes(job: &Job) -> Vec<String> {
+    let members = job.spec().members();
+    let notes = job.notes().iter().map(|note| {
+        let member = note.member.and_then(|index| members.get(index as usize));
+        match member {
+            Some(member) if members.len() > 1 => format!("member {}: {}", member.name, note.text),
+            _ => note.text.clone(),
+        }
+    });
+    notes.collect()
 }
 
 fn member_view(

@@ -331,6 +331,7 @@ fn into_ledger(report: LeaseReport) -> Report {
             settled,
         }),
         LeaseReportBody::Done { rows, fingerprint } => ReportBody::Done { rows, fingerprint },
+        LeaseReportBody::Notes { notes } => ReportBody::Notes { notes },
         LeaseReportBody::Released => ReportBody::Released,
         LeaseReportBody::Failed { fault } => ReportBody::Failed { fault },
     };

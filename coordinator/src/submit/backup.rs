@@ -247,7 +247,10 @@ fn chain_hold(
 
 /// The layer's end. The future cannot be backed up.
 fn end_of(as_of: Option<AsOf>, now: Timestamp) -> Result<Hlc, Fault> {
-    let end = as_of.map_or(Hlc::at(now), |as_of| as_of.resolve(now));
+    let end = match as_of {
+        None => Hlc::at(now),
+        Some(as_of) => as_of.instant(now)?,
+    };
     if end.wall > now {
         return Err(Fault::new(
             ErrorCode::InvalidArgument,

@@ -16,7 +16,7 @@ use crate::api::path_of;
 use crate::core::Core;
 
 pub(crate) use backup::submit_backup;
-pub(crate) use restore::submit_restore;
+pub(crate) use restore::{restore_spec, submit_restore};
 pub(crate) use sources::{read_source, source_view};
 pub(crate) use verify::submit_verify;
 

@@ -7,12 +7,12 @@ use holdfast_collection::CollectionUri;
 use holdfast_format::{Chain, Manifest, RestorePlan};
 use holdfast_proto::v1;
 use holdfast_types::{
-    AsOf, ErrorCode, Fault, JobSpec, Locality, RequestKey, RestoreSpec, SourceKind, SourceName,
-    SourceRecord, TableName, Target,
+    AsOf, ErrorCode, Fault, JobSpec, Locality, Position, RequestKey, RestoreOptions, RestoreSpec,
+    SourceKind, SourceName, SourceRecord, TableName, Target, Timestamp,
 };
 use std::collections::BTreeSet;
 
-use self::members::{Choice, choose, map_members, read_choices};
+use self::members::{Choice, choose, map_members, member_of_log, read_choices};
 use self::names::NewNames;
 use super::{
     backup::identify, catch_up, collection_uri, earlier_job, execution_locality, open_existing,
@@ -29,9 +29,7 @@ struct Wanted {
     as_of: Option<AsOf>,
     into_source: Option<SourceName>,
     names: NewNames,
-    schema_only: bool,
-    skip_missing_foreign_keys: bool,
-    grants: Option<bool>,
+    options: RestoreOptions,
     members: Vec<Choice>,
     execution_locality: Locality,
 }
@@ -56,19 +54,58 @@ fn read(request: v1::SubmitRestoreRequest) -> Result<Wanted, Fault> {
             table: given(request.new_table_name),
             database: given(request.new_db_name),
         },
-        schema_only: request.schema_only,
-        skip_missing_foreign_keys: request.skip_missing_foreign_keys,
-        grants: request.grants,
+        options: RestoreOptions {
+            schema_only: request.schema_only,
+            verify_data: request.verify_backup_table_data,
+            skip_missing_foreign_keys: request.skip_missing_foreign_keys,
+            skip_missing_sequences: request.skip_missing_sequences,
+            skip_missing_sequence_owners: request.skip_missing_sequence_owners,
+            grants: request.grants.unwrap_or(true),
+            owners: request.owners.unwrap_or(true),
+            skip_missing_roles: request.skip_missing_roles,
+        },
         members: read_choices(&request.members)?,
         execution_locality: execution_locality(&request.execution_locality)?,
     };
     wanted.names.check(&wanted.target)?;
+    check_options(&wanted.options, &wanted.target)?;
     Ok(wanted)
+}
+
+/// The options that go with others only.
+fn check_options(options: &RestoreOptions, target: &Target) -> Result<(), Fault> {
+    let is_of_tables = matches!(target, Target::Tables(_));
+    let refused = [
+        (
+            options.verify_data && !options.schema_only,
+            "cannot use \"verify_backup_table_data\" without \"schema_only\"",
+            "a restore that loads the rows compares them anyway",
+        ),
+        (
+            options.skip_missing_sequences && !is_of_tables,
+            "cannot use \"skip_missing_sequences\" with whole databases: all of their sequences are restored",
+            "leave the option out, or name tables",
+        ),
+        (
+            options.skip_missing_sequence_owners && !is_of_tables,
+            "cannot use \"skip_missing_sequence_owners\" with whole databases: all of their sequences are restored",
+            "leave the option out, or name tables",
+        ),
+        (
+            options.skip_missing_roles && !options.owners,
+            "cannot use \"skip_missing_roles\" without owners: nothing belongs to a missing role then",
+            "leave one of the two options out",
+        ),
+    ];
+    match refused.into_iter().find(|(is_refused, ..)| *is_refused) {
+        Some((_, message, hint)) => Err(Fault::new(ErrorCode::InvalidArgument, message).hint(hint)),
+        None => Ok(()),
+    }
 }
 
 /// The options that only some kinds of sources know.
 fn check_kind(wanted: &Wanted, kind: SourceKind) -> Result<(), Fault> {
-    if wanted.schema_only && !kind.is_logged() {
+    if wanted.options.schema_only && !kind.is_logged() {
         return Err(Fault::new(
             ErrorCode::Unsupported,
             format!(
@@ -77,13 +114,12 @@ fn check_kind(wanted: &Wanted, kind: SourceKind) -> Result<(), Fault> {
         )
         .hint("verify the backup instead: that reads all of it and writes nothing"));
     }
-    let keys = (wanted.skip_missing_foreign_keys).then_some("skip_missing_foreign_keys");
-    let grants = wanted.grants.map(|_| "grants");
-    if let (Some(option), false) = (keys.or(grants), kind.is_logged()) {
+    let given = wanted.options.given();
+    if let (Some(option), false) = (given.first(), kind.is_logged()) {
         return Err(Fault::new(
             ErrorCode::Unsupported,
             format!(
-                "cannot use \"{option}\" with a source of kind {kind}: it has neither foreign keys nor rights"
+                "cannot use \"{option}\" with a source of kind {kind}: it has neither foreign keys nor sequences nor rights"
             ),
         )
         .hint("leave the option out"));
@@ -102,17 +138,49 @@ pub(crate) async fn submit_restore(
         return Ok(earlier);
     }
     let now = core.env.clock.now();
-    let chain = load(core, &wanted).await?;
-    let as_of = wanted.as_of.map(|as_of| as_of.resolve(now));
-    let plan = chain.resolve_restore(&wanted.target, as_of)?;
+    let spec = resolve(core, &wanted, now).await?;
+    propose(core, JobSpec::Restore(spec), wanted.request, now).await
+}
+
+/// The restore that a request asks for, without one being begun.
+pub(crate) async fn restore_spec(
+    core: &Core,
+    request: v1::SubmitRestoreRequest,
+) -> Result<RestoreSpec, Fault> {
+    let wanted = read(request)?;
+    catch_up(core).await?;
+    resolve(core, &wanted, core.env.clock.now()).await
+}
+
+async fn resolve(core: &Core, wanted: &Wanted, now: Timestamp) -> Result<RestoreSpec, Fault> {
+    let chain = load(core, wanted).await?;
+    let plan = plan(&chain, wanted, now)?;
     let newest = newest_layer(&chain, &plan)?;
     let into = wanted
         .into_source
         .clone()
         .unwrap_or_else(|| newest.source.clone());
     let (_, source) = core.replica.read(|ledger| identify(ledger, &into))?;
-    let spec = spec_of(&wanted, plan, newest, source, part_size(core))?;
-    propose(core, JobSpec::Restore(spec), wanted.request, now).await
+    spec_of(wanted, plan, newest, source, part_size(core))
+}
+
+/// What is restored, as of when.
+fn plan(chain: &Chain, wanted: &Wanted, now: Timestamp) -> Result<RestorePlan, Fault> {
+    let as_of = match wanted.as_of.map(|as_of| as_of.resolve(now)) {
+        None => None,
+        Some(Position::Hlc(at)) => Some(at),
+        Some(Position::Lsn(place)) => {
+            let member = member_of_log(chain, &wanted.members, place)?;
+            return chain.resolve_restore_before(&wanted.target, member, place);
+        }
+        Some(other) => {
+            return Err(Fault::new(
+                ErrorCode::Unsupported,
+                format!("restores do not go back to {other}"),
+            ));
+        }
+    };
+    chain.resolve_restore(&wanted.target, as_of)
 }
 
 async fn load(core: &Core, wanted: &Wanted) -> Result<Chain, Fault> {
@@ -164,9 +232,7 @@ fn spec_of(
         kind: source.kind,
         renamed: renamed.databases,
         tables: renamed.tables,
-        schema_only: wanted.schema_only,
-        skip_missing_foreign_keys: wanted.skip_missing_foreign_keys,
-        grants: wanted.grants.unwrap_or(true),
+        options: wanted.options,
         into_existing: matches!(target, Target::Tables(_)),
         target,
         collection: wanted.collection.to_string(),
@@ -213,7 +279,7 @@ mod tests {
         };
         let wanted = read(request.clone()).expect("legal");
         assert_eq!(wanted.subdir, "LATEST");
-        assert!(wanted.schema_only && wanted.members.len() == 1);
+        assert!(wanted.options.schema_only && wanted.members.len() == 1);
         assert!(check_kind(&wanted, SourceKind::Postgres).is_ok());
         let fault = check_kind(&wanted, SourceKind::Mvcc).expect_err("not known there");
         assert!(fault.message.contains("schema_only"), "{fault}");
@@ -236,6 +302,13 @@ mod tests {
                 },
                 "grants",
             ),
+            (
+                v1::SubmitRestoreRequest {
+                    owners: Some(false),
+                    ..plain()
+                },
+                "owners",
+            ),
         ] {
             let wanted = read(request).expect("legal");
             assert!(check_kind(&wanted, SourceKind::Postgres).is_ok());
@@ -243,6 +316,21 @@ mod tests {
             assert!(fault.message.contains(option), "{fault}");
         }
         for (change, text) in [
+            (
+                v1::SubmitRestoreRequest {
+                    schema_only: false,
+                    verify_backup_table_data: true,
+                    ..request.clone()
+                },
+                "without \"schema_only\"",
+            ),
+            (
+                v1::SubmitRestoreRequest {
+                    skip_missing_sequences: true,
+                    ..plain()
+                },
+                "\"skip_missing_sequences\" with whole databases",
+            ),
             (
                 v1::SubmitRestoreRequest {
                     target: None,

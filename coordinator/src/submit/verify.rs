@@ -63,7 +63,7 @@ fn layer_that_ends(
     end: AsOf,
     now: holdfast_types::Timestamp,
 ) -> Result<&Layer, Fault> {
-    let asked = end.resolve(now);
+    let asked = end.instant(now)?;
     let ends_at = |layer: &&Layer| layer.manifest.end == asked;
     let within = |layer: &&Layer| asked.logical == 0 && layer.manifest.end.wall == asked.wall;
     let found = chain

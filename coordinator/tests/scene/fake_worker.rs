@@ -8,7 +8,7 @@ use holdfast_proto::v1::leader_message::Body as Down;
 use holdfast_proto::v1::worker_link_client::WorkerLinkClient;
 use holdfast_proto::v1::worker_message::Body as Up;
 use holdfast_proto::{
-    ChannelOptions, CheckAnswer, CheckOrder, CheckReport, Grant, Lease, LeaseReport,
+    ChannelOptions, CheckAnswer, CheckOrder, CheckReport, CheckWhat, Grant, Lease, LeaseReport,
     LeaseReportBody, Work, channel, v1, wire_to_fault,
 };
 use holdfast_types::{
@@ -282,16 +282,20 @@ impl Hands {
 
     async fn look(&self, order: v1::CheckOrder) {
         let order = CheckOrder::try_from(order).expect("a legal order");
-        if order.hold.is_some() {
-            return self.look_at_hold(order).await;
+        if let CheckWhat::Hold(hold) = order.what {
+            return self.look_at_hold(order.question, hold).await;
         }
+        let what = match &order.what {
+            CheckWhat::Restore(spec, index) => format!(", restored as {index} of {}", spec.target),
+            _ => String::new(),
+        };
         let name = order.member.name;
         self.seen.borrow_mut().looked_at.push(name.to_string());
         let outcome = match self.manner {
             Manner::Deaf(_) => return,
             Manner::Clumsy(_) => Err(not_at_home()),
             Manner::Diligent(_) | Manner::Idle(_) => {
-                let report = format!("{{\"server\":\"{} of kind {}\"}}", name, order.kind);
+                let report = format!("{{\"server\":\"{} of kind {}{what}\"}}", name, order.kind);
                 Ok(CheckReport {
                     report: report.into(),
                     holds: Vec::new(),
@@ -303,13 +307,13 @@ impl Hands {
         self.say(Up::CheckDone((&answer).into())).await;
     }
 
-    async fn look_at_hold(&self, order: CheckOrder) {
+    async fn look_at_hold(&self, question: u64, hold: holdfast_types::HoldId) {
         let kept = self.seen.borrow().log_kept;
         let outcome = match kept <= 100 {
             true => Ok(CheckReport {
                 report: Vec::new().into(),
                 holds: vec![v1::HoldStanding {
-                    name: format!("slot_{}", order.hold.expect("a hold")),
+                    name: format!("slot_{hold}"),
                     wal_retained_bytes: kept,
                     wal_budget_bytes: 100,
                     ..v1::HoldStanding::default()
@@ -320,7 +324,6 @@ impl Hands {
                 "the slot was dropped",
             )),
         };
-        let question = order.question;
         let answer = CheckAnswer { question, outcome };
         self.say(Up::CheckDone((&answer).into())).await;
     }

@@ -1,14 +1,14 @@
 //! Which instants are restorable, and from which layers (`cockroachdb-backup.md` 3.5 in its description of the model system).
 
-use holdfast_types::{ErrorCode, Fault, Hlc};
+use holdfast_types::{ErrorCode, Fault, Hlc, Position};
 
 use super::{Chain, Layer, show};
 
 /// An instant, and the layers that it is restored from.
 #[derive(Debug, Clone, PartialEq)]
 pub struct RestorePoint<'chain> {
-    /// The position that is restored.
-    pub at: Hlc,
+    /// The position that is restored: an instant, or a place in the log of one member.
+    pub at: Position,
     /// The layers, oldest first.
     pub layers: Vec<&'chain Layer>,
 }
@@ -45,15 +45,20 @@ impl Chain {
             .map(|(place, _)| (place, asked))
             .or_else(|| named().map(|(place, link)| (place, link.layer.manifest.end)));
         match found {
-            Some((place, at)) => Ok(RestorePoint {
-                at,
-                layers: self
-                    .line_to(place)
-                    .into_iter()
-                    .filter_map(|place| self.links.get(place).map(|link| &link.layer))
-                    .collect(),
-            }),
+            Some((place, at)) => Ok(self.point(place, at.into())),
             None => Err(self.not_covered(asked)),
+        }
+    }
+
+    /// The point at a position in one layer.
+    pub(super) fn point(&self, place: usize, at: Position) -> RestorePoint<'_> {
+        RestorePoint {
+            at,
+            layers: self
+                .line_to(place)
+                .into_iter()
+                .filter_map(|place| self.links.get(place).map(|link| &link.layer))
+                .collect(),
         }
     }
 
@@ -190,7 +195,7 @@ mod tests {
             let point = chain.resolve_as_of(asked).expect("covered");
             assert_eq!(
                 (point.at, point.layers.len()),
-                (expected, layers),
+                (expected.into(), layers),
                 "{asked:?}"
             );
         }
@@ -264,7 +269,8 @@ mod tests {
     #[test]
     fn a_full_with_history_is_restorable_after_its_revision_start() {
         let chain = Chain::assemble(vec![with_history(full(10), Some(6))]).expect("a chain");
-        assert_eq!(chain.resolve_as_of(Some(at(7))).expect("covered").at, at(7));
+        let point = chain.resolve_as_of(Some(at(7))).expect("covered");
+        assert_eq!(point.at, at(7).into());
         let fault = chain.resolve_as_of(Some(at(6))).expect_err("at the start");
         assert!(
             fault.message.contains("only has revision history from"),
@@ -281,7 +287,11 @@ mod tests {
         let point = chain
             .resolve_as_of(Some(at(10)))
             .expect("named by its time");
-        assert_eq!(point.at.logical, 3);
+        let end = Hlc {
+            logical: 3,
+            ..at(10)
+        };
+        assert_eq!(point.at, end.into());
     }
 
     #[test]
@@ -309,7 +319,7 @@ mod tests {
         let asked = |second: u64| chain.resolve_as_of(Some(at(second)));
         for (second, layers) in [(10, 1), (11, 2), (27, 2), (30, 2)] {
             let point = asked(second).expect("covered");
-            assert_eq!((point.at, point.layers.len()), (at(second), layers));
+            assert_eq!((point.at, point.layers.len()), (at(second).into(), layers));
         }
         let fault = asked(28).expect_err("one database is not that far");
         assert_eq!(fault.code, ErrorCode::NotCovered);
@@ -338,7 +348,10 @@ mod tests {
                 .len(),
             2
         );
-        assert_eq!(chain.resolve_as_of(None).expect("covered").at, at(25));
+        assert_eq!(
+            chain.resolve_as_of(None).expect("covered").at,
+            at(25).into()
+        );
     }
 
     #[test]
@@ -348,7 +361,10 @@ mod tests {
         let two = incremental(&one, 30);
         let path = two.manifest.path.to_string();
         let chain = Chain::assemble(vec![base, two]).expect("a chain");
-        assert_eq!(chain.resolve_as_of(None).expect("the full").at, at(10));
+        assert_eq!(
+            chain.resolve_as_of(None).expect("the full").at,
+            at(10).into()
+        );
         let fault = chain.resolve_as_of(Some(at(30))).expect_err("broken");
         assert!(fault.hint.expect("a hint").contains(&path));
     }

@@ -1,12 +1,12 @@
 //! What a restore finds in a chain (`cockroachdb-backup.md` 3.7 in its description of the model system).
 
 use holdfast_types::{
-    DatabaseName, ErrorCode, Fault, Hlc, LayerPath, MemberName, Position, Relation, TableName,
+    DatabaseName, ErrorCode, Fault, Hlc, LayerPath, Lsn, MemberName, Position, Relation, TableName,
     Target,
 };
 use std::collections::BTreeSet;
 
-use super::{Chain, Layer, RestorePoint, show};
+use super::{Chain, Layer, RestorePoint, show_position};
 use crate::manifest::Manifest;
 
 /// A relation to be restored.
@@ -35,8 +35,8 @@ pub struct MemberPlan {
 /// What a restore is to do.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RestorePlan {
-    /// The position that is restored.
-    pub at: Hlc,
+    /// The position that is restored: an instant, or a place in the log of one member.
+    pub at: Position,
     /// The layers to merge, oldest first, with the digest of each manifest.
     pub layers: Vec<(LayerPath, holdfast_types::Digest)>,
     /// Databases that are restored whole, sorted; empty when single tables are.
@@ -61,7 +61,31 @@ impl Chain {
         target: &Target,
         as_of: Option<Hlc>,
     ) -> Result<RestorePlan, Fault> {
-        let point = self.resolve_as_of(as_of)?;
+        self.plan_restore(&self.resolve_as_of(as_of)?, target)
+    }
+
+    /// Resolves what is to be restored of one member, with what was committed before a place in its log.
+    ///
+    /// # Errors
+    /// As [`Self::resolve_restore`].
+    pub fn resolve_restore_before(
+        &self,
+        target: &Target,
+        member: &MemberName,
+        place: Lsn,
+    ) -> Result<RestorePlan, Fault> {
+        let point = self.resolve_log(member, place)?;
+        let mut plan = self.plan_restore(&point, target)?;
+        // Other members have logs of their own.
+        plan.members.retain(|held| held.name == *member);
+        Ok(plan)
+    }
+
+    fn plan_restore(
+        &self,
+        point: &RestorePoint<'_>,
+        target: &Target,
+    ) -> Result<RestorePlan, Fault> {
         let Some(layer) = point.layers.last() else {
             return Err(Fault::new(ErrorCode::NotFound, "the chain has no layer"));
         };
@@ -88,7 +112,7 @@ impl Chain {
                     .relations_of(index)
                     .filter(|relation| wanted.covers(&relation.name))
                     .map(|relation| RestoreRelation {
-                        first_layer: first_layer(&point, index, relation),
+                        first_layer: first_layer(point, index, relation),
                         relation: relation.clone(),
                     })
                     .collect(),
@@ -129,17 +153,18 @@ struct Present<'chain> {
     manifest: &'chain Manifest,
     /// The layer before it.
     before: Option<&'chain Manifest>,
-    at: Hlc,
+    at: Position,
 }
 
 impl<'chain> Present<'chain> {
     /// The position at which a member is cut.
     fn cut(&self, upto: Position) -> Position {
-        if self.at == self.manifest.end {
-            upto
-        } else {
-            Position::Hlc(self.at)
-        }
+        if self.is_end() { upto } else { self.at }
+    }
+
+    /// Whether it is the layer's end that is restored.
+    fn is_end(&self) -> bool {
+        self.at == Position::Hlc(self.manifest.end)
     }
 
     fn relations_of(&self, member: usize) -> impl Iterator<Item = &'chain Relation> + use<'chain> {
@@ -179,7 +204,7 @@ impl<'chain> Present<'chain> {
                 self.before
                     .is_some_and(|before| before.holds_complete(name))
             };
-            self.at == self.manifest.end || was_there()
+            self.is_end() || was_there()
         });
         let alive = self.relations().filter(has_database);
         alive
@@ -285,7 +310,7 @@ impl<'chain> Present<'chain> {
                 format!(
                     "{what} \"{name}\" does not exist, or invalid RESTORE timestamp {}: supplied backups do not cover \
                      requested time",
-                    show(self.at)
+                    show_position(self.at)
                 ),
             )
             .hint(format!("the backup holds the {what} at other times: choose another AS OF"))
@@ -350,7 +375,7 @@ mod tests {
     /// A full at 10 of `shop.public.orders` and `shop.audit.log`, and a history up to 20 in which `shop.public.items` was made. The two
     /// databases ended one after another, so that the position of the first lies before where the second began.
     fn logged(target: Target) -> Chain {
-        let place = |lsn| Position::from(holdfast_types::Lsn::at(lsn));
+        let place = |lsn| Position::from(Lsn::at(lsn));
         let mut base = full(10);
         let mut next = with_history(incremental(&base, 20), None);
         let is_whole = target == Target::Source;
@@ -379,7 +404,7 @@ mod tests {
 
     #[test]
     fn a_layer_of_log_positions_is_restored_at_its_end_and_inside_its_history() {
-        let place = |lsn| Position::from(holdfast_types::Lsn::at(lsn));
+        let place = |lsn| Position::from(Lsn::at(lsn));
         let chain = logged(Target::Source);
         for (as_of, layers, position, expected) in [
             (None, 2, place(9), &[1, 2, 3][..]),

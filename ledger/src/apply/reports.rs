@@ -16,6 +16,7 @@
 //! | plan batch: the next in sequence, and it tiles | `Accepted` |
 //! | plan batch: an earlier one of the same lease | `Accepted`, no change |
 //! | plan batch: anything else | `Refused` |
+//! | notes | `Accepted`: those that are new are kept, as long as there is room |
 //! | of a kind that does not fit the task | `Refused` |
 
 use std::collections::BTreeSet;
@@ -68,7 +69,9 @@ impl Apply<'_> {
                     ReportOutcome::Accepted
                 }
                 ReportBody::Checkpoint(checkpoint) if checkpoint.last => ReportOutcome::Accepted,
-                ReportBody::Checkpoint(_) | ReportBody::Failed { .. } => ReportOutcome::Stale,
+                ReportBody::Checkpoint(_)
+                | ReportBody::Failed { .. }
+                | ReportBody::Notes { .. } => ReportOutcome::Stale,
             },
             Standing::Ended if report.body == ReportBody::Released => ReportOutcome::Accepted,
             Standing::Lingering => match report.body {
@@ -80,7 +83,9 @@ impl Apply<'_> {
                     self.stopped(task, report.epoch);
                     ReportOutcome::Stale
                 }
-                ReportBody::Plan { .. } | ReportBody::Checkpoint(_) => ReportOutcome::Stale,
+                ReportBody::Plan { .. } | ReportBody::Checkpoint(_) | ReportBody::Notes { .. } => {
+                    ReportOutcome::Stale
+                }
             },
             Standing::Ended | Standing::Stale => ReportOutcome::Stale,
         }
@@ -99,6 +104,12 @@ impl Apply<'_> {
             (ReportBody::Released, _) => {
                 self.end_lease(task, false);
                 self.settle(task.job);
+                Ok(())
+            }
+            (ReportBody::Notes { notes }, _) => {
+                let job = self.job_mut(task.job)?;
+                let member = job.tasks.member(task.index);
+                notes.iter().for_each(|text| job.note(member, text));
                 Ok(())
             }
             (ReportBody::Failed { fault }, _) => {

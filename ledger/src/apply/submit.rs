@@ -76,6 +76,8 @@ impl Apply<'_> {
             committed: false,
             finish_results: Vec::new(),
             swept: None,
+            notes: Vec::new(),
+            notes_left_out: false,
         };
         self.ledger.jobs.insert(id, job);
         self.ledger.attention.insert(id);

@@ -3,7 +3,7 @@
 use holdfast_types::{ControlVerb, JobEvent, JobKind, JobState, Phase, Verdict};
 
 use super::{Findings, InvariantId};
-use crate::job::{Job, MAX_JOB_ERRORS, MAX_TRANSITIONS, Transition};
+use crate::job::{Job, MAX_JOB_ERRORS, MAX_JOB_NOTES, MAX_NOTE, MAX_TRANSITIONS, Transition};
 use crate::ledger::Ledger;
 use crate::progress::member_spans;
 
@@ -39,6 +39,12 @@ pub(super) fn check(ledger: &Ledger, job: &Job, findings: &mut Findings) {
         InvariantId::B2,
         job.errors.len() <= MAX_JOB_ERRORS && job.transitions.len() <= MAX_TRANSITIONS,
         || format!("job {id} keeps too many errors or transitions"),
+    );
+    findings.expect(
+        InvariantId::B2,
+        job.notes.len() <= MAX_JOB_NOTES
+            && job.notes.iter().all(|note| note.text.len() <= MAX_NOTE),
+        || format!("job {id} keeps too many notes, or too long ones"),
     );
     findings.expect(
         InvariantId::K1,

@@ -139,6 +139,9 @@ fn odd_actions() -> Vec<Action> {
                 report(ReportBody::Failed {
                     fault: Fault::new(ErrorCode::Unavailable, "away"),
                 }),
+                report(ReportBody::Notes {
+                    notes: vec!["an extension of another version".to_owned()],
+                }),
             ],
         },
     ]

@@ -233,6 +233,9 @@ impl Fuzz {
                     "a failure",
                 ),
             },
+            2 => ReportBody::Notes {
+                notes: vec![format!("note {}", b / 16), "x".repeat(usize::from(b / 8))],
+            },
             _ => work(&self.world, &view, u64::from(b)),
         };
         Some(self.send(view.id, view.epoch, body))

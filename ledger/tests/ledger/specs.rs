@@ -3,8 +3,8 @@
 use holdfast_ledger::LayerRecord;
 use holdfast_types::{
     BackupMember, BackupSpec, Digest, Hlc, HoldUse, JobSpec, LayerPath, Locality, MemberRecord,
-    ParentLayer, RestoreMember, RestoreSpec, SourceKind, SourceRecord, Target, Timestamp,
-    VerifySpec,
+    ParentLayer, RestoreMember, RestoreOptions, RestoreSpec, SourceKind, SourceRecord, Target,
+    Timestamp, VerifySpec,
 };
 
 pub(crate) const COLLECTION: &str = "file:///backups";
@@ -87,12 +87,10 @@ pub(crate) fn restore(source: &str, members: &[&str]) -> JobSpec {
         target: Target::Source,
         collection: COLLECTION.to_owned(),
         layers: vec![(LayerPath::full("full-000010"), Digest::of(b"manifest"))],
-        as_of: hlc(10),
+        as_of: hlc(10).into(),
         renamed: Default::default(),
         tables: Default::default(),
-        schema_only: false,
-        skip_missing_foreign_keys: false,
-        grants: true,
+        options: RestoreOptions::default(),
         into_existing: false,
         execution_locality: Locality::default(),
         part_size: 1 << 20,

@@ -1,7 +1,7 @@
 //! Questions to members: how they would be backed up.
 
 use bytes::Bytes;
-use holdfast_types::{Fault, HoldId, MemberRecord, SourceKind};
+use holdfast_types::{Fault, HoldId, MemberRecord, RestoreSpec, SourceKind};
 
 use super::{from_json, to_json};
 use crate::fault::{fault_to_wire, wire_to_fault};
@@ -16,8 +16,19 @@ pub struct CheckOrder {
     pub kind: SourceKind,
     /// The member.
     pub member: MemberRecord,
-    /// Only how this hold stands; `None`: how the member would be backed up.
-    pub hold: Option<HoldId>,
+    /// What is asked.
+    pub what: CheckWhat,
+}
+
+/// What is asked of a member.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum CheckWhat {
+    /// How it would be backed up.
+    Backup,
+    /// How this hold stands.
+    Hold(HoldId),
+    /// What a restore would make there, of which it is the member of that index.
+    Restore(Box<RestoreSpec>, u32),
 }
 
 /// What there is to say of a member.
@@ -40,11 +51,23 @@ pub struct CheckAnswer {
 
 impl From<&CheckOrder> for v1::CheckOrder {
     fn from(order: &CheckOrder) -> Self {
-        Self {
+        let wire = Self {
             question: order.question,
             member: to_json(&order.member),
             kind: order.kind.to_string(),
-            hold: order.hold.map_or(0, |hold| hold.0),
+            ..Self::default()
+        };
+        match &order.what {
+            CheckWhat::Backup => wire,
+            CheckWhat::Hold(hold) => Self {
+                hold: hold.0,
+                ..wire
+            },
+            CheckWhat::Restore(spec, member) => Self {
+                restore: to_json(spec.as_ref()),
+                restore_member: *member,
+                ..wire
+            },
         }
     }
 }
@@ -57,7 +80,14 @@ impl TryFrom<v1::CheckOrder> for CheckOrder {
             question: wire.question,
             kind: wire.kind.parse()?,
             member: from_json(&wire.member, "check_order.member")?,
-            hold: (wire.hold != 0).then_some(HoldId(wire.hold)),
+            what: match (wire.hold, wire.restore.is_empty()) {
+                (0, true) => CheckWhat::Backup,
+                (0, false) => CheckWhat::Restore(
+                    from_json(&wire.restore, "check_order.restore")?,
+                    wire.restore_member,
+                ),
+                (hold, _) => CheckWhat::Hold(HoldId(hold)),
+            },
         })
     }
 }
@@ -97,6 +127,24 @@ mod tests {
     use super::*;
     use holdfast_types::{ErrorCode, Locality};
 
+    fn restore() -> RestoreSpec {
+        RestoreSpec {
+            source: "shop".parse().expect("a name"),
+            kind: SourceKind::Postgres,
+            members: Vec::new(),
+            target: holdfast_types::Target::Source,
+            collection: "memory://vault".to_owned(),
+            layers: Vec::new(),
+            as_of: holdfast_types::Hlc::ZERO.into(),
+            renamed: Default::default(),
+            tables: Default::default(),
+            options: holdfast_types::RestoreOptions::default(),
+            into_existing: false,
+            execution_locality: Locality::default(),
+            part_size: 1,
+        }
+    }
+
     #[test]
     fn questions_and_answers_go_there_and_back() {
         let order = CheckOrder {
@@ -109,11 +157,15 @@ mod tests {
                 secret: None,
                 limits: holdfast_types::MemberLimits::default(),
             },
-            hold: None,
+            what: CheckWhat::Backup,
         };
-        for hold in [None, Some(HoldId(5))] {
+        for what in [
+            CheckWhat::Backup,
+            CheckWhat::Hold(HoldId(5)),
+            CheckWhat::Restore(Box::new(restore()), 2),
+        ] {
             let order = CheckOrder {
-                hold,
+                what,
                 ..order.clone()
             };
             let back = CheckOrder::try_from(v1::CheckOrder::from(&order));

@@ -62,6 +62,11 @@ pub enum LeaseReportBody {
         /// Digest found.
         fingerprint: Option<Digest>,
     },
+    /// Something that whoever asked for the job should know; the task goes on.
+    Notes {
+        /// What, for people.
+        notes: Vec<String>,
+    },
     /// The lease is given back; nothing is in flight.
     Released,
     /// The task failed.
@@ -77,6 +82,7 @@ impl LeaseReportBody {
     pub fn is_final(&self) -> bool {
         match self {
             Self::Plan { last, .. } | Self::Checkpoint { last, .. } => *last,
+            Self::Notes { .. } => false,
             Self::Done { .. } | Self::Released | Self::Failed { .. } => true,
         }
     }
@@ -121,6 +127,9 @@ impl From<&LeaseReport> for v1::TaskReport {
                 fingerprint: fingerprint
                     .map(|digest| Bytes::copy_from_slice(&digest.0))
                     .unwrap_or_default(),
+            }),
+            LeaseReportBody::Notes { notes } => Wire::Notes(v1::TaskNotes {
+                notes: notes.clone(),
             }),
             LeaseReportBody::Released => Wire::Released(v1::TaskReleased {}),
             LeaseReportBody::Failed { fault } => Wire::Failed(v1::TaskFailed {
@@ -177,6 +186,7 @@ impl TryFrom<v1::TaskReport> for LeaseReport {
                     false => Some(digest_from_wire(&done.fingerprint, "done.fingerprint")?),
                 },
             },
+            Some(Wire::Notes(said)) => LeaseReportBody::Notes { notes: said.notes },
             Some(Wire::Released(_)) => LeaseReportBody::Released,
             Some(Wire::Failed(failed)) => LeaseReportBody::Failed {
                 fault: failed

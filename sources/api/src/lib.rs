@@ -6,6 +6,7 @@
 
 mod check;
 mod logged;
+mod notes;
 mod row;
 mod source;
 
@@ -17,6 +18,7 @@ pub use logged::{
     Inlet, LoadProgress, LoggedBackup, LoggedRelation, LoggedRestore, LoggedSource, Outlet,
     TupleBlock,
 };
+pub use notes::Notes;
 pub use row::{Change, Row, RowBatch};
 pub use source::{
     Capabilities, Fingerprint, ReadRequest, RestoreTable, RowStream, Source, SourceFactory,

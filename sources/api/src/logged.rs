@@ -10,14 +10,15 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use futures::stream::BoxStream;
 use holdfast_types::{
-    ByteCount, DatabaseName, Fault, HoldId, JobId, KeyRange, Position, Relation, RelationId,
-    RowCount, RowSum, SettledDatabase, TableName, Target,
+    ByteCount, DatabaseName, ErrorCode, Fault, HoldId, JobId, KeyRange, Position, Relation,
+    RelationId, RestoreOptions, RowCount, RowSum, SettledDatabase, TableName, Target,
 };
 use std::collections::BTreeMap;
 use std::fmt::Debug;
 use std::ops::Range;
 
 use crate::check::{HoldStanding, MemberCheck};
+use crate::notes::Notes;
 use crate::row::RowBatch;
 
 /// A backup of one member.
@@ -39,6 +40,8 @@ pub struct LoggedBackup {
     pub history: bool,
     /// Bytes after which a part is closed.
     pub part_size: ByteCount,
+    /// What whoever asked for it should know.
+    pub notes: Notes,
 }
 
 /// A relation and the spans that it is cut into, from the open start to the open end.
@@ -128,8 +131,8 @@ pub struct LoggedRestore {
     pub job: JobId,
     /// What is restored.
     pub target: Target,
-    /// The instant, by the clock ([`Position::Hlc`]), if it lies inside the newest layer, which then has history; `None`: that layer's
-    /// end.
+    /// What is restored unless it is the newest layer's end: the instant, by the clock ([`Position::Hlc`]), or what was committed before a
+    /// place in the member's own log.
     pub as_of: Option<Position>,
     /// Databases that get another name: old → new.
     pub databases: BTreeMap<DatabaseName, DatabaseName>,
@@ -137,14 +140,12 @@ pub struct LoggedRestore {
     pub tables: BTreeMap<TableName, TableName>,
     /// Whether single tables go into databases that exist (`true`), or whole databases are made.
     pub into_existing: bool,
-    /// Whether no rows are loaded.
-    pub schema_only: bool,
-    /// Whether foreign keys to tables that neither are restored nor exist are left out; otherwise they are an error.
-    pub skip_missing_foreign_keys: bool,
-    /// Whether rights are granted, as far as there are roles for them.
-    pub grants: bool,
+    /// What else is wished of it.
+    pub options: RestoreOptions,
     /// Bytes after which loading is checkpointed.
     pub part_size: ByteCount,
+    /// What whoever asked for it should know.
+    pub notes: Notes,
 }
 
 /// How a load tells how far it is.
@@ -206,6 +207,20 @@ pub trait LoggedSource: Debug + Send + Sync {
 
     /// Ends a hold; one that does not exist is no error.
     async fn release(&self, hold: HoldId) -> Result<(), Fault>;
+
+    /// Looks what a restore would make of every object: as it was, with a difference, or not at all, and then what mends it. Nothing is
+    /// changed.
+    async fn check_restore(
+        &self,
+        restore: &LoggedRestore,
+        inlet: &dyn Inlet,
+    ) -> Result<MemberCheck, Fault> {
+        let _ = (restore, inlet);
+        Err(Fault::new(
+            ErrorCode::Unsupported,
+            "a restore onto this kind of source has no dry run",
+        ))
+    }
 
     /// Checks that everything can be restored, makes what the rows go into, invisible to applications, and cuts the work.
     async fn begin_restore(

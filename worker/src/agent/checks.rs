@@ -3,7 +3,7 @@
 use actix::{AsyncContext, Context, Handler};
 use bytes::Bytes;
 use holdfast_proto::v1::worker_message::Body;
-use holdfast_proto::{CheckAnswer, CheckOrder, CheckReport, to_json, v1};
+use holdfast_proto::{CheckAnswer, CheckOrder, CheckReport, CheckWhat, to_json, v1};
 use holdfast_source::{CheckFinding, CheckLevel, HoldStanding, MemberCheck};
 use holdfast_types::{ErrorCode, Fault, Hlc, PositionKind};
 use std::sync::Arc;
@@ -13,6 +13,7 @@ use super::agent_actor::Agent;
 use super::messages::CheckDone;
 use crate::bounds::{CHECK_BYTES, CHECK_DEADLINE, CHECKS};
 use crate::core::Core;
+use crate::task::check_restore;
 
 impl Agent {
     pub(super) fn order_check(&mut self, wire: v1::CheckOrder, context: &Context<Self>) {
@@ -65,21 +66,25 @@ impl Handler<CheckDone> for Agent {
 }
 
 async fn look(shared: &Core, order: &CheckOrder) -> Result<CheckReport, Fault> {
-    let what = match order.hold {
-        None => format!("looking at member {}", order.member.name),
-        Some(hold) => format!("looking at hold {hold} on member {}", order.member.name),
+    let what = match &order.what {
+        CheckWhat::Backup => format!("looking at member {}", order.member.name),
+        CheckWhat::Hold(hold) => format!("looking at hold {hold} on member {}", order.member.name),
+        CheckWhat::Restore(..) => format!("looking at a restore onto member {}", order.member.name),
     };
     let looking = async {
         if !order.kind.is_logged() {
             return answers(shared, order).await.map(whole);
         }
         let source = shared.sources.logged(order.kind, &order.member)?;
-        match order.hold {
-            None => source.check().await.map(whole),
-            Some(hold) => Ok(CheckReport {
+        match &order.what {
+            CheckWhat::Backup => source.check().await.map(whole),
+            CheckWhat::Restore(spec, index) => check_restore(shared, source.as_ref(), spec, *index)
+                .await
+                .map(whole),
+            CheckWhat::Hold(hold) => Ok(CheckReport {
                 report: Bytes::new(),
                 holds: source
-                    .look_after_hold(hold)
+                    .look_after_hold(*hold)
                     .await?
                     .into_iter()
                     .map(standing)

@@ -7,7 +7,7 @@ use futures::StreamExt;
 use holdfast_collection::CollectionStore;
 use holdfast_format::{Chain, Layer, ManifestEntry, MemberPlan, RestorePlan, RestoreRelation};
 use holdfast_types::{
-    Digest, ErrorCode, Fault, JobId, JobSpec, KeyRange, LayerPath, MemberName, RelationId,
+    Digest, ErrorCode, Fault, JobId, JobSpec, KeyRange, LayerPath, MemberName, Position, RelationId,
 };
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -123,8 +123,13 @@ fn count(entries: &RelationEntries) -> usize {
 impl JobLayers {
     async fn load(ticket: &Ticket) -> Result<Self, Fault> {
         let store = ticket.collection(false).await?;
+        Self::of_spec(store, &ticket.grant.spec).await
+    }
+
+    /// The layers that a job of this specification reads.
+    pub(super) async fn of_spec(store: CollectionStore, spec: &JobSpec) -> Result<Self, Fault> {
         let parent;
-        let (wanted, restore) = match &ticket.grant.spec {
+        let (wanted, restore) = match spec {
             JobSpec::Restore(spec) => (&spec.layers, Some(spec)),
             JobSpec::Verify(spec) => (&spec.layers, None),
             // A source whose history is a log goes on from what the parent layer says of it.
@@ -154,7 +159,13 @@ impl JobLayers {
             }
             Some(spec) => {
                 let chain = Chain::assemble(layers.clone())?;
-                Some(chain.resolve_restore(&spec.target, Some(spec.as_of))?)
+                let Position::Hlc(as_of) = spec.as_of else {
+                    return Err(Fault::new(
+                        ErrorCode::Internal,
+                        format!("a source of kind {} has no log", spec.kind),
+                    ));
+                };
+                Some(chain.resolve_restore(&spec.target, Some(as_of))?)
             }
         };
         if let Some(plan) = &plan

@@ -43,5 +43,6 @@ mod verify;
 mod window;
 
 pub(crate) use layers::LayerCache;
+pub(crate) use logged::check_restore;
 pub(crate) use task_actor::TaskHandle;
 pub(crate) use ticket::Ticket;

@@ -4,8 +4,8 @@ use holdfast_format::Layer;
 use holdfast_proto::{LeaseReportBody, Work};
 use holdfast_types::{
     BackupSpec, ByteCount, Digest, ErrorCode, Hlc, JobId, JobSpec, LayerPath, Locality,
-    ParentLayer, RelationId, RestoreMember, RestoreSpec, RowSum, SourceKind, TableName, Target,
-    VerifySpec,
+    ParentLayer, RelationId, RestoreMember, RestoreOptions, RestoreSpec, RowSum, SourceKind,
+    TableName, Target, VerifySpec,
 };
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -88,12 +88,10 @@ fn restore(layers: &[(LayerPath, Digest)], as_of: Hlc) -> RestoreSpec {
         target: Target::Source,
         collection: "memory://test".to_owned(),
         layers: layers.to_vec(),
-        as_of,
+        as_of: as_of.into(),
         renamed: BTreeMap::from([("app".to_owned(), "copy".to_owned())]),
         tables: Default::default(),
-        schema_only: false,
-        skip_missing_foreign_keys: false,
-        grants: true,
+        options: RestoreOptions::default(),
         into_existing: false,
         execution_locality: Locality::default(),
         part_size: PART,

@@ -2,7 +2,7 @@
 
 use holdfast_proto::v1::leader_message::Body as Down;
 use holdfast_proto::v1::worker_message::Body as Up;
-use holdfast_proto::{CheckAnswer, CheckOrder, HoldOrder, from_json, v1};
+use holdfast_proto::{CheckAnswer, CheckOrder, CheckWhat, HoldOrder, from_json, v1};
 use holdfast_source::MemberCheck;
 use holdfast_types::{ErrorCode, HoldId, Lsn, Position, SourceKind};
 
@@ -66,7 +66,7 @@ fn members_are_looked_at_on_request() {
                 question: asked,
                 kind,
                 member: member(),
-                hold: None,
+                what: CheckWhat::Backup,
             };
             present
                 .say(Down::CheckOrder(v1::CheckOrder::from(&order)))
@@ -111,7 +111,7 @@ fn holds_are_looked_after_on_request() {
                 question: hold,
                 kind,
                 member: member(),
-                hold: Some(HoldId(hold)),
+                what: CheckWhat::Hold(HoldId(hold)),
             };
             present
                 .say(Down::CheckOrder(v1::CheckOrder::from(&order)))
@@ -138,7 +138,7 @@ fn so_many_members_are_looked_at_at_once() {
                 question,
                 kind: SourceKind::Postgres,
                 member: member(),
-                hold: None,
+                what: CheckWhat::Backup,
             };
             present
                 .say(Down::CheckOrder(v1::CheckOrder::from(&order)))

@@ -1,8 +1,8 @@
 //! Which member of a source receives which member of a backup.
 
-use holdfast_format::{Manifest, ManifestMember, MemberPlan, RestorePlan};
+use holdfast_format::{Chain, Manifest, ManifestMember, MemberPlan, RestorePlan};
 use holdfast_types::{
-    ErrorCode, Fault, MemberName, MemberRecord, RestoreMember, SourceRecord, Target,
+    ErrorCode, Fault, Lsn, MemberName, MemberRecord, RestoreMember, SourceRecord, Target,
 };
 use std::collections::BTreeSet;
 use std::fmt;
@@ -60,6 +60,35 @@ pub(super) fn read_choices(texts: &[String]) -> Result<Vec<Choice>, Fault> {
         }
     }
     Ok(choices)
+}
+
+/// The member whose log a place is in: the chosen one, or the only one that there is.
+///
+/// # Errors
+/// `InvalidArgument` if there are several.
+pub(super) fn member_of_log<'a>(
+    chain: &'a Chain,
+    choices: &'a [Choice],
+    place: Lsn,
+) -> Result<&'a MemberName, Fault> {
+    let members: Vec<&MemberName> = match choices {
+        [] => chain.members().collect(),
+        chosen => chosen.iter().map(|choice| &choice.from).collect(),
+    };
+    match *members {
+        [member] => Ok(member),
+        _ => {
+            let names: Vec<&str> = members.iter().map(|name| name.as_str()).collect();
+            Err(Fault::new(
+                ErrorCode::InvalidArgument,
+                format!(
+                    "{place} is a place in the log of one server, and {} are to be restored",
+                    names.join(", ")
+                ),
+            )
+            .hint("choose one member, or restore AS OF a time"))
+        }
+    }
 }
 
 /// Leaves in the plan what is restored of the chosen members; without a choice of all. Members of a source whose history is a log are left
@@ -315,7 +344,7 @@ mod tests {
             parts: Vec::new(),
         };
         let plan = RestorePlan {
-            at: Hlc::ZERO,
+            at: Hlc::ZERO.into(),
             layers: Vec::new(),
             databases: Vec::new(),
             members: (0..members.len())

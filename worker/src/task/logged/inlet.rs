@@ -5,16 +5,17 @@ use bytes::Bytes;
 use futures::stream::{self, BoxStream};
 use futures::{StreamExt, TryStreamExt};
 use holdfast_format::TupleRows;
-use holdfast_source::{Inlet, LoggedBackup, LoggedRestore, Row, RowBatch, TupleBlock};
+use holdfast_source::{Inlet, LoggedBackup, LoggedRestore, Notes, Row, RowBatch, TupleBlock};
 use holdfast_types::{
-    BackupSpec, ByteCount, ErrorCode, Fault, KeyRange, LayerPath, MemberName, Position, RelationId,
-    RestoreSpec,
+    BackupSpec, ByteCount, ErrorCode, Fault, JobId, KeyRange, LayerPath, MemberName, Position,
+    RelationId, RestoreSpec,
 };
 use std::sync::Arc;
 
 use super::merge::Merge;
 use crate::agent::Gate;
 use crate::bounds::MANIFEST_DEADLINE;
+use crate::core::Core;
 use crate::task::activity::Activity;
 use crate::task::halt::Halt;
 use crate::task::layers::JobLayers;
@@ -43,6 +44,16 @@ impl LayerInlet {
             gate: ticket.shared.gate.clone(),
             activity: ticket.activity.clone(),
         })
+    }
+
+    /// The layers that a restore would read, though there is no task.
+    pub(super) fn without_task(shared: &Core, layers: JobLayers, member: &MemberName) -> Self {
+        Self {
+            layers: Arc::new(layers),
+            member: member.clone(),
+            gate: shared.gate.clone(),
+            activity: Activity::new(Arc::clone(&shared.env.clock)),
+        }
     }
 
     fn path(&self, layer: usize) -> LayerPath {
@@ -160,6 +171,7 @@ pub(super) async fn backup_of(
         parent,
         history: spec.history,
         part_size: ByteCount(part_limit(spec.part_size)),
+        notes: Notes::default(),
     })
 }
 
@@ -171,24 +183,29 @@ pub(super) async fn restore_of(
 ) -> Result<(LoggedRestore, LayerInlet), Halt> {
     let from = &restore_member(spec, member)?.from;
     let inlet = LayerInlet::of(ticket, from).await?;
+    let restore = restore_from(&inlet, spec, ticket.lease().task.job);
+    Ok((restore, inlet))
+}
+
+/// A restore from these layers, as its source is told of it.
+pub(super) fn restore_from(inlet: &LayerInlet, spec: &RestoreSpec, job: JobId) -> LoggedRestore {
+    let from = &inlet.member;
     let newest = inlet.layers.layers.last().map(|layer| &layer.manifest);
-    let inside = newest.is_some_and(|manifest| spec.as_of < manifest.end);
+    let is_end = newest.is_some_and(|manifest| spec.as_of == Position::Hlc(manifest.end));
     // A member of several need not have all that is restored.
     let target = newest.map_or_else(
         || spec.target.clone(),
         |manifest| manifest.narrow(from, &spec.target),
     );
-    let restore = LoggedRestore {
-        job: ticket.lease().task.job,
+    LoggedRestore {
+        job,
         target,
-        as_of: inside.then(|| Position::from(spec.as_of)),
+        as_of: (!is_end).then_some(spec.as_of),
         databases: spec.renamed.clone(),
         tables: spec.tables.clone(),
         into_existing: spec.into_existing,
-        schema_only: spec.schema_only,
-        skip_missing_foreign_keys: spec.skip_missing_foreign_keys,
-        grants: spec.grants,
+        options: spec.options,
         part_size: ByteCount(part_limit(spec.part_size)),
-    };
-    Ok((restore, inlet))
+        notes: Notes::default(),
+    }
 }

@@ -13,9 +13,11 @@ mod draft;
 mod inlet;
 mod listing;
 mod merge;
+mod noting;
 mod outlet;
 mod plan;
 mod progress;
+mod restore_check;
 mod restore_end;
 mod restore_plan;
 mod restore_span;
@@ -23,6 +25,7 @@ mod settle;
 mod span;
 
 pub(super) use listing::Listings;
+pub(crate) use restore_check::check_restore;
 
 use holdfast_proto::Work;
 use holdfast_types::{BackupSpec, ErrorCode, Fault, RestoreSpec};

@@ -71,6 +71,11 @@ impl SpanOutlet {
         }
     }
 
+    /// Remembers why the span cannot go on; the error is for the source.
+    pub(super) fn halted(&mut self, halt: Halt) -> Fault {
+        self.checkpoints.halted(halt)
+    }
+
     /// What is held while something is written to the collection.
     pub(super) fn writing(&self) -> Arc<Mutex<()>> {
         Arc::clone(&self.writing)

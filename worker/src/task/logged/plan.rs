@@ -4,6 +4,7 @@ use holdfast_types::{BackupSpec, DatabaseName, ErrorCode, Fault};
 use std::collections::BTreeMap;
 
 use super::inlet::backup_of;
+use super::noting::noting;
 use crate::bounds::{LOGGED_DEADLINE, PLANNED_BYTES};
 use crate::task::halt::Halt;
 use crate::task::plan_batches::PlanBatches;
@@ -21,8 +22,8 @@ pub(super) async fn run(ticket: &Ticket, spec: &BackupSpec, member: u32) -> Resu
         backup.hold
     );
     let beginning = source.begin(&backup);
-    let (settling, others): (Vec<_>, Vec<_>) = ticket
-        .write(&doing, LOGGED_DEADLINE, beginning)
+    let beginning = ticket.write(&doing, LOGGED_DEADLINE, beginning);
+    let (settling, others): (Vec<_>, Vec<_>) = noting(ticket, &backup.notes, &doing, beginning)
         .await?
         .into_iter()
         .partition(|planned| planned.settles);

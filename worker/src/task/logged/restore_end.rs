@@ -4,6 +4,7 @@ use holdfast_proto::LeaseReportBody;
 use holdfast_types::{RestoreSpec, RowCount};
 
 use super::inlet::restore_of;
+use super::noting::noting;
 use crate::bounds::LOGGED_DEADLINE;
 use crate::task::halt::Halt;
 use crate::task::ticket::Ticket;
@@ -14,7 +15,8 @@ pub(super) async fn finish(ticket: &Ticket, spec: &RestoreSpec, member: u32) -> 
     let (restore, inlet) = restore_of(ticket, spec, member).await?;
     let doing = format!("finishing the restore on member {name}");
     let finishing = source.finish_restore(&restore, &inlet);
-    let sum = ticket.write(&doing, LOGGED_DEADLINE, finishing).await?;
+    let finishing = ticket.write(&doing, LOGGED_DEADLINE, finishing);
+    let sum = noting(ticket, &restore.notes, &doing, finishing).await?;
     let body = LeaseReportBody::Done {
         rows: sum.rows,
         fingerprint: Some(sum.digest),

@@ -3,6 +3,7 @@
 use holdfast_types::{ErrorCode, Fault, RestoreSpec};
 
 use super::inlet::restore_of;
+use super::noting::noting;
 use crate::bounds::LOGGED_DEADLINE;
 use crate::task::halt::Halt;
 use crate::task::plan_batches::PlanBatches;
@@ -14,7 +15,8 @@ pub(super) async fn run(ticket: &Ticket, spec: &RestoreSpec, member: u32) -> Res
     let (restore, inlet) = restore_of(ticket, spec, member).await?;
     let doing = format!("preparing the restore on member {name}");
     let beginning = source.begin_restore(&restore, &inlet);
-    let planned = ticket.write(&doing, LOGGED_DEADLINE, beginning).await?;
+    let beginning = ticket.write(&doing, LOGGED_DEADLINE, beginning);
+    let planned = noting(ticket, &restore.notes, &doing, beginning).await?;
     let mut batches = PlanBatches::new(ticket);
     for relation in &planned {
         if relation.settles {

@@ -4,6 +4,7 @@ use holdfast_proto::SpanWork;
 use holdfast_types::{BackupSpec, KeyRange};
 
 use super::inlet::backup_of;
+use super::noting::tell;
 use super::outlet::SpanOutlet;
 use super::relation_of;
 use crate::bounds::STORE_DEADLINE;
@@ -25,6 +26,9 @@ pub(super) async fn run(ticket: &Ticket, spec: &BackupSpec, span: &SpanWork) -> 
     let settling = async {
         let found = source.settle(&backup, relation, &span.planned, &mut outlet);
         let found = found.await?;
+        if let Err(halt) = tell(ticket, &backup.notes).await {
+            return Err(outlet.halted(halt));
+        }
         outlet.settle(found).await
     };
     let outcome = ticket.drive(&doing, &writing, settling).await;

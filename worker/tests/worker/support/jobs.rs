@@ -4,8 +4,8 @@ use holdfast_format::{Layer, ManifestEntry};
 use holdfast_proto::{Lease, LeaseReport, LeaseReportBody, SpanWork, Work};
 use holdfast_types::{
     BackupSpec, ByteCount, Fault, Hlc, JobId, JobSpec, KeyRange, LayerPath, Locality, ParentLayer,
-    PlannedSpan, Position, Relation, RestoreMember, RestoreSpec, RowCount, Sealed, SettledDatabase,
-    SourceKind, Target, VerifySpec, Window,
+    PlannedSpan, Position, Relation, RestoreMember, RestoreOptions, RestoreSpec, RowCount, Sealed,
+    SettledDatabase, SourceKind, Target, VerifySpec, Window,
 };
 use std::collections::BTreeMap;
 
@@ -263,12 +263,10 @@ pub(crate) fn restore(layers: &[&Committed], as_of: Hlc) -> RestoreSpec {
             .iter()
             .map(|layer| (layer.path.clone(), layer.layer.digest))
             .collect(),
-        as_of,
+        as_of: as_of.into(),
         renamed: BTreeMap::new(),
         tables: BTreeMap::new(),
-        schema_only: false,
-        skip_missing_foreign_keys: false,
-        grants: true,
+        options: RestoreOptions::default(),
         into_existing: false,
         execution_locality: Locality::default(),
         part_size: PART,

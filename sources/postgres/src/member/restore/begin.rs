@@ -102,7 +102,7 @@ impl Restorer {
                     tables.prepare(&definitions.archive, &tool, &Told).await?;
                 }
             }
-            if !restore.schema_only {
+            if !restore.options.schema_only {
                 for relation in &database.relations {
                     let cut = cut(database, relation, restore.part_size, inlet).await?;
                     relations.push(cut);
@@ -125,7 +125,8 @@ impl Restorer {
         let bytes = inlet.blob(newest.layer, &newest.catalog.schema).await?;
         let mut archive = Archive::parse(&bytes)?;
         let chosen = database.chosen();
-        if let (Into::New(Some(chosen)), true) = (&database.into, restore.skip_missing_foreign_keys)
+        if let (Into::New(Some(chosen)), true) =
+            (&database.into, restore.options.skip_missing_foreign_keys)
         {
             skip_foreign_keys(&mut archive, chosen);
         }
@@ -133,7 +134,7 @@ impl Restorer {
             let mut made = globals.iter().flat_map(|globals| &globals.roles);
             offers.roles.contains(role) || made.any(|other| other.name == role)
         };
-        let missing_roles = limit_rights(&mut archive, restore.grants, exists);
+        let missing_roles = limit_rights(&mut archive, restore.options.grants, exists);
         let subset = match &chosen {
             None => archive.clone(),
             Some(chosen) => archive.subset(chosen)?,

@@ -76,7 +76,10 @@ impl Restorer {
         }
         for database in finished {
             match self.destination(restore, database)? {
-                Destination::New(new) => new.publish(restore.grants, true).await?,
+                Destination::New(new) => {
+                    new.publish(restore.options.grants, restore.options.owners)
+                        .await?
+                }
                 Destination::Existing(tables) => tables.publish().await?,
             }
         }
@@ -113,7 +116,7 @@ impl Restorer {
         let mut sum = RowSum::default();
         let plan = definitions.plan();
         let is_whole = matches!(database.into, Into::New(None));
-        if !restore.schema_only {
+        if !restore.options.schema_only {
             sum = self
                 .settle_rows(restore, database, new.marks(), &session, inlet)
                 .await?;
@@ -123,7 +126,7 @@ impl Restorer {
             }
         }
         new.indexes(&plan, LANES, &Told).await?;
-        if !restore.schema_only {
+        if !restore.options.schema_only {
             let mut values = sequence_values(database, inlet).await?;
             if !is_whole {
                 let made: BTreeSet<Oid> = definitions
@@ -143,7 +146,7 @@ impl Restorer {
             sequences::restore(&session, &values, to).await?;
         }
         new.after(&plan, LANES, &Told).await?;
-        let views = match (restore.schema_only, is_whole) {
+        let views = match (restore.options.schema_only, is_whole) {
             (false, true) => database.newest()?.catalog.matviews.clone(),
             _ => Vec::new(),
         };
@@ -168,7 +171,7 @@ impl Restorer {
             return self.read_back(restore, database, &database.name).await;
         }
         let mut sum = RowSum::default();
-        if !restore.schema_only {
+        if !restore.options.schema_only {
             sum = self
                 .settle_rows(restore, database, tables.marks(), &session, inlet)
                 .await?;
@@ -235,7 +238,7 @@ impl Restorer {
         place: &str,
     ) -> Result<RowSum, Fault> {
         let mut total = RowSum::default();
-        if restore.schema_only {
+        if restore.options.schema_only {
             return Ok(total);
         }
         let dsn = self.target.dsn().with_database(place);
