@@ -9,6 +9,7 @@ mod copy_out;
 mod error;
 mod locks;
 mod pinned;
+mod tap;
 mod tls;
 mod transport;
 
@@ -33,6 +34,7 @@ use tokio_postgres::{Client, Config, Row, config};
 
 use crate::dsn::{Binding, Dsn};
 use crate::identifier::Spelling;
+use tap::{Tap, TapReader};
 
 /// How long a catalog query or a small statement may take before it is cancelled.
 pub const STATEMENT_DEADLINE: Duration = Duration::from_secs(60);
@@ -50,6 +52,7 @@ pub struct Session {
     client: Client,
     driver: tokio::task::JoinHandle<()>,
     canceller: Canceller,
+    tap: Tap,
     /// Statements whose end was not seen yet.
     running: Arc<AtomicUsize>,
     info: ServerInfo,
@@ -75,6 +78,7 @@ impl Session {
     async fn start(env: &Env, dsn: &Dsn, purpose: Purpose) -> Result<Self, Fault> {
         let transport = open(env, dsn).await?;
         let (socket, channel) = transport.into_parts();
+        let tap = socket.tap();
         let mut config = Config::new();
         config
             .user(&dsn.user)
@@ -104,6 +108,7 @@ impl Session {
             client,
             driver,
             canceller,
+            tap,
             running: Arc::default(),
             info: ServerInfo::default(),
         };
@@ -195,10 +200,32 @@ impl Session {
     /// # Errors
     /// What the server says; `DeadlineExceeded` if it sends nothing for `stall`.
     pub async fn copy_out_within(&self, stall: Duration, sql: &str) -> Result<CopyOut, Fault> {
+        self.start_copy(stall, sql, None).await
+    }
+
+    /// As [`Session::copy_out`], in blocks of many rows: for what is read through from its first byte to its last. A row that is
+    /// kept keeps its block in memory.
+    ///
+    /// # Errors
+    /// As [`Session::copy_out`].
+    pub async fn copy_out_blocks(&self, sql: &str) -> Result<CopyOut, Fault> {
+        let tap = self.tap.open();
+        self.start_copy(STALL_DEADLINE, sql, Some(tap)).await
+    }
+
+    async fn start_copy(
+        &self,
+        stall: Duration,
+        sql: &str,
+        tap: Option<TapReader>,
+    ) -> Result<CopyOut, Fault> {
         let running = Running::new(&self.running);
         // The server's "it begins" comes with the first data, not before.
         match tokio::time::timeout(stall, self.client.copy_out(sql)).await {
-            Ok(Ok(stream)) => Ok(CopyOut::new(stream, running, self.canceller(), stall)),
+            Ok(Ok(stream)) => {
+                let canceller = self.canceller();
+                Ok(CopyOut::new(stream, tap, running, canceller, stall))
+            }
             Ok(Err(error)) => {
                 running.ended();
                 Err(fault(&error))

@@ -66,24 +66,24 @@ impl CopyReader {
         loop {
             let length = match self.state {
                 State::Header => self.header_length()?,
-                State::Rows => self.row_length()?,
+                State::Rows => {
+                    let mut seen = self.seen;
+                    let length = row_length(self.front(), self.columns, &mut seen)?;
+                    self.seen = seen;
+                    length
+                }
                 State::Ended if self.front().is_empty() => return Ok(None),
                 State::Ended => return Err(malformed("bytes follow its end")),
             };
             let Some(length) = length else {
                 self.set_aside();
                 if self.partial.len() > MAX_ROW {
-                    return Err(Fault::new(
-                        ErrorCode::ResourceExhausted,
-                        format!("a row is longer than {MAX_ROW} bytes"),
-                    ));
+                    return Err(too_long());
                 }
                 return Ok(None);
             };
             self.seen = (0, 0);
-            if !self.partial.is_empty() {
-                self.chunk = std::mem::take(&mut self.partial).freeze();
-            }
+            self.settle();
             let bytes = self.chunk.split_to(length);
             match self.state {
                 State::Header => self.state = State::Rows,
@@ -93,6 +93,49 @@ impl CopyReader {
                 State::Rows | State::Ended => return Tuple::parse(bytes, self.columns).map(Some),
             }
         }
+    }
+
+    /// All rows that are wholly there, one after another; `None` if there are none. Nothing is made of a row, so that many cost little.
+    ///
+    /// # Errors
+    /// As [`Self::next_row`]; rows before the one that is wrong are not given.
+    pub fn next_rows(&mut self) -> Result<Option<Bytes>, Fault> {
+        if self.state == State::Header {
+            let Some(length) = self.header_length()? else {
+                self.set_aside();
+                return Ok(None);
+            };
+            self.settle();
+            self.chunk.advance(length);
+            self.state = State::Rows;
+        }
+        self.settle();
+        let (mut whole, mut is_over) = (0, self.state == State::Ended);
+        while !is_over {
+            let rest = self.chunk.get(whole..).unwrap_or_default();
+            match row_length(rest, self.columns, &mut self.seen)? {
+                Some(2) if rest.starts_with(&TRAILER.to_be_bytes()) => is_over = true,
+                Some(length) => {
+                    whole += length;
+                    self.seen = (0, 0);
+                }
+                // What was seen of this row still holds when more of it is there.
+                None => break,
+            }
+        }
+        let rows = self.chunk.split_to(whole);
+        if is_over && self.state == State::Rows {
+            self.chunk.advance(2);
+            self.state = State::Ended;
+        }
+        if is_over && !self.chunk.is_empty() {
+            return Err(malformed("bytes follow its end"));
+        }
+        self.set_aside();
+        if self.partial.len() > MAX_ROW {
+            return Err(too_long());
+        }
+        Ok((!rows.is_empty()).then_some(rows))
     }
 
     /// Says that no more bytes come.
@@ -116,6 +159,13 @@ impl CopyReader {
             &self.chunk
         } else {
             &self.partial
+        }
+    }
+
+    /// What was set aside comes next.
+    fn settle(&mut self) {
+        if !self.partial.is_empty() {
+            self.chunk = std::mem::take(&mut self.partial).freeze();
         }
     }
 
@@ -146,41 +196,50 @@ impl CopyReader {
         let length = fixed + extension;
         Ok((front.len() >= length).then_some(length))
     }
+}
 
-    /// The length of the row (or the trailer) at the front, if it is wholly there.
-    fn row_length(&mut self) -> Result<Option<usize>, Fault> {
-        let (mut offset, mut column) = self.seen;
-        let front = self.front();
-        let Some(count) = front.first_chunk::<2>() else {
-            return Ok(None);
-        };
-        let count = i16::from_be_bytes(*count);
-        if count == TRAILER {
-            return Ok(Some(2));
-        }
-        if usize::try_from(count).ok() != Some(self.columns) {
-            return Err(malformed("a row has another number of columns"));
-        }
-        offset = offset.max(2);
-        while column < self.columns {
-            let rest = front.get(offset..).unwrap_or_default();
-            let Some(length) = rest.first_chunk::<4>() else {
-                break;
-            };
-            let length = match i32::from_be_bytes(*length) {
-                -1 => 0,
-                length => usize::try_from(length).map_err(|_| malformed("a length is negative"))?,
-            };
-            if rest.len() - 4 < length {
-                break;
-            }
-            offset += 4 + length;
-            column += 1;
-        }
-        let is_whole = column == self.columns;
-        self.seen = (offset, column);
-        Ok(is_whole.then_some(offset))
+/// The length of the row (or the trailer) at the front, if it is wholly there. `seen` is how far it was looked through, and is moved on.
+fn row_length(
+    front: &[u8],
+    columns: usize,
+    seen: &mut (usize, usize),
+) -> Result<Option<usize>, Fault> {
+    let (mut offset, mut column) = *seen;
+    let Some(count) = front.first_chunk::<2>() else {
+        return Ok(None);
+    };
+    let count = i16::from_be_bytes(*count);
+    if count == TRAILER {
+        return Ok(Some(2));
     }
+    if usize::try_from(count).ok() != Some(columns) {
+        return Err(malformed("a row has another number of columns"));
+    }
+    offset = offset.max(2);
+    while column < columns {
+        let rest = front.get(offset..).unwrap_or_default();
+        let Some(length) = rest.first_chunk::<4>() else {
+            break;
+        };
+        let length = match i32::from_be_bytes(*length) {
+            -1 => 0,
+            length => usize::try_from(length).map_err(|_| malformed("a length is negative"))?,
+        };
+        if rest.len() - 4 < length {
+            break;
+        }
+        offset += 4 + length;
+        column += 1;
+    }
+    *seen = (offset, column);
+    Ok((column == columns).then_some(offset))
+}
+
+fn too_long() -> Fault {
+    Fault::new(
+        ErrorCode::ResourceExhausted,
+        format!("a row is longer than {MAX_ROW} bytes"),
+    )
 }
 
 fn malformed(why: &str) -> Fault {
@@ -230,6 +289,48 @@ mod tests {
             let bytes = written(&rows);
             let pieces: Vec<_> = bytes.chunks(size).collect();
             prop_assert_eq!(read(&mut CopyReader::new(2), &pieces), Ok(rows));
+        }
+
+        #[test]
+        fn blocks_are_all_rows_and_nothing_else(rows in rows(), size in 1usize..200) {
+            let bytes = written(&rows);
+            let mut reader = CopyReader::new(2);
+            let mut blocks = Vec::new();
+            for piece in bytes.chunks(size) {
+                reader.feed(Bytes::copy_from_slice(piece));
+                let whole = reader.next_rows().expect("own bytes");
+                let block = whole.unwrap_or_default();
+                let mut rest = CopyReader::new(2);
+                rest.state = State::Rows;
+                rest.feed(block.clone());
+                while rest.next_row().expect("whole rows").is_some() {}
+                prop_assert!(rest.front().is_empty(), "a block ends with a whole row");
+                blocks.extend_from_slice(&block);
+            }
+            prop_assert_eq!(reader.finish(), Ok(()));
+            let plain: Vec<u8> = rows.iter().flat_map(|row| row.bytes().to_vec()).collect();
+            prop_assert_eq!(blocks, plain);
+        }
+
+        #[test]
+        fn blocks_of_a_cut_or_spoilt_copy_are_an_error(rows in rows(), cut: proptest::sample::Index, byte: u8) {
+            let bytes = written(&rows);
+            let cut = cut.index(bytes.len());
+            let mut reader = CopyReader::new(2);
+            reader.feed(bytes.slice(..cut));
+            prop_assert!(reader.next_rows().is_ok());
+            prop_assert!(reader.finish().is_err());
+            let mut spoilt = bytes.to_vec();
+            spoilt[cut] = byte;
+            // It must neither panic nor loop; whether it is an error depends on what was hit.
+            let mut reader = CopyReader::new(2);
+            reader.feed(spoilt.into());
+            let _ = reader.next_rows();
+            let mut longer = bytes.to_vec();
+            longer.push(byte);
+            let mut reader = CopyReader::new(2);
+            reader.feed(longer.into());
+            prop_assert!(reader.next_rows().is_err());
         }
 
         #[test]

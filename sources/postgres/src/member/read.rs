@@ -128,8 +128,8 @@ async fn copy(
         let chunk = chunk?;
         share.pass(chunk.len() as u64).await;
         reader.feed(chunk);
-        while let Some(row) = reader.next_row()? {
-            rows.push(&row).await?;
+        if let Some(block) = reader.next_rows()? {
+            rows.push_all(block).await?;
         }
     }
     reader.finish()
@@ -167,6 +167,19 @@ impl<'a> RowWriter<'a> {
             self.outlet.tuples(self.block.split().freeze()).await?;
         }
         Ok(())
+    }
+
+    /// Adds rows.
+    async fn push_all(&mut self, rows: Bytes) -> Result<(), Fault> {
+        self.bytes += rows.len() as u64;
+        if self.block.is_empty() && rows.len() >= BLOCK / 2 {
+            return self.outlet.tuples(rows).await;
+        }
+        self.block.extend_from_slice(&rows);
+        match self.block.len() >= BLOCK {
+            true => self.outlet.tuples(self.block.split().freeze()).await,
+            false => Ok(()),
+        }
     }
 
     /// Bytes so far.

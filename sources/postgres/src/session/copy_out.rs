@@ -10,33 +10,42 @@ use std::time::Duration;
 use tokio::time::Sleep;
 use tokio_postgres::CopyOutStream;
 
+use super::tap::TapReader;
 use super::{Canceller, Running, fault};
 
-/// Chunks as the server sends them: for `COPY` of rows, one row a chunk; the header comes with the first, the trailer is the last.
+/// Chunks as the server sends them: for `COPY` of rows, one row a chunk; the header comes with the first, the trailer is the last. Of
+/// [`super::Session::copy_out_blocks`] many rows a chunk.
 ///
 /// Dropped before its end, it stops the statement. Its session must live as long.
 pub struct CopyOut {
     stream: Pin<Box<CopyOutStream>>,
+    /// What has the rows, if it is not the stream.
+    tap: Option<TapReader>,
     running: Option<Running>,
     canceller: Canceller,
     /// Runs while nothing comes.
     stall: Option<Pin<Box<Sleep>>>,
     stall_deadline: Duration,
+    /// What the connection had received when the stall began.
+    received: u64,
 }
 
 impl CopyOut {
     pub(super) fn new(
         stream: CopyOutStream,
+        tap: Option<TapReader>,
         running: Running,
         canceller: Canceller,
         stall_deadline: Duration,
     ) -> Self {
         Self {
             stream: Box::pin(stream),
+            tap,
             running: Some(running),
             canceller,
             stall: None,
             stall_deadline,
+            received: 0,
         }
     }
 }
@@ -47,6 +56,15 @@ impl Stream for CopyOut {
     fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         if self.running.is_none() {
             return Poll::Ready(None);
+        }
+        match self.tap.as_mut().map(|tap| tap.poll_next(context)) {
+            Some(Poll::Ready(Some(rows))) => {
+                self.stall = None;
+                return Poll::Ready(Some(Ok(rows)));
+            }
+            Some(Poll::Pending) => return self.wait(context),
+            // How it ended is the stream's to tell.
+            Some(Poll::Ready(None)) | None => {}
         }
         let next = match self.stream.as_mut().poll_next(context) {
             Poll::Ready(next) => next,
@@ -66,13 +84,23 @@ impl CopyOut {
     /// Nothing came: waits on, until the deadline.
     fn wait(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<Bytes, Fault>>> {
         let deadline = self.stall_deadline;
-        let stall = self
-            .stall
-            .get_or_insert_with(|| Box::pin(tokio::time::sleep(deadline)));
-        if stall.as_mut().poll(context).is_pending() {
-            return Poll::Pending;
+        loop {
+            let received = self.tap.as_ref().map_or(0, TapReader::received);
+            if self.stall.is_none() {
+                self.received = received;
+            }
+            let stall = self
+                .stall
+                .get_or_insert_with(|| Box::pin(tokio::time::sleep(deadline)));
+            if stall.as_mut().poll(context).is_pending() {
+                return Poll::Pending;
+            }
+            self.stall = None;
+            // A block may fill slowly.
+            if received == self.received {
+                break;
+            }
         }
-        self.stall = None;
         Poll::Ready(Some(Err(Fault::new(
             ErrorCode::DeadlineExceeded,
             format!("the server sent nothing for {deadline:?}"),

@@ -9,11 +9,12 @@ use std::convert::Infallible;
 use std::future::{Ready, ready};
 use std::io;
 use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio_postgres::config::{Config, SslMode, SslNegotiation};
 use tokio_postgres::tls::{ChannelBinding, TlsConnect, TlsStream};
 
+use super::tap::{Splitter, Tap};
 use super::tls;
 use crate::dsn::{Dsn, Host, TlsMode};
 
@@ -129,6 +130,7 @@ pub(super) fn announce(config: &mut Config, channel: &Channel) {
 /// A stream that is encrypted already, or never will be.
 pub(crate) struct Stream {
     socket: Box<dyn Socket>,
+    splitter: Splitter,
     end_point: Option<Vec<u8>>,
 }
 
@@ -136,8 +138,14 @@ impl Stream {
     fn new(socket: Box<dyn Socket>) -> Self {
         Self {
             socket,
+            splitter: Splitter::new(),
             end_point: None,
         }
+    }
+
+    /// What takes rows off it.
+    pub(super) fn tap(&self) -> Tap {
+        self.splitter.tap()
     }
 }
 
@@ -169,7 +177,29 @@ impl AsyncRead for Stream {
         context: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.socket).poll_read(context, buffer)
+        let Self {
+            socket, splitter, ..
+        } = &mut *self;
+        loop {
+            if splitter.give(buffer) {
+                return Poll::Ready(Ok(()));
+            }
+            let split = splitter.split(context)?;
+            if splitter.give(buffer) {
+                return Poll::Ready(Ok(()));
+            }
+            ready!(split);
+            let mut room = ReadBuf::new(splitter.room());
+            if let Err(error) = ready!(Pin::new(&mut *socket).poll_read(context, &mut room)) {
+                splitter.over();
+                return Poll::Ready(Err(error));
+            }
+            let length = room.filled().len();
+            splitter.came(length);
+            if length == 0 {
+                return Poll::Ready(Ok(()));
+            }
+        }
     }
 }
 
