@@ -64,6 +64,7 @@ impl SequenceFacts {
     }
 }
 
+/// What was dropped since has no rights, and needs none.
 const SEQUENCES: &str = "
 SELECT c.oid, n.nspname, c.relname, s.seqincrement, tn.nspname, t.relname, a.attname,
        (SELECT coalesce(pg_catalog.json_agg(un.nspname || '.' || u.relname), '[]') FROM (
@@ -71,8 +72,8 @@ SELECT c.oid, n.nspname, c.relname, s.seqincrement, tn.nspname, t.relname, a.att
           WHERE w.classid = 'pg_catalog.pg_attrdef'::regclass AND w.refclassid = 'pg_catalog.pg_class'::regclass AND w.refobjid = c.oid
           UNION SELECT t.oid) AS x
         JOIN pg_catalog.pg_class AS u ON u.oid = x.oid JOIN pg_catalog.pg_namespace AS un ON un.oid = u.relnamespace),
-       coalesce(pg_catalog.has_schema_privilege(n.oid, 'USAGE'), false),
-       coalesce(pg_catalog.has_sequence_privilege(c.oid, 'SELECT'), false),
+       coalesce(pg_catalog.has_schema_privilege(n.oid, 'USAGE'), true),
+       coalesce(pg_catalog.has_sequence_privilege(c.oid, 'SELECT'), true),
        c.relpersistence = 'u' AND pg_catalog.pg_is_in_recovery()
 FROM pg_catalog.pg_class AS c JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace
 JOIN pg_catalog.pg_sequence AS s ON s.seqrelid = c.oid

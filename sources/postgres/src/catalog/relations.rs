@@ -48,7 +48,8 @@ pub struct RelationFacts {
 /// The functions look past the snapshot and give nothing for what is gone by now.
 ///
 /// Asking for a size waits for whoever has the relation locked, so that one long `ALTER` would hold everything up: the size of such a relation is what the
-/// last `VACUUM` saw. (Plans need no more: their last range is open.) A configuration table of an extension has its condition.
+/// last `VACUUM` saw. (Plans need no more: their last range is open.) A configuration table of an extension has its condition. Rights on what was dropped
+/// since are null: nobody lacks them.
 const RELATIONS: &str = "
 WITH locked AS MATERIALIZED (
     SELECT l.relation FROM pg_catalog.pg_locks l JOIN pg_catalog.pg_database d ON d.oid = l.database
@@ -58,8 +59,8 @@ WITH locked AS MATERIALIZED (
 )
 SELECT c.oid, n.nspname::text, c.relname::text, c.relfilenode, c.relkind, c.relpersistence, c.relreplident,
        pg_catalog.pg_get_userbyid(c.relowner)::text, coalesce(pg_catalog.pg_has_role(c.relowner, 'USAGE'), false),
-       coalesce(pg_catalog.has_table_privilege(c.oid, 'SELECT'), false),
-       coalesce(pg_catalog.has_schema_privilege(n.oid, 'USAGE'), false),
+       coalesce(pg_catalog.has_table_privilege(c.oid, 'SELECT'), true),
+       coalesce(pg_catalog.has_schema_privilege(n.oid, 'USAGE'), true),
        c.relkind = 'r' AND coalesce(pg_catalog.row_security_active(c.oid), false),
        c.relispartition, c.relhassubclass AND c.relkind = 'r', coalesce(am.amname = 'heap', false),
        x.oid IS NOT NULL, coalesce(c.oid = ANY (x.extconfig), false),

@@ -4,6 +4,7 @@ use futures::future::Either;
 use holdfast_postgres::member::Limits;
 use holdfast_postgres_testing::{Server, connect};
 use holdfast_source::LoggedSource;
+use holdfast_types::ErrorCode;
 use std::pin::pin;
 use std::time::Duration;
 
@@ -170,5 +171,52 @@ async fn log_of_others_is_let_go() {
     }
     let standings = job.member.look_after_hold(job.hold).await.expect("looked");
     assert!(standings[0].wal_retained_bytes < 4 << 20, "{standings:?}");
+    job.member.release(job.hold).await.expect("released");
+}
+
+/// What `pg_dump` sees under F, and cannot describe any more because it was dropped after F, is no reason to fail: the finish is repeated.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn objects_that_come_and_go_while_the_schema_is_taken() {
+    let server = Server::shared();
+    let database = server.create_database("churn");
+    server.psql(&database, TABLE);
+    let mut job = Job::new(server, &database, 64);
+    job.run(false).await.expect("a full");
+    let client = connect(server, &database).await;
+    let churn = async {
+        // An hour of a busy server's migrations.
+        for number in 0..150 {
+            let sql = format!(
+                "CREATE INDEX passing_{number} ON t (v); CREATE VIEW seen_{number} AS SELECT v FROM t; CREATE TYPE kind_{number} AS ENUM ('a');
+                 CREATE FUNCTION made_{number}(kind_{number}) RETURNS int LANGUAGE sql AS 'SELECT 1'; CREATE SEQUENCE numbers_{number}; ALTER TABLE t ADD CONSTRAINT small_{number} CHECK (v < 1000000)"
+            );
+            client.batch_execute(&sql).await.expect("made");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+            let sql = format!(
+                "DROP INDEX passing_{number}; DROP VIEW seen_{number}; DROP FUNCTION made_{number}; DROP TYPE kind_{number}; DROP SEQUENCE numbers_{number}; ALTER TABLE t DROP CONSTRAINT small_{number}"
+            );
+            client.batch_execute(&sql).await.expect("dropped");
+        }
+    };
+    let backups = async {
+        for _ in 0..4 {
+            let backup = job.backup(false);
+            let relations = job.member.begin(&backup).await.expect("begun");
+            loop {
+                let layer = SharedLayer::default();
+                match job.settle_all(&backup, &relations, &layer).await {
+                    Ok(()) => {
+                        job.chain.0.push(layer);
+                        break;
+                    }
+                    // It was tried under several snapshots; a job tries again.
+                    Err(fault) => assert_eq!(fault.code, ErrorCode::Unavailable, "{fault}"),
+                }
+            }
+        }
+        job
+    };
+    let (job, ()) = tokio::join!(backups, churn);
+    job.compare(&[&database]).await;
     job.member.release(job.hold).await.expect("released");
 }

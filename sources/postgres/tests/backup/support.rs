@@ -98,6 +98,7 @@ impl Job {
             parent: parent.unwrap_or_default(),
             history,
             part_size: ByteCount(256 << 10),
+            notes: holdfast_source::Notes::default(),
         }
     }
 
