@@ -8,7 +8,7 @@ use bytes::{BufMut, Bytes, BytesMut};
 use holdfast_types::{ErrorCode, Fault};
 use std::fmt;
 
-use crate::tuple::{Field, Tuple, take};
+use crate::tuple::{Field, Tuple, fields_of, take};
 
 /// The key of a row: for each key column in key order its length (u32 BE) and its bytes.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -28,18 +28,9 @@ impl Key {
     /// # Errors
     /// [`ErrorCode::Corrupted`] if a key column is missing, null or left unchanged.
     pub fn of(row: &Tuple, columns: &[usize]) -> Result<Self, Fault> {
-        let mut parts: Vec<Option<&[u8]>> = vec![None; columns.len()];
-        let last = columns.iter().copied().max().unwrap_or_default();
-        for (index, field) in row.fields().enumerate().take(last.saturating_add(1)) {
-            if let Field::Value(value) = field {
-                for (part, column) in parts.iter_mut().zip(columns) {
-                    if *column == index {
-                        *part = Some(value);
-                    }
-                }
-            }
-        }
-        Self::join(&parts)
+        let mut bytes = Vec::new();
+        key_into(row.bytes(), columns, &mut bytes)?;
+        Ok(Self(bytes.into()))
     }
 
     /// The key with these parts, in key order.
@@ -95,6 +86,26 @@ impl Key {
             Some(part)
         })
     }
+}
+
+/// Puts the bytes of the key of a checked tuple in the place of what is in `key`.
+///
+/// # Errors
+/// As [`Key::of`].
+pub(crate) fn key_into(row: &[u8], columns: &[usize], key: &mut Vec<u8>) -> Result<(), Fault> {
+    key.clear();
+    if columns.is_empty() {
+        return Err(missing());
+    }
+    for column in columns {
+        // Key columns are few, and most often the first ones.
+        let Some(Field::Value(part)) = fields_of(row).nth(*column) else {
+            return Err(missing());
+        };
+        key.put_u32(u32::try_from(part.len()).map_err(|_| missing())?);
+        key.put_slice(part);
+    }
+    Ok(())
 }
 
 fn missing() -> Fault {

@@ -212,7 +212,7 @@ async fn open(
         false => None,
     };
     let sql = copy_statement(layout, range, session.spelling());
-    let stream = session.copy_out(&sql).await.map_err(context)?;
+    let stream = session.copy_out_blocks(&sql).await.map_err(context)?;
     Ok(Opened::Reading(Box::new(PartRead {
         stream,
         session,

@@ -20,8 +20,8 @@ mod workshop;
 
 pub use database::DatabaseRestore;
 pub use indexes::{IndexLanes, IndexProgress, index_progress};
-pub(crate) use load::load_noted;
 pub use load::{LoadOutcome, LoadTarget, load};
+pub(crate) use load::{RowBlock, load_noted};
 pub use marks::Marks;
 pub use matviews::MaterializedView;
 pub(crate) use name::HIDDEN;

@@ -53,19 +53,7 @@ impl Tuple {
     /// # Errors
     /// [`ErrorCode::Corrupted`] if they are not exactly one tuple of `columns` columns.
     pub fn parse(bytes: Bytes, columns: usize) -> Result<Self, Fault> {
-        let mut rest: &[u8] = &bytes;
-        let count = take::<2>(&mut rest).map(i16::from_be_bytes);
-        if count.and_then(|count| usize::try_from(count).ok()) != Some(columns) {
-            return Err(malformed("it has another number of columns"));
-        }
-        for _ in 0..columns {
-            next_field(&mut rest).ok_or_else(|| malformed("it ends inside a column"))?;
-        }
-        if rest.is_empty() {
-            Ok(Self(bytes))
-        } else {
-            Err(malformed("bytes follow the last column"))
-        }
+        check(&bytes, columns).map(|_| Self(bytes))
     }
 
     /// Puts a tuple together.
@@ -102,14 +90,7 @@ impl Tuple {
 
     /// The values in column order.
     pub fn fields(&self) -> impl Iterator<Item = Field<'_>> {
-        let mut rest = self.0.get(2..).unwrap_or_default();
-        std::iter::from_fn(move || {
-            if rest.is_empty() {
-                None
-            } else {
-                next_field(&mut rest)
-            }
-        })
+        fields_of(&self.0)
     }
 
     /// Whether every value is known.
@@ -140,6 +121,39 @@ impl Tuple {
         }
         Self::build(fields.into_iter())
     }
+}
+
+/// Sees that bytes are exactly one tuple of so many columns; says whether every value is known.
+///
+/// # Errors
+/// [`ErrorCode::Corrupted`] if they are not.
+pub(crate) fn check(bytes: &[u8], columns: usize) -> Result<bool, Fault> {
+    let mut rest = bytes;
+    let count = take::<2>(&mut rest).map(i16::from_be_bytes);
+    if count.and_then(|count| usize::try_from(count).ok()) != Some(columns) {
+        return Err(malformed("it has another number of columns"));
+    }
+    let mut is_whole = true;
+    for _ in 0..columns {
+        let field = next_field(&mut rest).ok_or_else(|| malformed("it ends inside a column"))?;
+        is_whole &= field != Field::Unchanged;
+    }
+    match rest.is_empty() {
+        true => Ok(is_whole),
+        false => Err(malformed("bytes follow the last column")),
+    }
+}
+
+/// The values of a tuple that was [checked](check), in column order.
+pub(crate) fn fields_of(bytes: &[u8]) -> impl Iterator<Item = Field<'_>> {
+    let mut rest = bytes.get(2..).unwrap_or_default();
+    std::iter::from_fn(move || {
+        if rest.is_empty() {
+            None
+        } else {
+            next_field(&mut rest)
+        }
+    })
 }
 
 /// Takes `N` bytes off the front.

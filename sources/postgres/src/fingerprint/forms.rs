@@ -3,10 +3,10 @@
 use super::shape::Shape;
 use crate::answer::ask;
 use crate::identifier::{Spelling, literal, qualified};
-use crate::key::Key;
+use crate::key::key_into;
 use crate::layout::Layout;
 use crate::session::Session;
-use crate::tuple::{Field, Tuple};
+use crate::tuple::{Field, Tuple, fields_of};
 use holdfast_types::{ErrorCode, Fault, RowSum};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -98,8 +98,21 @@ impl RowForms {
     /// # Errors
     /// `Corrupted` if the row has not this form.
     pub fn add(&self, sum: &mut RowSum, row: &Tuple) -> Result<(), Fault> {
+        self.add_checked(sum, row.bytes(), &mut Vec::new())
+    }
+
+    /// As [`add`](Self::add), for the bytes of a tuple that was checked; `key` is a buffer.
+    ///
+    /// # Errors
+    /// `Corrupted` if the row has not this form.
+    pub(crate) fn add_checked(
+        &self,
+        sum: &mut RowSum,
+        row: &[u8],
+        key: &mut Vec<u8>,
+    ) -> Result<(), Fault> {
         if self.shapes.iter().all(Shape::is_plain) {
-            return self.add_plain(sum, row);
+            return self.add_plain(sum, row, key);
         }
         let malformed = || {
             Fault::new(
@@ -108,7 +121,7 @@ impl RowForms {
             )
         };
         let mut values = Vec::with_capacity(self.shapes.len());
-        for (field, shape) in row.fields().zip(&self.shapes) {
+        for (field, shape) in fields_of(row).zip(&self.shapes) {
             values.push(match field {
                 Field::Value(value) => Some(shape.neutral(value).ok_or_else(malformed)?),
                 Field::Null => None,
@@ -119,15 +132,15 @@ impl RowForms {
             Some(bytes) => Field::Value(bytes),
             None => Field::Null,
         });
-        self.add_plain(sum, &Tuple::build(fields)?)
+        self.add_plain(sum, Tuple::build(fields)?.bytes(), key)
     }
 
-    fn add_plain(&self, sum: &mut RowSum, row: &Tuple) -> Result<(), Fault> {
-        if self.key.is_empty() {
-            sum.add(&[], row.bytes());
-        } else {
-            sum.add(Key::of(row, &self.key)?.bytes(), row.bytes());
+    fn add_plain(&self, sum: &mut RowSum, row: &[u8], key: &mut Vec<u8>) -> Result<(), Fault> {
+        key.clear();
+        if !self.key.is_empty() {
+            key_into(row, &self.key, key)?;
         }
+        sum.add(key, row);
         Ok(())
     }
 }

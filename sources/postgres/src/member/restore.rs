@@ -171,7 +171,7 @@ impl Restorer {
             Into::New(_) => Destination::New(DatabaseRestore::new(target, &hidden, facts, name)),
             Into::Existing(tables) => {
                 let tables = TableRestore::new(target, hidden, facts, name, tables.clone());
-                Destination::Existing(match restore.skip_missing_foreign_keys {
+                Destination::Existing(match restore.options.skip_missing_foreign_keys {
                     true => tables.skip_missing_foreign_keys(),
                     false => tables,
                 })

@@ -14,8 +14,9 @@ use futures::{SinkExt, Stream, TryStreamExt};
 use holdfast_types::{ErrorCode, Fault};
 use std::collections::BTreeMap;
 
-/// Bytes handed to the connection at once: large enough that their frame costs nothing, small enough to be nothing.
-const FLUSH_AT: usize = 64 * 1024;
+/// Bytes of one message: large enough that its frame costs nothing, and small enough that the server parses it while the next one is on
+/// its way, and for its limit on messages, which a row may exceed.
+const MESSAGE_BYTES: usize = 256 * 1024;
 
 /// The temporary table for rows with columns in text form.
 const HALFWAY: &str = "holdfast_halfway";
@@ -46,6 +47,13 @@ impl LoadTarget {
     }
 }
 
+/// Rows that go in together: whole ones, one after another, as `COPY … BINARY` has them, each checked.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct RowBlock {
+    pub(crate) bytes: Bytes,
+    pub(crate) rows: u64,
+}
+
 /// How loading a part ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LoadOutcome {
@@ -70,10 +78,24 @@ pub async fn load(
     part: &str,
     rows: impl Stream<Item = Result<Tuple, Fault>> + Send,
 ) -> Result<LoadOutcome, Fault> {
+    let rows = rows.and_then(|row| std::future::ready(block_of(&row)));
     load_noted(session, marks, target, part, rows, || None).await
 }
 
-/// As [`load`], and keeps a note on the part, asked for when all rows have passed, until the restore ends ([`Marks::part_notes`]).
+fn block_of(row: &Tuple) -> Result<RowBlock, Fault> {
+    match row.is_whole() {
+        true => Ok(RowBlock {
+            bytes: row.bytes().clone(),
+            rows: 1,
+        }),
+        false => Err(Fault::new(
+            ErrorCode::Internal,
+            "a row with values that are not known cannot be loaded",
+        )),
+    }
+}
+
+/// As [`load`], of blocks of rows, and keeps a note on the part, asked for when all rows have passed, until the restore ends ([`Marks::part_notes`]).
 ///
 /// # Errors
 /// As [`load`].
@@ -82,7 +104,7 @@ pub(crate) async fn load_noted(
     marks: &Marks,
     target: &LoadTarget,
     part: &str,
-    rows: impl Stream<Item = Result<Tuple, Fault>> + Send,
+    rows: impl Stream<Item = Result<RowBlock, Fault>> + Send,
     note: impl FnOnce() -> Option<String> + Send,
 ) -> Result<LoadOutcome, Fault> {
     let mark = format!("part/{part}");
@@ -125,7 +147,7 @@ async fn is_unlogged(session: &Session, target: &LoadTarget) -> Result<bool, Fau
 async fn copy(
     session: &Session,
     target: &LoadTarget,
-    rows: impl Stream<Item = Result<Tuple, Fault>> + Send,
+    rows: impl Stream<Item = Result<RowBlock, Fault>> + Send,
     context: &str,
 ) -> Result<u64, Fault> {
     let table = qualified(&target.schema, &target.table);
@@ -145,7 +167,7 @@ async fn copy_into(
     session: &Session,
     table: &str,
     target: &LoadTarget,
-    rows: impl Stream<Item = Result<Tuple, Fault>> + Send,
+    rows: impl Stream<Item = Result<RowBlock, Fault>> + Send,
     context: &str,
 ) -> Result<u64, Fault> {
     let fault =
@@ -176,10 +198,11 @@ async fn copy_into(
     let mut sink = std::pin::pin!(sink);
     let mut rows = std::pin::pin!(rows);
     let mut writer = CopyWriter::new();
-    while let Some(row) = rows.try_next().await? {
-        writer.row(&row)?;
-        if writer.len() >= FLUSH_AT {
-            sink.as_mut().feed(writer.take()).await.map_err(fault)?;
+    sink.as_mut().feed(writer.take()).await.map_err(fault)?;
+    while let Some(RowBlock { mut bytes, .. }) = rows.try_next().await? {
+        while !bytes.is_empty() {
+            let message = bytes.split_to(bytes.len().min(MESSAGE_BYTES));
+            sink.as_mut().feed(message).await.map_err(fault)?;
         }
     }
     sink.as_mut().feed(writer.finish()).await.map_err(fault)?;
@@ -192,13 +215,13 @@ async fn copy_into(
 async fn insert_empty(
     session: &Session,
     table: &str,
-    rows: impl Stream<Item = Result<Tuple, Fault>> + Send,
+    rows: impl Stream<Item = Result<RowBlock, Fault>> + Send,
     context: &str,
 ) -> Result<u64, Fault> {
     let mut rows = std::pin::pin!(rows);
     let mut count = 0u64;
-    while rows.try_next().await?.is_some() {
-        count += 1;
+    while let Some(block) = rows.try_next().await? {
+        count += block.rows;
     }
     let sql = format!("INSERT INTO {table} SELECT FROM pg_catalog.generate_series(1, {count})");
     run(session, context, &sql).await?;

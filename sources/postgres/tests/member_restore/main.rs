@@ -4,15 +4,17 @@ mod chains;
 mod forms;
 mod history;
 mod killed;
+mod labels;
 mod newer;
 mod store;
 mod tables;
+mod wrap;
 
 use holdfast_env::Env;
 use holdfast_postgres::member::restore::Restorer;
 use holdfast_postgres::member::{Limits, PostgresMember, Rooms};
 use holdfast_postgres_testing::Server;
-use holdfast_types::{ByteCount, DatabaseName, JobId, Position, Target};
+use holdfast_types::{ByteCount, DatabaseName, JobId, Position, RestoreOptions, Target};
 use std::collections::BTreeMap;
 
 /// Small, so that tables have several parts.
@@ -47,10 +49,9 @@ fn renamed(
         databases: BTreeMap::from([(from.to_owned(), to.to_owned())]),
         tables: BTreeMap::new(),
         into_existing: false,
-        schema_only: false,
-        skip_missing_foreign_keys: false,
-        grants: true,
+        options: RestoreOptions::default(),
         part_size: PART,
+        notes: holdfast_source::Notes::default(),
     }
 }
 

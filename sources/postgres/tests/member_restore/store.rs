@@ -225,6 +225,7 @@ impl Store {
                 .map_or_else(Vec::new, |it| it.catalogs.clone()),
             history,
             part_size: PART,
+            notes: holdfast_source::Notes::default(),
         };
         let mut layer = Layer::default();
         let relations = member.begin(&backup).await.expect("a plan");

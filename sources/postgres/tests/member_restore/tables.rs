@@ -1,8 +1,8 @@
 //! Single tables.
 
 use holdfast_postgres_testing::Server;
-use holdfast_source::{LoggedRestore, LoggedSource};
-use holdfast_types::{HoldId, JobId, TableName, Target};
+use holdfast_source::{LoggedRestore, LoggedSource, Notes};
+use holdfast_types::{HoldId, JobId, RestoreOptions, TableName, Target};
 use std::collections::BTreeMap;
 
 use crate::chains::{TABLES, change};
@@ -66,10 +66,9 @@ async fn tables_come_back_beside_the_living_ones_under_new_names() {
             ),
         ]),
         into_existing: true,
-        schema_only: false,
-        skip_missing_foreign_keys: false,
-        grants: true,
+        options: RestoreOptions::default(),
         part_size: PART,
+        notes: Notes::default(),
     };
     // A first try is thrown away in the middle, and leaves nothing.
     let mut progress = Counted {
@@ -138,10 +137,9 @@ async fn a_partitioned_table_is_not_restored_without_its_partitions() {
         databases: BTreeMap::from([(database.clone(), other.clone())]),
         tables: BTreeMap::new(),
         into_existing: true,
-        schema_only: false,
-        skip_missing_foreign_keys: false,
-        grants: true,
+        options: RestoreOptions::default(),
         part_size: PART,
+        notes: Notes::default(),
     };
     let some = restore(&["public.whole", "public.low"]);
     let refused = restorer(server).begin(&some, &store).await;
@@ -196,10 +194,9 @@ async fn all_tables_of_a_schema_go_into_another_schema_and_another_database() {
             .map(|(old, new)| (table(&database, old), new.clone()))
             .collect(),
         into_existing,
-        schema_only: false,
-        skip_missing_foreign_keys: false,
-        grants: true,
+        options: RestoreOptions::default(),
         part_size: PART,
+        notes: Notes::default(),
     };
     // Beside themselves, one of them under a name of its own.
     let beside = restore(
@@ -265,10 +262,12 @@ async fn foreign_keys_that_point_nowhere_are_refused_or_skipped_and_rights_are_f
         databases: BTreeMap::from([(database.clone(), into.to_owned())]),
         tables: BTreeMap::new(),
         into_existing: true,
-        schema_only: false,
-        skip_missing_foreign_keys,
-        grants: true,
+        options: RestoreOptions {
+            skip_missing_foreign_keys,
+            ..RestoreOptions::default()
+        },
         part_size: PART,
+        notes: Notes::default(),
     };
     let fault = store
         .restore(&restorer(server), &orders(620, &other, false))
@@ -300,7 +299,10 @@ async fn foreign_keys_that_point_nowhere_are_refused_or_skipped_and_rights_are_f
         let whole = LoggedRestore {
             target: Target::Databases(vec![database.clone()]),
             into_existing: false,
-            grants,
+            options: RestoreOptions {
+                grants,
+                ..RestoreOptions::default()
+            },
             ..orders(job, &name, false)
         };
         store

@@ -2,21 +2,24 @@
 
 use futures::stream::BoxStream;
 use futures::{StreamExt, TryStreamExt, stream};
-use holdfast_source::{Inlet, LoadProgress, LoggedRestore};
+use holdfast_source::{Inlet, LoadProgress, LoggedRestore, TupleBlock};
 use holdfast_types::{ByteCount, ErrorCode, Fault, KeyRange, Relation, RowCount, RowSum};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
 use super::begin::{base_objects, bound};
 use super::plan::{DatabasePlan, RelationPlan, RestorePlan};
-use super::touched::{Changed, ChangedParts, parse};
+use super::touched::{Changed, ChangedParts, unchanged};
 use super::{Destination, Restorer, lock};
 use crate::fingerprint::RowForms;
 use crate::layout::Oid;
 use crate::member::catalog::{split_relation_id, to_json};
-use crate::restore::{LoadOutcome, LoadTarget, load_noted};
+use crate::restore::{LoadOutcome, LoadTarget, RowBlock, load_noted};
 use crate::session::Session;
-use crate::tuple::{Tuple, take};
+use crate::tuple::take;
+
+/// Blocks that are prepared while one is sent.
+const AHEAD: usize = 2;
 
 /// What a range of a relation covers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -218,7 +221,7 @@ impl Loader<'_> {
     async fn part(
         &self,
         part: &str,
-        rows: BoxStream<'_, Result<Tuple, Fault>>,
+        rows: BoxStream<'_, Result<RowBlock, Fault>>,
         sum: &Mutex<RowSum>,
     ) -> Result<LoadOutcome, Fault> {
         let note = || {
@@ -241,26 +244,17 @@ impl Loader<'_> {
         let read = Arc::new(AtomicU64::new(0));
         let columns = self.target.columns.len();
         let blocks = self.inlet.tuples(layer, name);
-        let blocks = blocks.and_then(|block| {
+        let rows = blocks.map_ok(|block| {
             let (changed, forms) = (changed.cloned(), Arc::clone(&self.forms));
             let (sum, env) = (Arc::clone(&sum), self.restorer.env().clone());
             read.fetch_add(block.bytes.len() as u64, Ordering::Relaxed);
             async move {
                 let work = move || {
                     let mut own = RowSum::default();
+                    let TupleBlock { bytes, rows } = &block;
                     let kept = match changed {
-                        Some(changed) => {
-                            changed.filter(&block.bytes, &block.rows, &forms, &mut own)?
-                        }
-                        None => {
-                            let mut kept = Vec::with_capacity(block.rows.len());
-                            for range in &block.rows {
-                                let row = parse(&block.bytes, range, columns)?;
-                                forms.add(&mut own, &row)?;
-                                kept.push(row);
-                            }
-                            kept
-                        }
+                        Some(changed) => changed.filter(bytes, rows, &forms, &mut own)?,
+                        None => unchanged(bytes, rows, columns, &forms, &mut own)?,
                     };
                     lock(&sum).merge(&own);
                     Ok::<_, Fault>(kept)
@@ -268,9 +262,7 @@ impl Loader<'_> {
                 env.blocking(work).await
             }
         });
-        let rows = blocks
-            .map_ok(|rows| stream::iter(rows.into_iter().map(Ok)))
-            .try_flatten();
+        let rows = rows.try_buffered(AHEAD);
         let part = base_part(self.oid, number);
         let outcome = self.part(&part, rows.boxed(), &sum).await?;
         Ok(loaded(outcome, read.load(Ordering::Relaxed), &sum))
@@ -293,18 +285,15 @@ impl Loader<'_> {
             if number >= covered.0 {
                 let rows = stream::try_unfold((), |()| async {
                     let batch = self.batch(&parts, &sum).await?;
-                    Ok::<_, Fault>((!batch.is_empty()).then_some((batch, ())))
+                    Ok::<_, Fault>((batch.rows > 0).then_some((batch, ())))
                 });
-                let rows = rows
-                    .map_ok(|rows| stream::iter(rows.into_iter().map(Ok)))
-                    .try_flatten();
                 let part = changed_part(self.oid, number);
                 let outcome = self.part(&part, rows.boxed(), &sum).await?;
                 let read = lock(&sum).bytes.0;
                 tell(progress, bound(1, number + 1), loaded(outcome, read, &sum)).await?;
             }
             // What was loaded before, or lies before the range, is passed over.
-            while !self.batch(&parts, &sum).await?.is_empty() {}
+            while self.batch(&parts, &sum).await?.rows > 0 {}
             number += 1;
         }
         let none = Mutex::new(RowSum::default());
@@ -317,7 +306,7 @@ impl Loader<'_> {
         &self,
         parts: &Arc<Mutex<ChangedParts>>,
         sum: &Arc<Mutex<RowSum>>,
-    ) -> Result<Vec<Tuple>, Fault> {
+    ) -> Result<RowBlock, Fault> {
         let (parts, sum) = (Arc::clone(parts), Arc::clone(sum));
         let forms = Arc::clone(&self.forms);
         let work = move || {

@@ -21,8 +21,9 @@ use crate::key::Key;
 use crate::layout::{Layout, Lsn};
 use crate::member::rooms::Room;
 use crate::member::rows::{read_final_row, read_version_row, relation_range};
-use crate::tuple::Tuple;
-use bytes::Bytes;
+use crate::restore::RowBlock;
+use crate::tuple::{self, Tuple};
+use bytes::{Bytes, BytesMut};
 
 /// Bytes of changes of one relation that are sorted in memory before they go to the disk.
 const SORT_MEMORY: usize = 16 << 20;
@@ -122,29 +123,34 @@ impl Changed {
         rows: &[Range<usize>],
         forms: &RowForms,
         sum: &mut RowSum,
-    ) -> Result<Vec<Tuple>, Fault> {
+    ) -> Result<RowBlock, Fault> {
+        if self.rows.entries() == 0 {
+            return unchanged(bytes, rows, self.layout.columns.len(), forms, sum);
+        }
         let columns = self.layout.columns.len();
-        let mut kept = Vec::with_capacity(rows.len());
-        let has_changes = self.rows.entries() > 0;
+        let (mut kept, mut key_bytes) = (Kept::of(bytes), Vec::new());
         let mut touched = self.touched.lock().unwrap_or_else(PoisonError::into_inner);
         for range in rows {
-            let mut row = parse(bytes, range, columns)?;
-            if has_changes {
-                let key = Key::of(&row, &self.layout.key)?;
-                let heir = match &self.origins {
-                    Some(origins) => origins.find(self.layout.oid, &key)?,
-                    None => None,
-                };
-                match heir {
-                    Some(Op::Put { row: heir, .. }) => row = heir.filled_from(&row)?,
-                    _ if touched.contains(self.layout.oid, &key)? => continue,
-                    _ => {}
+            let row = parse(bytes, range, columns)?;
+            let key = Key::of(&row, &self.layout.key)?;
+            let heir = match &self.origins {
+                Some(origins) => origins.find(self.layout.oid, &key)?,
+                None => None,
+            };
+            match heir {
+                Some(Op::Put { row: heir, .. }) => {
+                    let row = heir.filled_from(&row)?;
+                    forms.add_checked(sum, row.bytes(), &mut key_bytes)?;
+                    kept.put(row.bytes());
+                }
+                _ if touched.contains(self.layout.oid, &key)? => {}
+                _ => {
+                    forms.add_checked(sum, row.bytes(), &mut key_bytes)?;
+                    kept.keep(range.clone());
                 }
             }
-            forms.add(sum, &row)?;
-            kept.push(row);
         }
-        Ok(kept)
+        Ok(kept.into_block())
     }
 
     /// The final rows that changed, cut into parts of about so many bytes.
@@ -158,13 +164,94 @@ impl Changed {
     }
 }
 
+/// A block of which everything remains; adds it to a sum. Blocking.
+///
+/// # Errors
+/// `Corrupted` for rows of another form.
+pub(super) fn unchanged(
+    bytes: &Bytes,
+    rows: &[Range<usize>],
+    columns: usize,
+    forms: &RowForms,
+    sum: &mut RowSum,
+) -> Result<RowBlock, Fault> {
+    let (mut kept, mut key) = (Kept::of(bytes), Vec::new());
+    for range in rows {
+        let row = bytes.get(range.clone()).ok_or_else(outside)?;
+        if !tuple::check(row, columns)? {
+            return Err(contradiction("a row of the base lacks values"));
+        }
+        forms.add_checked(sum, row, &mut key)?;
+        kept.keep(range.clone());
+    }
+    Ok(kept.into_block())
+}
+
+/// What remains of a block: a piece of it, copied only if something in the middle goes or another row comes.
+struct Kept<'a> {
+    block: &'a Bytes,
+    run: Range<usize>,
+    copied: Option<BytesMut>,
+    rows: u64,
+}
+
+impl<'a> Kept<'a> {
+    fn of(block: &'a Bytes) -> Self {
+        Self {
+            block,
+            run: 0..0,
+            copied: None,
+            rows: 0,
+        }
+    }
+
+    /// Keeps a row, which lies in the block.
+    fn keep(&mut self, row: Range<usize>) {
+        if self.copied.is_none() && (self.rows == 0 || self.run.end == row.start) {
+            let start = if self.rows == 0 {
+                row.start
+            } else {
+                self.run.start
+            };
+            self.run = start..row.end;
+            self.rows += 1;
+        } else {
+            let block = self.block;
+            self.put(block.get(row).unwrap_or_default());
+        }
+    }
+
+    /// Takes a row from elsewhere.
+    fn put(&mut self, row: &[u8]) {
+        let (block, run) = (self.block, self.run.clone());
+        let copied = self.copied.get_or_insert_with(|| {
+            let mut copied = BytesMut::with_capacity(block.len());
+            copied.extend_from_slice(block.get(run).unwrap_or_default());
+            copied
+        });
+        copied.extend_from_slice(row);
+        self.rows += 1;
+    }
+
+    fn into_block(self) -> RowBlock {
+        RowBlock {
+            bytes: match self.copied {
+                Some(copied) => copied.freeze(),
+                None => self.block.slice(self.run),
+            },
+            rows: self.rows,
+        }
+    }
+}
+
+fn outside() -> Fault {
+    Fault::new(ErrorCode::Corrupted, "a row lies outside its block")
+}
+
 /// Takes one row out of a block.
 pub(super) fn parse(bytes: &Bytes, range: &Range<usize>, columns: usize) -> Result<Tuple, Fault> {
     if range.start > range.end || range.end > bytes.len() {
-        return Err(Fault::new(
-            ErrorCode::Corrupted,
-            "a row lies outside its block",
-        ));
+        return Err(outside());
     }
     Tuple::parse(bytes.slice(range.clone()), columns)
 }
@@ -321,22 +408,28 @@ impl ChangedParts {
         &mut self,
         forms: &RowForms,
         sum: &mut RowSum,
-    ) -> Result<Vec<Tuple>, Fault> {
-        let (mut batch, mut bytes) = (Vec::new(), 0usize);
-        while self.left > 0 && !self.is_over && bytes < BATCH_BYTES {
+    ) -> Result<RowBlock, Fault> {
+        let (mut bytes, mut rows, mut key) = (BytesMut::new(), 0, Vec::new());
+        while self.left > 0 && !self.is_over && bytes.len() < BATCH_BYTES {
             let Some(entry) = self.rows.next_entry()? else {
                 self.is_over = true;
                 break;
             };
             // One that lacks values is loaded with the row of the base that has them.
             if let Op::Put { row, origin: None } = entry.op {
-                forms.add(sum, &row)?;
-                bytes += row.bytes().len();
+                if !row.is_whole() {
+                    return Err(contradiction("a changed row lacks values"));
+                }
+                forms.add_checked(sum, row.bytes(), &mut key)?;
+                bytes.extend_from_slice(row.bytes());
+                rows += 1;
                 self.left = self.left.saturating_sub(row.bytes().len() as u64);
-                batch.push(row);
             }
         }
-        Ok(batch)
+        Ok(RowBlock {
+            bytes: bytes.freeze(),
+            rows,
+        })
     }
 }
 

@@ -122,7 +122,13 @@ async fn why(fault: &Fault, held: &HeldSnapshot) -> Result<ErrorCode, Fault> {
         "could not send data",
         "invalid snapshot identifier",
     ];
-    if !moved_since(held.session()?).await?.is_empty() {
+    // An index, a function, whatever is not a table: these are said in English by every server.
+    const DROPPED: [&str; 2] = [
+        "cache lookup failed for",
+        "could not open relation with OID",
+    ];
+    let is_dropped = DROPPED.iter().any(|sign| fault.message.contains(sign));
+    if is_dropped || !moved_since(held.session()?).await?.is_empty() {
         return Ok(ErrorCode::HistoryGone);
     }
     let is_passing = PASSING.iter().any(|sign| fault.message.contains(sign));

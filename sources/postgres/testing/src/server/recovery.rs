@@ -2,8 +2,9 @@
 
 use std::path::Path;
 use std::process::Command;
+use std::time::{Duration, Instant};
 
-use super::Server;
+use super::{START_TIMEOUT, Server};
 
 /// The files of a server that was stopped in an orderly way.
 ///
@@ -52,6 +53,16 @@ impl ColdCopy {
         server.user.own(&signal);
         server.finish_setup();
         server.launch_somewhere();
+        // It runs before it has got there.
+        let begun = Instant::now();
+        while let Err(error) = server.try_psql("postgres", "SELECT 1") {
+            assert!(
+                begun.elapsed() < START_TIMEOUT,
+                "the server does not recover: {error}\n{}",
+                server.log()
+            );
+            std::thread::sleep(Duration::from_millis(50));
+        }
         server
     }
 }
