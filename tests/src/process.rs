@@ -152,6 +152,16 @@ impl Process {
         }
     }
 
+    /// Stops it in the middle of whatever it does (SIGSTOP), or lets it go on (SIGCONT). One that is gone stays gone.
+    pub fn freeze(&self, is_frozen: bool) {
+        if let Some(child) = &self.child {
+            let signal = if is_frozen { "-STOP" } else { "-CONT" };
+            let pid = child.id().to_string();
+            // An error means that it ended by itself.
+            let _ = Command::new("kill").args([signal, &pid]).status();
+        }
+    }
+
     /// SIGTERM, and waits for an orderly end; its exit code.
     ///
     /// # Panics

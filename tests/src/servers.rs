@@ -95,6 +95,8 @@ impl Drop for Pgbench {
 pub struct Truth {
     /// The instant, as `AS OF` takes it.
     pub at: String,
+    /// The same as a place in the server's log.
+    pub log: String,
     /// The bank's content.
     pub content: String,
 }
@@ -109,6 +111,7 @@ pub async fn record(server: &Server, database: &str) -> Truth {
     tokio::time::sleep(QUIET).await;
     let truth = Truth {
         at: Env::system().clock.now().to_string(),
+        log: server.psql(database, "SELECT pg_current_wal_insert_lsn()"),
         content: content(server, database),
     };
     tokio::time::sleep(QUIET).await;

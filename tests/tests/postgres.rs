@@ -118,8 +118,12 @@ async fn a_bank_through_kills_to_five_instants() {
 
     for (number, truth) in truths.iter().enumerate() {
         let name = format!("then_{number}");
+        let as_of = match number % 2 {
+            0 => &truth.at,
+            _ => &truth.log,
+        };
         let request = v1::SubmitRestoreRequest {
-            as_of: truth.at.clone(),
+            as_of: as_of.clone(),
             new_db_name: name.clone(),
             ..restore(&cluster, databases(&[&bank]))
         };
@@ -129,7 +133,7 @@ async fn a_bank_through_kills_to_five_instants() {
             cluster.workers[0].kill();
         }
         cluster.succeeded(job).await;
-        assert_eq!(content(&server, &name), truth.content, "{}", truth.at);
+        assert_eq!(content(&server, &name), truth.content, "{as_of}");
         assert!(adds_up(&server, &name));
     }
     let schema = server.psql(
