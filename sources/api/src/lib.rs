@@ -16,7 +16,7 @@ pub use check::{CheckFinding, CheckLevel, HoldStanding, MemberCheck};
 pub use holdfast_types::SettledDatabase;
 pub use logged::{
     Inlet, LoadProgress, LoggedBackup, LoggedRelation, LoggedRestore, LoggedSource, Outlet,
-    TupleBlock,
+    TupleBlock, TupleOutlet,
 };
 pub use notes::Notes;
 pub use row::{Change, Row, RowBatch};

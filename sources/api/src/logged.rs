@@ -57,12 +57,12 @@ pub struct LoggedRelation {
     pub settles: bool,
 }
 
-/// Where a source puts what it has read. Objects are durable when [`Outlet::advance`] returns, and belong to the layer only then.
+/// Where rows go, object by object.
 ///
 /// Rows are packed while the source reads on, so that an error of theirs may come with a later call, at the latest with the end of their
 /// object. After an error, and after a call that was dropped before it returned, every other call fails.
 #[async_trait]
-pub trait Outlet: Send {
+pub trait TupleOutlet: Send {
     /// Begins an object of rows in the form of PostgreSQL's `COPY … BINARY`, of that many columns. The one before must have ended.
     async fn begin_tuples(&mut self, columns: u16) -> Result<(), Fault>;
 
@@ -71,6 +71,14 @@ pub trait Outlet: Send {
 
     /// Ends the object, and gives its name; `None` if it would be empty.
     async fn end_tuples(&mut self) -> Result<Option<String>, Fault>;
+}
+
+/// Where a source puts what it has read. Objects are durable when [`Outlet::advance`] returns, and belong to the layer only then.
+#[async_trait]
+pub trait Outlet: TupleOutlet {
+    /// A way to write objects of rows beside this one and other lanes. They belong to what [`Outlet::advance`] is told of next, by when they must
+    /// have ended; an error in one is an error in all.
+    fn lane(&mut self) -> Result<Box<dyn TupleOutlet>, Fault>;
 
     /// Writes an object of row versions, sorted by key, the newest version of a key first. Batches come one after another until
     /// [`Outlet::end_rows`].

@@ -4,6 +4,7 @@ mod reader;
 mod rows;
 mod writer;
 
+pub(crate) use reader::rows_of;
 pub use reader::{CopyReader, MAX_ROW};
 pub use rows::CopyRows;
 pub use writer::CopyWriter;

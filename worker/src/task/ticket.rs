@@ -99,18 +99,18 @@ impl Ticket {
         }
     }
 
-    /// Waits for a long piece of work that writes now and then, and holds `writing` while it does. When the task is told to stop, the work is
-    /// given up between two writes, or after [`STOP_DRAIN`].
+    /// Waits for a long piece of work that writes now and then, and shares `writing` while it does. When the task is told to stop, no more writes are
+    /// begun, and the work is given up when those under way have ended, or after [`STOP_DRAIN`].
     pub(crate) async fn drive<T>(
         &self,
         doing: &str,
-        writing: &tokio::sync::Mutex<()>,
+        writing: &tokio::sync::RwLock<()>,
         work: impl Future<Output = Result<T, Fault>>,
     ) -> Result<T, Halt> {
         self.begin(doing)?;
         let stopped = async {
             self.stop.cancelled().await;
-            let _ = tokio::time::timeout(STOP_DRAIN, writing.lock()).await;
+            let _ = tokio::time::timeout(STOP_DRAIN, writing.write()).await;
         };
         tokio::select! {
             biased;

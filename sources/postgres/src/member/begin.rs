@@ -7,7 +7,7 @@ use holdfast_types::{
 };
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::catalog::{DatabaseCatalog, relation_id, to_json};
+use super::catalog::{DatabaseCatalog, RelationEntry, relation_id, to_json};
 use super::plan::{DatabasePlan, LogPlan, RelationPlan};
 use super::standing::{self, Standings};
 use super::{PostgresMember, budget, partial, share};
@@ -173,12 +173,17 @@ fn plan_snapshots(
             .databases
             .iter()
             .filter(|it| it.name == database.name);
-        let layouts = seen.flat_map(|it| it.relations.iter().map(|relation| &relation.layout));
+        let seen: Vec<_> = seen.flat_map(|it| &it.relations).collect();
+        let layouts = seen.iter().map(|relation| &relation.layout);
         let Some(named) = partial::named(backup, database, layouts) else {
             continue;
         };
         relations.extend(named);
-        relations.push(settling(database_plan(database, identity, None))?);
+        let is_covered =
+            |layout: &Layout| backup.target.covers(&table_name(&database.name, layout));
+        let read = seen.iter().filter(|it| is_covered(&it.layout));
+        let bytes = read.map(|it| it.bytes).sum();
+        relations.push(settling(database_plan(database, identity, None), bytes)?);
     }
     Ok(relations)
 }
@@ -291,7 +296,11 @@ async fn go_on(
         continues: true,
     };
     let system = (identity.system_id, identity.timeline);
-    Ok(vec![settling(database_plan(database, system, Some(log)))?])
+    let is_read_again = |entry: &&RelationEntry| !entry.layout.is_published();
+    let read = parent.relations.iter().filter(is_read_again);
+    let bytes = read.filter_map(|entry| Some(entry.sum?.bytes.0)).sum();
+    let plan = database_plan(database, system, Some(log));
+    Ok(vec![settling(plan, bytes)?])
 }
 
 /// Places a hold, or finds it in place, and cuts the relations.
@@ -341,7 +350,12 @@ async fn start(
         relations.push(cut);
     }
     let system = (identity.system_id, identity.timeline);
-    relations.push(settling(database_plan(database, system, Some(log)))?);
+    let is_read_whole =
+        |facts: &&RelationFacts| facts.layout.handling.has_rows() && !facts.layout.is_published();
+    let read = facts.iter().filter(is_read_whole);
+    let bytes = read.map(|facts| facts.total_bytes).sum();
+    let plan = database_plan(database, system, Some(log));
+    relations.push(settling(plan, bytes)?);
     Ok(relations)
 }
 
@@ -480,8 +494,8 @@ pub(super) fn page_bound(page: u32) -> Bytes {
     Bytes::copy_from_slice(&page.to_be_bytes())
 }
 
-/// The settling relation of a database.
-fn settling(plan: DatabasePlan) -> Result<LoggedRelation, Fault> {
+/// The settling relation of a database, which reads about so many bytes.
+fn settling(plan: DatabasePlan, bytes: u64) -> Result<LoggedRelation, Fault> {
     let start = plan.log.as_ref().map_or(0, |log| log.start.0);
     Ok(LoggedRelation {
         relation: Relation {
@@ -491,7 +505,7 @@ fn settling(plan: DatabasePlan) -> Result<LoggedRelation, Fault> {
             dropped_at: None,
             definition: to_json(&plan)?.to_vec(),
         },
-        spans: vec![(KeyRange::all(), ByteCount(1))],
+        spans: vec![(KeyRange::all(), ByteCount(bytes.max(1)))],
         settles: true,
     })
 }

@@ -1,7 +1,7 @@
 //! Page ranges of a relation, part by part, each at a snapshot of its own.
 
 use bytes::{Bytes, BytesMut};
-use holdfast_source::{LoggedBackup, Outlet};
+use holdfast_source::{LoggedBackup, Outlet, TupleOutlet};
 use holdfast_types::{ByteCount, ErrorCode, Fault, KeyRange, Relation};
 
 use super::begin::page_bound;
@@ -14,7 +14,6 @@ use crate::copy::CopyReader;
 use crate::layout::Layout;
 use crate::pages::{Change, Opened, PartRead, open_range};
 use crate::session::{Purpose, Session};
-use crate::tuple::Tuple;
 
 /// Bytes of rows that are handed on at once.
 const BLOCK: usize = 256 << 10;
@@ -129,7 +128,7 @@ async fn copy(
         share.pass(chunk.len() as u64).await;
         reader.feed(chunk);
         if let Some(block) = reader.next_rows()? {
-            rows.push_all(block).await?;
+            rows.push(block).await?;
         }
     }
     reader.finish()
@@ -137,14 +136,17 @@ async fn copy(
 
 /// Writes a tuple object in blocks.
 pub(super) struct RowWriter<'a> {
-    outlet: &'a mut dyn Outlet,
+    outlet: &'a mut dyn TupleOutlet,
     block: BytesMut,
     bytes: u64,
 }
 
 impl<'a> RowWriter<'a> {
     /// Begins an object of rows of a relation.
-    pub(super) async fn begin(outlet: &'a mut dyn Outlet, layout: &Layout) -> Result<Self, Fault> {
+    pub(super) async fn begin(
+        outlet: &'a mut dyn TupleOutlet,
+        layout: &Layout,
+    ) -> Result<Self, Fault> {
         let columns = u16::try_from(layout.columns.len()).map_err(|_| {
             Fault::new(
                 ErrorCode::Corrupted,
@@ -159,18 +161,8 @@ impl<'a> RowWriter<'a> {
         })
     }
 
-    /// Adds a row.
-    pub(super) async fn push(&mut self, row: &Tuple) -> Result<(), Fault> {
-        self.block.extend_from_slice(row.bytes());
-        self.bytes += row.bytes().len() as u64;
-        if self.block.len() >= BLOCK {
-            self.outlet.tuples(self.block.split().freeze()).await?;
-        }
-        Ok(())
-    }
-
     /// Adds rows.
-    async fn push_all(&mut self, rows: Bytes) -> Result<(), Fault> {
+    pub(super) async fn push(&mut self, rows: Bytes) -> Result<(), Fault> {
         self.bytes += rows.len() as u64;
         if self.block.is_empty() && rows.len() >= BLOCK / 2 {
             return self.outlet.tuples(rows).await;

@@ -250,7 +250,7 @@ impl Settling<'_> {
         let mut catalog = self.catalog(&held, &view, schema, changes.as_ref());
         let latest = changes.as_ref().map(|changes| changes.rest.latest);
         catalog.ended_at = latest.map_or(clock, |latest| latest.max(clock));
-        let mut read = whole::copy_all(self, &mut held, &mut catalog, outlet).await?;
+        let mut read = whole::copy_all(self, &view, &mut held, &mut catalog, outlet).await?;
         objects::globals(&view, &mut catalog, outlet).await?;
         if !matches!(self.backup.target, holdfast_types::Target::Tables(_)) {
             held.keep(env, dsn).await?;

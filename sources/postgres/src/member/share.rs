@@ -48,6 +48,12 @@ impl Share {
         self.streams.acquire().await.map_err(|_| closed())
     }
 
+    /// Streams that nobody uses, as many as that at most.
+    pub(super) fn idle_streams(&self, most: usize) -> Vec<SemaphorePermit<'_>> {
+        let idle = std::iter::from_fn(|| self.streams.try_acquire().ok());
+        idle.take(most).collect()
+    }
+
     /// Waits for the settling of a database.
     pub(super) async fn settling(&self) -> Result<SemaphorePermit<'_>, Fault> {
         self.settling.acquire().await.map_err(|_| closed())

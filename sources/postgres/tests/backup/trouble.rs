@@ -1,9 +1,13 @@
 //! What ends a chain, and what there is without the log.
 
 use holdfast_postgres::layout::Handling;
-use holdfast_postgres_testing::{Options, Server, Version};
+use holdfast_postgres::member::catalog::Content;
+use holdfast_postgres::tuple::{Field, Tuple};
+use holdfast_postgres_testing::{Options, Server, Version, connect};
 use holdfast_source::LoggedSource;
 use holdfast_types::{ErrorCode, Target};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::support::{Job, limits};
 
@@ -81,6 +85,69 @@ async fn another_server_and_no_log() {
     let fault = plain.run(false).await.expect_err("no incremental");
     assert_eq!(fault.code, ErrorCode::ChainRule, "{fault}");
     plain.member.release(plain.hold).await.expect("released");
+}
+
+/// Without the log there is one snapshot. A large table is read in parts, several at once, beside others, and all show the same moment.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn parts_that_are_read_at_once_show_one_moment() {
+    let server: &'static Server = Box::leak(Box::new(Server::start(
+        Options::of(Version::V15).set("wal_level", "replica"),
+    )));
+    let database = server.create_database("moment");
+    server.psql(
+        &database,
+        "CREATE TABLE wide (id int PRIMARY KEY, money int, picture bytea) WITH (fillfactor = 10);
+         ALTER TABLE wide ALTER picture SET STORAGE EXTERNAL;
+         INSERT INTO wide SELECT i, 1000, decode(repeat(md5(i::text), 1 << 15), 'hex') FROM generate_series(1, 400) i;
+         CREATE TABLE narrow (id int, money int); INSERT INTO narrow SELECT i, 1000 FROM generate_series(1, 1000) i",
+    );
+    let is_over = Arc::new(AtomicBool::new(false));
+    let writer = tokio::spawn({
+        let (over, database) = (Arc::clone(&is_over), database.clone());
+        async move {
+            let client = connect(server, &database).await;
+            for turn in 0.. {
+                if over.load(Ordering::Relaxed) {
+                    return turn;
+                }
+                // Between rows of one part and another, and between tables.
+                let (from, to) = (turn * 37 % 400 + 1, turn * 101 % 400 + 1);
+                let sql = format!(
+                    "BEGIN; UPDATE wide SET money = money - 3 WHERE id = {from}; UPDATE wide SET money = money + 2 WHERE id = {to};
+                     UPDATE narrow SET money = money + 1 WHERE id = {to}; COMMIT"
+                );
+                client.batch_execute(&sql).await.expect("written");
+            }
+            0
+        }
+    });
+    let mut job = Job::new(server, &database, 14);
+    job.run(false).await.expect("a full");
+    is_over.store(true, Ordering::Relaxed);
+    assert!(writer.await.expect("a writer") > 10);
+    let catalog = &job.catalogs().await[0][0];
+    let wide = catalog.relations.iter().find(|it| it.layout.name == "wide");
+    let Some(Content::Whole { objects }) = wide.map(|it| &it.content) else {
+        panic!("{catalog:?}");
+    };
+    assert!(objects.len() > 2, "{objects:?}");
+    let (mut rows, mut money) = (0, 0);
+    for (name, table) in job.content().await {
+        for row in table {
+            let columns = if name.ends_with("wide") { 3 } else { 2 };
+            let row = Tuple::parse(row, columns).expect("a row");
+            let Some(Field::Value(value)) = row.fields().nth(1) else {
+                panic!("money is not null");
+            };
+            money += i32::from_be_bytes(value.try_into().expect("four bytes"));
+            rows += 1;
+        }
+    }
+    assert_eq!((rows, money), (1400, 1_400_000));
+    // Nobody writes now: every row, byte by byte.
+    let mut job = Job::new(server, &database, 15);
+    job.run(false).await.expect("a full");
+    job.compare(&[&database]).await;
 }
 
 #[tokio::test]

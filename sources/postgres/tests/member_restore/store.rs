@@ -8,13 +8,14 @@ use holdfast_postgres::member::PostgresMember;
 use holdfast_postgres::member::restore::Restorer;
 use holdfast_source::{
     Inlet, LoadProgress, LoggedBackup, LoggedRelation, LoggedRestore, LoggedSource, Outlet, Row,
-    RowBatch, TupleBlock,
+    RowBatch, TupleBlock, TupleOutlet,
 };
 use holdfast_types::{
     ByteCount, ErrorCode, Fault, HoldId, JobId, KeyRange, RelationId, RowCount, RowSum, Target,
 };
 use std::collections::BTreeMap;
 use std::ops::Range;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::PART;
 
@@ -37,36 +38,33 @@ pub(crate) struct Layer {
 #[derive(Default, Clone)]
 pub(crate) struct Store(pub(crate) Vec<Layer>);
 
-/// Where a span writes to.
-struct Span<'a> {
-    layer: &'a mut Layer,
-    relation: RelationId,
+/// What was written and does not count yet.
+type Pending = Arc<Mutex<Vec<(String, Object)>>>;
+
+/// Writes objects of rows, beside others.
+struct Lane {
+    /// Objects of the layer before.
+    before: usize,
+    pending: Pending,
     tuples: BytesMut,
-    rows: RowBatch,
-    pending: Vec<(String, Object)>,
-    last_blob: Option<Bytes>,
 }
 
-impl<'a> Span<'a> {
-    fn new(layer: &'a mut Layer, relation: RelationId) -> Self {
-        Self {
-            layer,
-            relation,
-            tuples: BytesMut::new(),
-            rows: Vec::new(),
-            pending: Vec::new(),
-            last_blob: None,
-        }
+impl Lane {
+    fn pending(&self) -> MutexGuard<'_, Vec<(String, Object)>> {
+        self.pending.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn name(&self, kind: &str) -> String {
-        let number = self.layer.objects.len() + self.pending.len();
-        format!("{number:06}.{kind}")
+    fn put(&self, kind: &str, object: Object) -> String {
+        let mut pending = self.pending();
+        let number = self.before + pending.len();
+        let name = format!("{number:06}.{kind}");
+        pending.push((name.clone(), object));
+        name
     }
 }
 
 #[async_trait]
-impl Outlet for Span<'_> {
+impl TupleOutlet for Lane {
     async fn begin_tuples(&mut self, _columns: u16) -> Result<(), Fault> {
         assert!(self.tuples.is_empty());
         Ok(())
@@ -81,10 +79,60 @@ impl Outlet for Span<'_> {
         if self.tuples.is_empty() {
             return Ok(None);
         }
-        let name = self.name("hft");
         let bytes = self.tuples.split().freeze();
-        self.pending.push((name.clone(), Object::Tuples(bytes)));
-        Ok(Some(name))
+        Ok(Some(self.put("hft", Object::Tuples(bytes))))
+    }
+}
+
+/// Where a span writes to.
+struct Span<'a> {
+    layer: &'a mut Layer,
+    relation: RelationId,
+    lane: Lane,
+    rows: RowBatch,
+    last_blob: Option<Bytes>,
+}
+
+impl<'a> Span<'a> {
+    fn new(layer: &'a mut Layer, relation: RelationId) -> Self {
+        let lane = Lane {
+            before: layer.objects.len(),
+            pending: Pending::default(),
+            tuples: BytesMut::new(),
+        };
+        Self {
+            layer,
+            relation,
+            lane,
+            rows: Vec::new(),
+            last_blob: None,
+        }
+    }
+}
+
+#[async_trait]
+impl TupleOutlet for Span<'_> {
+    async fn begin_tuples(&mut self, columns: u16) -> Result<(), Fault> {
+        self.lane.begin_tuples(columns).await
+    }
+
+    async fn tuples(&mut self, rows: Bytes) -> Result<(), Fault> {
+        self.lane.tuples(rows).await
+    }
+
+    async fn end_tuples(&mut self) -> Result<Option<String>, Fault> {
+        self.lane.end_tuples().await
+    }
+}
+
+#[async_trait]
+impl Outlet for Span<'_> {
+    fn lane(&mut self) -> Result<Box<dyn TupleOutlet>, Fault> {
+        Ok(Box::new(Lane {
+            before: self.lane.before,
+            pending: Arc::clone(&self.lane.pending),
+            tuples: BytesMut::new(),
+        }))
     }
 
     async fn rows(&mut self, rows: RowBatch) -> Result<(), Fault> {
@@ -101,21 +149,19 @@ impl Outlet for Span<'_> {
                 < (&pair[1].key, std::cmp::Reverse(pair[1].position))
         };
         assert!(self.rows.windows(2).all(sorted), "rows are out of order");
-        let name = self.name("hfs");
         let rows = std::mem::take(&mut self.rows);
-        self.pending.push((name.clone(), Object::Rows(rows)));
-        Ok(Some(name))
+        Ok(Some(self.lane.put("hfs", Object::Rows(rows))))
     }
 
     async fn catalog(&mut self, bytes: Bytes) -> Result<String, Fault> {
-        let name = self.name("hfc");
         self.last_blob = Some(bytes.clone());
-        self.pending.push((name.clone(), Object::Blob(bytes)));
-        Ok(name)
+        Ok(self.lane.put("hfc", Object::Blob(bytes)))
     }
 
     async fn advance(&mut self, _upto: Option<Bytes>, _read: ByteCount) -> Result<(), Fault> {
-        for (name, object) in self.pending.drain(..) {
+        let pending: Vec<_> = self.lane.pending().drain(..).collect();
+        self.lane.before += pending.len();
+        for (name, object) in pending {
             let names = self.layer.by_relation.entry(self.relation).or_default();
             names.push(name.clone());
             self.layer.objects.insert(name, object);

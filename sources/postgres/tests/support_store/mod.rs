@@ -3,7 +3,7 @@
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures::stream::{self, BoxStream, StreamExt};
-use holdfast_source::{Inlet, Outlet, Row, RowBatch, TupleBlock};
+use holdfast_source::{Inlet, Outlet, Row, RowBatch, TupleBlock, TupleOutlet};
 use holdfast_types::{ByteCount, ErrorCode, Fault, KeyRange, RelationId};
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -38,12 +38,15 @@ impl SharedLayer {
 
     /// What a span of it writes to. It fails at the given call of `advance`, counted from one, as a worker that dies does.
     pub(crate) fn span(&self, relation: RelationId, start: Bytes, dies_at: Option<usize>) -> Span {
-        Span {
+        let lane = Lane {
             layer: self.clone(),
+            pending: Arc::default(),
+            tuples: None,
+        };
+        Span {
+            lane,
             relation,
             start,
-            pending: Vec::new(),
-            tuples: None,
             rows: Vec::new(),
             last_blob: None,
             advances: 0,
@@ -52,14 +55,35 @@ impl SharedLayer {
     }
 }
 
+/// Writes objects of rows of a span, beside others.
+#[derive(Debug)]
+struct Lane {
+    layer: SharedLayer,
+    pending: Arc<Mutex<Vec<String>>>,
+    tuples: Option<(u16, Vec<Bytes>)>,
+}
+
+impl Lane {
+    fn pending(&self) -> MutexGuard<'_, Vec<String>> {
+        self.pending.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn name(&self, suffix: &str) -> String {
+        let mut layer = self.layer.get();
+        layer.names += 1;
+        let name = format!("{:08}{suffix}", layer.names);
+        drop(layer);
+        self.pending().push(name.clone());
+        name
+    }
+}
+
 /// A span that is being written.
 #[derive(Debug)]
 pub(crate) struct Span {
-    layer: SharedLayer,
+    lane: Lane,
     relation: RelationId,
     start: Bytes,
-    pending: Vec<String>,
-    tuples: Option<(u16, Vec<Bytes>)>,
     rows: Vec<Row>,
     last_blob: Option<Bytes>,
     advances: usize,
@@ -70,21 +94,12 @@ impl Span {
     /// The settling span is done.
     pub(crate) fn settled(self) {
         let blob = self.last_blob.expect("a catalog");
-        self.layer.get().catalogs.insert(self.relation, blob);
-    }
-
-    fn name(&mut self, suffix: &str) -> String {
-        let mut layer = self.layer.get();
-        layer.names += 1;
-        let name = format!("{:08}{suffix}", layer.names);
-        drop(layer);
-        self.pending.push(name.clone());
-        name
+        self.lane.layer.get().catalogs.insert(self.relation, blob);
     }
 }
 
 #[async_trait]
-impl Outlet for Span {
+impl TupleOutlet for Lane {
     async fn begin_tuples(&mut self, columns: u16) -> Result<(), Fault> {
         assert!(self.tuples.is_none(), "the object before has ended");
         self.tuples = Some((columns, Vec::new()));
@@ -107,6 +122,32 @@ impl Outlet for Span {
         self.layer.get().tuples.insert(name.clone(), object);
         Ok(Some(name))
     }
+}
+
+#[async_trait]
+impl TupleOutlet for Span {
+    async fn begin_tuples(&mut self, columns: u16) -> Result<(), Fault> {
+        self.lane.begin_tuples(columns).await
+    }
+
+    async fn tuples(&mut self, rows: Bytes) -> Result<(), Fault> {
+        self.lane.tuples(rows).await
+    }
+
+    async fn end_tuples(&mut self) -> Result<Option<String>, Fault> {
+        self.lane.end_tuples().await
+    }
+}
+
+#[async_trait]
+impl Outlet for Span {
+    fn lane(&mut self) -> Result<Box<dyn TupleOutlet>, Fault> {
+        Ok(Box::new(Lane {
+            layer: self.lane.layer.clone(),
+            pending: Arc::clone(&self.lane.pending),
+            tuples: None,
+        }))
+    }
 
     async fn rows(&mut self, rows: RowBatch) -> Result<(), Fault> {
         for row in rows {
@@ -125,15 +166,15 @@ impl Outlet for Span {
         if rows.is_empty() {
             return Ok(None);
         }
-        let name = self.name(".hfs");
-        self.layer.get().rows.insert(name.clone(), rows);
+        let name = self.lane.name(".hfs");
+        self.lane.layer.get().rows.insert(name.clone(), rows);
         Ok(Some(name))
     }
 
     async fn catalog(&mut self, bytes: Bytes) -> Result<String, Fault> {
-        let name = self.name(".hfc");
+        let name = self.lane.name(".hfc");
         self.last_blob = Some(bytes.clone());
-        self.layer.get().blobs.insert(name.clone(), bytes);
+        self.lane.layer.get().blobs.insert(name.clone(), bytes);
         Ok(name)
     }
 
@@ -142,10 +183,13 @@ impl Outlet for Span {
         if self.dies_at == Some(self.advances) {
             return Err(Fault::new(ErrorCode::Unavailable, "the worker dies here"));
         }
-        assert!(self.tuples.is_none() && self.rows.is_empty(), "all ended");
-        let mut layer = self.layer.get();
+        assert!(
+            self.lane.tuples.is_none() && self.rows.is_empty(),
+            "all ended"
+        );
+        let mut layer = self.lane.layer.get();
         let span = (self.relation, self.start.clone());
-        let pending = std::mem::take(&mut self.pending);
+        let pending = std::mem::take(&mut *self.lane.pending());
         layer.spans.entry(span.clone()).or_default().extend(pending);
         layer.progress.insert(span, upto);
         Ok(())

@@ -11,6 +11,7 @@
 
 mod draft;
 mod inlet;
+mod lane;
 mod listing;
 mod merge;
 mod noting;

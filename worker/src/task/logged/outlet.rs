@@ -2,26 +2,23 @@
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use holdfast_collection::{CollectionStore, DataName};
-use holdfast_env::Env;
-use holdfast_format::{
-    CatalogFile, SpanFileOptions, SpanFileWriter, TupleFileOptions, TupleFileWriter,
-};
+use holdfast_collection::CollectionStore;
+use holdfast_format::{CatalogFile, SpanFileOptions, SpanFileWriter};
 use holdfast_proto::SpanWork;
-use holdfast_source::{Change, Outlet, Row, RowBatch};
+use holdfast_source::{Change, Outlet, Row, RowBatch, TupleOutlet};
 use holdfast_types::{
-    BackupSpec, ByteCount, ErrorCode, Fault, KeyRange, LayerPath, ObjectKind, ObjectRef, Relation,
-    RowCount, SettledDatabase,
+    BackupSpec, ByteCount, ErrorCode, Fault, KeyRange, ObjectKind, ObjectRef, Relation, RowCount,
+    SettledDatabase,
 };
 use std::sync::Arc;
-use tokio::sync::Mutex;
+use tokio::sync::RwLock;
 
 use super::draft::Draft;
+use super::lane::{Lane, Objects};
 use super::misused;
 use super::progress::Checkpoints;
-use crate::bounds::{SETTLED_BYTES, STORE_DEADLINE};
+use crate::bounds::SETTLED_BYTES;
 use crate::task::backup_span::note;
-use crate::task::frontier::Progress;
 use crate::task::halt::Halt;
 use crate::task::ticket::Ticket;
 
@@ -30,20 +27,13 @@ const CATALOG_LEVEL: i32 = 3;
 
 /// See the module. One span's.
 pub(super) struct SpanOutlet {
-    ticket: Ticket,
-    env: Env,
-    store: CollectionStore,
-    path: LayerPath,
+    objects: Arc<Objects>,
     checkpoints: Checkpoints,
     /// Whether the span is one step, whose only checkpoint comes after it.
     settles: bool,
-    sequence: u32,
-    tuples: Option<Draft<TupleFileWriter>>,
+    /// Its own lane.
+    tuples: Lane,
     rows: Option<Draft<SpanFileWriter>>,
-    /// What the next checkpoint brings.
-    pending: Progress,
-    /// Held while something is written to the collection.
-    writing: Arc<Mutex<()>>,
 }
 
 impl SpanOutlet {
@@ -56,18 +46,15 @@ impl SpanOutlet {
         rest: KeyRange,
         doing: &str,
     ) -> Self {
+        let checkpoints = Checkpoints::of(ticket, span, rest, doing);
+        let objects = Objects::new(ticket, store, spec.path.clone(), checkpoints.verdict());
+        let objects = Arc::new(objects);
         Self {
-            ticket: ticket.clone(),
-            env: ticket.shared.env.clone(),
-            store,
-            path: spec.path.clone(),
-            checkpoints: Checkpoints::of(ticket, span, rest, doing),
+            tuples: Lane::new(&objects),
+            objects,
+            checkpoints,
             settles: span.settles,
-            sequence: 0,
-            tuples: None,
             rows: None,
-            pending: Progress::default(),
-            writing: Arc::default(),
         }
     }
 
@@ -77,41 +64,8 @@ impl SpanOutlet {
     }
 
     /// What is held while something is written to the collection.
-    pub(super) fn writing(&self) -> Arc<Mutex<()>> {
-        Arc::clone(&self.writing)
-    }
-
-    fn name(&mut self, kind: ObjectKind) -> Result<DataName, Fault> {
-        let lease = self.ticket.lease();
-        let mut name = DataName::new(lease.task, lease.epoch, self.sequence);
-        name.kind = kind;
-        self.sequence = self.sequence.checked_add(1).ok_or_else(|| {
-            Fault::new(
-                ErrorCode::ResourceExhausted,
-                "a span has more parts than objects can be numbered",
-            )
-            .hint("use a larger part size")
-        })?;
-        Ok(name)
-    }
-
-    /// Waits for a write. The task is not stopped in the middle of it.
-    async fn put(
-        &mut self,
-        name: DataName,
-        putting: impl Future<Output = Result<ObjectRef, Fault>> + Send,
-    ) -> Result<String, Fault> {
-        let writing = self.writing();
-        let _held = writing.lock().await;
-        let doing = format!("uploading {name}");
-        let put = self.ticket.write(&doing, STORE_DEADLINE, putting).await;
-        let object = put.map_err(|halt| self.checkpoints.halted(halt))?;
-        note(&self.ticket, 0, object.length);
-        self.pending.written += object.length;
-        self.pending.rows += object.rows;
-        let name = object.name.clone();
-        self.pending.objects.push(object);
-        Ok(name)
+    pub(super) fn writing(&self) -> Arc<RwLock<()>> {
+        self.objects.writing()
     }
 
     /// The last checkpoint of a settling span.
@@ -123,7 +77,8 @@ impl SpanOutlet {
 
     async fn commit_settled(&mut self, found: SettledDatabase) -> Result<(), Fault> {
         self.all_ended()?;
-        let last = self.pending.objects.last().map(ObjectRef::kind);
+        let mut progress = self.objects.pending(std::mem::take);
+        let last = progress.objects.last().map(ObjectRef::kind);
         if last != Some(ObjectKind::Catalog) {
             return Err(misused(
                 "has settled a database without a catalog at the end",
@@ -152,7 +107,6 @@ impl SpanOutlet {
             )
             .hint("back up the tables that matter by name"));
         }
-        let mut progress = std::mem::take(&mut self.pending);
         progress.settled = Some(settled);
         self.checkpoints.commit(None, progress).await
     }
@@ -163,39 +117,10 @@ impl SpanOutlet {
     }
 
     fn all_ended(&self) -> Result<(), Fault> {
-        match self.tuples.is_some() || self.rows.is_some() {
+        match self.objects.are_open() || self.rows.is_some() {
             true => Err(misused("has not ended an object of what it says is done")),
             false => Ok(()),
         }
-    }
-
-    async fn add_tuples(&mut self, rows: Bytes) -> Result<(), Fault> {
-        let Some(draft) = &mut self.tuples else {
-            return Err(misused("writes rows without having begun an object"));
-        };
-        self.ticket.activity.read(rows.len() as u64);
-        let packing = move |writer: &mut TupleFileWriter| match writer.push(&rows)? {
-            taken if taken == rows.len() => Ok(writer.take()),
-            _ => Err(misused("cuts a row in two")),
-        };
-        draft.begin(packing).await
-    }
-
-    async fn put_tuples(&mut self) -> Result<Option<String>, Fault> {
-        let Some(draft) = self.tuples.take() else {
-            return Err(misused("ends an object that it has not begun"));
-        };
-        let finish = |writer: TupleFileWriter| match writer.rows() {
-            RowCount(0) => Ok(None),
-            _ => writer.finish().map(Some),
-        };
-        let Some((chunks, summary)) = draft.finish(finish).await? else {
-            return Ok(None);
-        };
-        let name = self.name(ObjectKind::Tuples)?;
-        let (store, path) = (self.store.clone(), self.path.clone());
-        let putting = async move { store.put_tuples(&path, name, chunks, &summary).await };
-        self.put(name, putting).await.map(Some)
     }
 
     async fn add_rows(&mut self, rows: RowBatch) -> Result<(), Fault> {
@@ -203,11 +128,11 @@ impl SpanOutlet {
             Some(draft) => draft,
             none => {
                 let writer = SpanFileWriter::new(SpanFileOptions::default())?;
-                none.insert(Draft::new(&self.env, writer))
+                none.insert(Draft::new(self.objects.env(), writer))
             }
         };
         let length: usize = rows.iter().map(Row::logical_len).sum();
-        self.ticket.activity.read(length as u64);
+        self.objects.ticket().activity.read(length as u64);
         let packing = move |writer: &mut SpanFileWriter| {
             for row in rows {
                 let value = match &row.change {
@@ -232,24 +157,24 @@ impl SpanOutlet {
         let Some((chunks, summary)) = draft.finish(finish).await? else {
             return Ok(None);
         };
-        let name = self.name(ObjectKind::Rows)?;
-        let (store, path) = (self.store.clone(), self.path.clone());
+        let name = self.objects.name(ObjectKind::Rows)?;
+        let (store, path) = self.objects.store();
         let putting = async move { store.put_data(&path, name, chunks, &summary).await };
-        self.put(name, putting).await.map(Some)
+        self.objects.put(name, putting).await.map(Some)
     }
 
     async fn put_catalog(&mut self, bytes: Bytes) -> Result<String, Fault> {
         let packing = move || CatalogFile::encode(&bytes, Some(CATALOG_LEVEL));
-        let file = self.env.blocking(packing).await?;
-        let name = self.name(ObjectKind::Catalog)?;
-        let (store, path) = (self.store.clone(), self.path.clone());
+        let file = self.objects.env().blocking(packing).await?;
+        let name = self.objects.name(ObjectKind::Catalog)?;
+        let (store, path) = self.objects.store();
         let putting = async move { store.put_catalog(&path, name, file).await };
-        self.put(name, putting).await
+        self.objects.put(name, putting).await
     }
 
     async fn commit(&mut self, upto: Option<Bytes>, read: ByteCount) -> Result<(), Fault> {
-        note(&self.ticket, read.0, ByteCount(0));
-        self.pending.read += read;
+        note(self.objects.ticket(), read.0, ByteCount(0));
+        self.objects.pending(|pending| pending.read += read);
         self.all_ended()?;
         if self.settles {
             return match upto {
@@ -257,33 +182,38 @@ impl SpanOutlet {
                 Some(_) => Err(misused("settles a database in more than one step")),
             };
         }
-        let progress = std::mem::take(&mut self.pending);
+        let progress = self.objects.pending(std::mem::take);
         self.checkpoints.commit(upto, progress).await
     }
 }
 
 #[async_trait]
-impl Outlet for SpanOutlet {
+impl TupleOutlet for SpanOutlet {
     async fn begin_tuples(&mut self, columns: u16) -> Result<(), Fault> {
         self.checkpoints.enter()?;
-        let outcome = match &self.tuples {
-            Some(_) => Err(misused("begins an object before it has ended the last one")),
-            None => TupleFileWriter::new(columns, TupleFileOptions::default())
-                .map(|writer| self.tuples = Some(Draft::new(&self.env, writer))),
-        };
+        let outcome = self.tuples.begin_tuples(columns).await;
         self.checkpoints.leave(outcome)
     }
 
     async fn tuples(&mut self, rows: Bytes) -> Result<(), Fault> {
         self.checkpoints.enter()?;
-        let outcome = self.add_tuples(rows).await;
+        let outcome = self.tuples.tuples(rows).await;
         self.checkpoints.leave(outcome)
     }
 
     async fn end_tuples(&mut self) -> Result<Option<String>, Fault> {
         self.checkpoints.enter()?;
-        let outcome = self.put_tuples().await;
+        let outcome = self.tuples.end_tuples().await;
         self.checkpoints.leave(outcome)
+    }
+}
+
+#[async_trait]
+impl Outlet for SpanOutlet {
+    fn lane(&mut self) -> Result<Box<dyn TupleOutlet>, Fault> {
+        self.checkpoints.enter()?;
+        let lane = Lane::new(&self.objects);
+        self.checkpoints.leave(Ok(Box::new(lane)))
     }
 
     async fn rows(&mut self, rows: RowBatch) -> Result<(), Fault> {

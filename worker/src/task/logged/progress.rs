@@ -5,6 +5,7 @@ use bytes::Bytes;
 use holdfast_proto::SpanWork;
 use holdfast_source::LoadProgress;
 use holdfast_types::{ByteCount, ErrorCode, Fault, KeyRange, RowCount};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::misused;
 use crate::task::backup_span::note;
@@ -14,12 +15,42 @@ use crate::task::reporter::Reporter;
 use crate::task::stage::StageHandle;
 use crate::task::ticket::Ticket;
 
-/// Checkpoints of one span.
+/// Why a span cannot go on, if it cannot. Clones share it.
 ///
 /// # Invariants
 /// * **An error is the end.** Whatever failed once fails from then on, so that a source that overlooks an error cannot have something
 ///   counted that lacks a piece.
 /// * **A call that was given up is an error**: what it was writing is lost.
+#[derive(Clone, Default)]
+pub(super) struct Verdict(Arc<Mutex<Option<Halt>>>);
+
+impl Verdict {
+    fn lock(&self) -> MutexGuard<'_, Option<Halt>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Begins a call of the source: none may come after an error, while the caller's last one did not return, or behind a closed gate.
+    pub(super) fn enter(&self, is_busy: bool, ticket: &Ticket) -> Result<(), Fault> {
+        if let Some(halt) = &*self.lock() {
+            return Err(told(halt));
+        }
+        let refusal = match is_busy {
+            true => Err(misused("goes on after a call that it gave up")),
+            false => ticket.shared.gate.check(),
+        };
+        refusal.map_err(|fault| self.halted(fault.into()))
+    }
+
+    /// Remembers why the span cannot go on; the error is for the source.
+    pub(super) fn halted(&self, halt: Halt) -> Fault {
+        told(self.lock().get_or_insert(halt))
+    }
+}
+
+/// Checkpoints of one span.
+///
+/// # Invariants
+/// * Those of [`Verdict`].
 /// * **Checkpoints go forward, and stay within the span.** The ledger cannot tell, for it sees sealed bounds.
 pub(super) struct Checkpoints {
     ticket: Ticket,
@@ -32,7 +63,7 @@ pub(super) struct Checkpoints {
     /// Whether a call of the source is under way.
     is_busy: bool,
     is_done: bool,
-    halt: Option<Halt>,
+    verdict: Verdict,
 }
 
 impl Checkpoints {
@@ -46,27 +77,24 @@ impl Checkpoints {
             rest,
             is_busy: false,
             is_done: false,
-            halt: None,
+            verdict: Verdict::default(),
         }
+    }
+
+    /// Why the span cannot go on, for others that work on it.
+    pub(super) fn verdict(&self) -> Verdict {
+        self.verdict.clone()
     }
 
     /// Begins a call of the source: none may come after an error, after the last checkpoint, or behind a closed gate.
     pub(super) fn enter(&mut self) -> Result<(), Fault> {
-        if let Some(halt) = &self.halt {
-            return Err(told(halt));
+        self.verdict.enter(self.is_busy, &self.ticket)?;
+        if self.is_done {
+            let fault = misused("goes on with a span that it has ended");
+            return Err(self.halted(fault.into()));
         }
-        let refusal = match (self.is_done, self.is_busy) {
-            (true, _) => Err(misused("goes on with a span that it has ended")),
-            (_, true) => Err(misused("goes on after a call that it gave up")),
-            (false, false) => self.ticket.shared.gate.check(),
-        };
-        match refusal {
-            Ok(()) => {
-                self.is_busy = true;
-                Ok(())
-            }
-            Err(fault) => Err(self.halted(Halt::from(fault))),
-        }
+        self.is_busy = true;
+        Ok(())
     }
 
     /// Ends a call of the source.
@@ -78,7 +106,7 @@ impl Checkpoints {
 
     /// Remembers why the span cannot go on; the error is for the source.
     pub(super) fn halted(&mut self, halt: Halt) -> Fault {
-        told(self.halt.get_or_insert(halt))
+        self.verdict.halted(halt)
     }
 
     /// Tells the leader of everything up to `upto`, and waits until it counts. Inside a call.
@@ -108,7 +136,8 @@ impl Checkpoints {
 
     /// How the span ended: what the source said counts for nothing if the span had failed before.
     pub(super) fn conclude(self, outcome: Result<(), Halt>) -> Result<(), Halt> {
-        match (self.halt, outcome) {
+        let halt = self.verdict.lock().take();
+        match (halt, outcome) {
             (Some(Halt::Failed(fault)), _) => Err(Halt::Failed(fault.context(self.doing))),
             (Some(halt), _) => Err(halt),
             (None, Err(halt)) => Err(halt),

@@ -2,7 +2,7 @@
 
 use holdfast_proto::SpanWork;
 use holdfast_types::RestoreSpec;
-use tokio::sync::Mutex;
+use tokio::sync::RwLock;
 
 use super::inlet::restore_of;
 use super::progress::Checkpoints;
@@ -20,6 +20,6 @@ pub(super) async fn run(ticket: &Ticket, spec: &RestoreSpec, span: &SpanWork) ->
     let mut progress = Checkpoints::of(ticket, span, range.clone(), &doing);
     let loading = source.load(&restore, relation, range, &inlet, &mut progress);
     // A load writes to the member alone, which takes back what nobody waits for.
-    let outcome = ticket.drive(&doing, &Mutex::new(()), loading).await;
+    let outcome = ticket.drive(&doing, &RwLock::new(()), loading).await;
     progress.conclude(outcome)
 }

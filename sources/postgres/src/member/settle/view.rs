@@ -2,14 +2,14 @@
 
 use bytes::Bytes;
 use holdfast_types::{ErrorCode, Fault, TableName, Timestamp};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use super::Settling;
 use crate::catalog;
 use crate::exact::{HeldSnapshot, import, moved_since};
 use crate::globals::{DatabaseFacts, Globals};
-use crate::layout::Layout;
+use crate::layout::{Layout, Oid};
 use crate::member::standing::{self, Standings};
 use crate::restore::MaterializedView;
 use crate::schema::{DumpOptions, DumpTool, dump};
@@ -20,11 +20,15 @@ use crate::session::{LOCK_TIMEOUT, Session};
 pub(super) struct View {
     /// The relations that are covered.
     pub(super) relations: Vec<Arc<Layout>>,
+    /// Bytes of the heap of each, and of all its rows: estimates, for they may grow.
+    pub(super) sizes: BTreeMap<Oid, (u64, u64)>,
     pub(super) standings: Standings,
     pub(super) facts: DatabaseFacts,
     pub(super) globals: Globals,
     pub(super) sequences: Vec<SequenceValue>,
     pub(super) matviews: Vec<MaterializedView>,
+    /// Bytes of a page.
+    pub(super) page_bytes: u64,
     pub(super) server_version: u32,
     pub(super) major: u32,
 }
@@ -40,10 +44,14 @@ impl View {
             None => ("", ""),
         };
         let standings = standing::read(&session, publication, slot).await?;
+        let mut sizes = BTreeMap::new();
         let relations: Vec<_> = relations
             .into_iter()
-            .map(|facts| Arc::new(facts.layout))
-            .filter(|layout| settling.covers(layout))
+            .filter(|facts| settling.covers(&facts.layout))
+            .map(|facts| {
+                sizes.insert(facts.layout.oid, (facts.heap_bytes, facts.total_bytes));
+                Arc::new(facts.layout)
+            })
             .collect();
         let tables: BTreeSet<String> = relations.iter().map(|it| it.display_name()).collect();
         let has_sequence = |facts: &SequenceFacts| {
@@ -61,6 +69,8 @@ impl View {
             // Last: one that was dropped after F ends the transaction.
             sequences: sequences::capture(&session, &has_sequence).await?,
             relations,
+            sizes,
+            page_bytes: session.info().page_bytes,
             server_version: session.info().version,
             major: session.info().major(),
         })

@@ -1,64 +1,174 @@
-//! Relations that are copied whole under F.
+//! Relations that are copied whole under F: several parts at once, of one relation or of many.
 
-use holdfast_source::Outlet;
+use bytes::Bytes;
+use futures::{StreamExt, TryStreamExt, stream};
+use holdfast_source::{Outlet, TupleOutlet};
 use holdfast_types::{ErrorCode, Fault, RowSum};
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::Settling;
-use crate::copy::CopyReader;
+use super::view::View;
+use crate::copy::{CopyReader, rows_of};
 use crate::exact::{HeldSnapshot, import};
 use crate::fingerprint::RowForms;
-use crate::layout::Layout;
+use crate::layout::{Handling, Layout, WholeReason};
 use crate::member::catalog::{Content, DatabaseCatalog};
 use crate::member::read::RowWriter;
-use crate::pages::{Opened, open_whole};
+use crate::pages::{self, Opened, PageRange, open_range_within, open_whole};
 use crate::session::{Purpose, Session};
 
-/// A relation's objects.
-struct Whole {
+/// Parts that are read at once beside the first, as far as nobody else uses the member's streams: the snapshot is not held for longer because another
+/// job reads.
+const MORE_LANES: usize = 3;
+
+/// A part of a relation.
+struct Piece {
+    /// The relation's place in the catalog, and the part's place in the relation.
+    place: (usize, usize),
+    layout: Layout,
+    range: Option<PageRange>,
+}
+
+/// What became of a part.
+#[derive(Default)]
+struct Copied {
     objects: Vec<String>,
     sum: RowSum,
     bytes: u64,
 }
 
+/// What reads a part and writes it.
+struct Lane {
+    outlet: Box<dyn TupleOutlet>,
+    session: Option<Session>,
+}
+
+struct Lanes<'a> {
+    settling: &'a Settling<'a>,
+    idle: Mutex<Vec<Lane>>,
+    /// What is imported: the holder of the snapshot may become another.
+    snapshot: Mutex<String>,
+}
+
 /// Copies all relations of the catalog that are to be whole, and writes down where they are. Gives their bytes.
 pub(super) async fn copy_all(
     settling: &Settling<'_>,
+    view: &View,
     held: &mut HeldSnapshot,
     catalog: &mut DatabaseCatalog,
     outlet: &mut dyn Outlet,
 ) -> Result<u64, Fault> {
-    let env = &settling.member.env;
-    let mut session = Session::connect(env, &settling.dsn, Purpose::Data).await?;
+    let pieces = pieces(catalog, view);
+    let count = pieces.len();
+    let more = (settling.member.share).idle_streams(MORE_LANES.min(count.saturating_sub(1)));
+    let mut idle = Vec::new();
+    for _ in 0..=more.len() {
+        idle.push(Lane {
+            outlet: outlet.lane()?,
+            session: None,
+        });
+    }
+    let at_once = idle.len();
+    let lanes = Lanes {
+        settling,
+        idle: Mutex::new(idle),
+        snapshot: Mutex::new(held.id()?.to_owned()),
+    };
+    let watch = settling.member.control(&settling.plan.name).await?;
+    let mut copying = stream::iter(pieces)
+        .map(|piece| lanes.copy(piece))
+        .buffer_unordered(at_once);
+    let mut copied: BTreeMap<(usize, usize), Copied> = BTreeMap::new();
+    while let Some((place, part)) = copying.try_next().await? {
+        copied.insert(place, part);
+        settling.see_to_budget(&watch).await?;
+        held.keep(&settling.member.env, &settling.dsn).await?;
+        held.id()?.clone_into(&mut lock(&lanes.snapshot));
+    }
+    drop(copying);
     let mut bytes = 0;
-    for entry in &mut catalog.relations {
+    for (number, entry) in catalog.relations.iter_mut().enumerate() {
         let Content::Whole { objects } = &mut entry.content else {
             continue;
         };
-        held.keep(env, &settling.dsn).await?;
-        settling.see_to_budget(&session).await?;
-        // A transaction each: no relation is locked for longer than it is read.
-        import(&session, held.id()?).await?;
-        let (back, whole) = copy(settling, session, &entry.layout, outlet).await?;
-        session = back;
-        session.execute("COMMIT").await?;
-        *objects = whole.objects;
-        entry.rows = Some(whole.sum.rows.0);
-        entry.sum = Some(whole.sum);
-        bytes += whole.bytes;
+        let mut sum = RowSum::default();
+        for (_, part) in copied.range_mut((number, 0)..(number + 1, 0)) {
+            objects.append(&mut part.objects);
+            sum.merge(&part.sum);
+            bytes += part.bytes;
+        }
+        entry.rows = Some(sum.rows.0);
+        entry.sum = Some(sum);
     }
     Ok(bytes)
 }
 
-async fn copy(
-    settling: &Settling<'_>,
-    session: Session,
-    layout: &Layout,
-    outlet: &mut dyn Outlet,
-) -> Result<(Session, Whole), Fault> {
-    let forms = RowForms::read(&session, layout, &layout.schema, &layout.name).await?;
-    let mut part = match open_whole(session, layout).await? {
-        Opened::Reading(part) => part,
-        Opened::Changed(..) => {
+/// Cuts all that is to be copied.
+fn pieces(catalog: &DatabaseCatalog, view: &View) -> Vec<Piece> {
+    let mut pieces = Vec::new();
+    for (number, entry) in catalog.relations.iter().enumerate() {
+        if !matches!(entry.content, Content::Whole { .. }) {
+            continue;
+        }
+        let layout = &entry.layout;
+        let (heap, total) = view.sizes.get(&layout.oid).copied().unwrap_or_default();
+        // Ranges are of the built-in heap's pages, and a condition of its own tells which rows are the user's.
+        let has_pages = layout.handling != Handling::Whole(WholeReason::AccessMethod);
+        let ranges = match has_pages && layout.filter.is_none() {
+            true => pages::plan(heap, total, view.page_bytes),
+            false => vec![PageRange::ALL],
+        };
+        let is_cut = ranges.len() > 1;
+        pieces.extend(ranges.into_iter().enumerate().map(|(part, range)| Piece {
+            place: (number, part),
+            layout: layout.clone(),
+            range: is_cut.then_some(range),
+        }));
+    }
+    pieces
+}
+
+impl Lanes<'_> {
+    async fn copy(&self, piece: Piece) -> Result<((usize, usize), Copied), Fault> {
+        let lane = lock(&self.idle).pop();
+        let mut lane = lane.ok_or_else(|| {
+            Fault::new(
+                ErrorCode::Internal,
+                "more parts are read than there are lanes",
+            )
+        })?;
+        let session = match lane.session.take() {
+            Some(session) => session,
+            None => {
+                let (env, dsn) = (&self.settling.member.env, &self.settling.dsn);
+                Session::connect(env, dsn, Purpose::Data).await?
+            }
+        };
+        // A transaction each: no relation is locked for longer than it is read.
+        let snapshot = lock(&self.snapshot).clone();
+        import(&session, &snapshot).await?;
+        let (session, copied) = self.read(&piece, session, lane.outlet.as_mut()).await?;
+        session.execute("COMMIT").await?;
+        lane.session = Some(session);
+        lock(&self.idle).push(lane);
+        Ok((piece.place, copied))
+    }
+
+    async fn read(
+        &self,
+        piece: &Piece,
+        session: Session,
+        outlet: &mut dyn TupleOutlet,
+    ) -> Result<(Session, Copied), Fault> {
+        let (settling, layout) = (self.settling, &piece.layout);
+        let forms = RowForms::read(&session, layout, &layout.schema, &layout.name).await?;
+        let forms = Arc::new(forms);
+        let opened = match piece.range {
+            Some(range) => open_range_within(session, layout, range).await?,
+            None => open_whole(session, layout).await?,
+        };
+        let Opened::Reading(mut part) = opened else {
             return Err(Fault::new(
                 ErrorCode::HistoryGone,
                 format!(
@@ -67,33 +177,44 @@ async fn copy(
                 ),
             )
             .hint("the finish is repeated under a newer snapshot"));
-        }
-    };
-    let mut whole = Whole {
-        objects: Vec::new(),
-        sum: RowSum::default(),
-        bytes: 0,
-    };
-    let mut writer = RowWriter::begin(outlet, layout).await?;
-    let mut reader = CopyReader::new(layout.columns.len());
-    while let Some(chunk) = part.next().await {
-        let chunk = chunk?;
-        settling.member.share.pass(chunk.len() as u64).await;
-        reader.feed(chunk);
-        while let Some(row) = reader.next_row()? {
-            forms.add(&mut whole.sum, &row)?;
-            writer.push(&row).await?;
+        };
+        let columns = layout.columns.len();
+        let mut copied = Copied::default();
+        let mut writer = RowWriter::begin(outlet, layout).await?;
+        let mut reader = CopyReader::new(columns);
+        while let Some(chunk) = part.next().await {
+            let chunk = chunk?;
+            settling.member.share.pass(chunk.len() as u64).await;
+            reader.feed(chunk);
+            let Some(rows) = reader.next_rows()? else {
+                continue;
+            };
+            let (forms, own) = (Arc::clone(&forms), rows.clone());
+            let summing = (settling.member.env).blocking(move || sum_of(&forms, &own, columns));
+            let (sum, ()) = futures::try_join!(summing, writer.push(rows))?;
+            copied.sum.merge(&sum);
             if writer.bytes() >= settling.backup.part_size.0 {
                 writer = writer
-                    .next(layout, &mut whole.objects, &mut whole.bytes)
+                    .next(layout, &mut copied.objects, &mut copied.bytes)
                     .await?;
             }
         }
+        reader.finish()?;
+        let (name, bytes) = writer.end_named().await?;
+        copied.objects.extend(name);
+        copied.bytes += bytes;
+        Ok((part.finish().await?, copied))
     }
-    reader.finish()?;
-    let (name, bytes) = writer.end_named().await?;
-    whole.objects.extend(name);
-    whole.bytes += bytes;
-    let session = part.finish().await?;
-    Ok((session, whole))
+}
+
+fn sum_of(forms: &RowForms, rows: &Bytes, columns: usize) -> Result<RowSum, Fault> {
+    let (mut sum, mut key) = (RowSum::default(), Vec::new());
+    for row in rows_of(rows, columns) {
+        forms.add_checked(&mut sum, row?, &mut key)?;
+    }
+    Ok(sum)
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
