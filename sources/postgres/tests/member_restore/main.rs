@@ -52,6 +52,7 @@ fn renamed(
         options: RestoreOptions::default(),
         part_size: PART,
         notes: holdfast_source::Notes::default(),
+        steps: holdfast_source::Steps::default(),
     }
 }
 

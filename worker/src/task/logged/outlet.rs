@@ -8,7 +8,7 @@ use holdfast_format::{
     CatalogFile, SpanFileOptions, SpanFileWriter, TupleFileOptions, TupleFileWriter,
 };
 use holdfast_proto::SpanWork;
-use holdfast_source::{Change, Outlet, Row, RowBatch};
+use holdfast_source::{Change, Notes, Outlet, Row, RowBatch};
 use holdfast_types::{
     BackupSpec, ByteCount, ErrorCode, Fault, KeyRange, LayerPath, ObjectKind, ObjectRef, Relation,
     RowCount, SettledDatabase,
@@ -55,13 +55,14 @@ impl SpanOutlet {
         span: &SpanWork,
         rest: KeyRange,
         doing: &str,
+        notes: &Notes,
     ) -> Self {
         Self {
             ticket: ticket.clone(),
             env: ticket.shared.env.clone(),
             store,
             path: spec.path.clone(),
-            checkpoints: Checkpoints::of(ticket, span, rest, doing),
+            checkpoints: Checkpoints::of(ticket, span, rest, doing, notes),
             settles: span.settles,
             sequence: 0,
             tuples: None,
@@ -69,11 +70,6 @@ impl SpanOutlet {
             pending: Progress::default(),
             writing: Arc::default(),
         }
-    }
-
-    /// Remembers why the span cannot go on; the error is for the source.
-    pub(super) fn halted(&mut self, halt: Halt) -> Fault {
-        self.checkpoints.halted(halt)
     }
 
     /// What is held while something is written to the collection.

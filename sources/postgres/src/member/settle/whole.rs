@@ -8,7 +8,7 @@ use crate::copy::CopyReader;
 use crate::exact::{HeldSnapshot, import};
 use crate::fingerprint::RowForms;
 use crate::layout::Layout;
-use crate::member::catalog::{Content, DatabaseCatalog};
+use crate::member::catalog::{Content, DatabaseCatalog, RelationEntry};
 use crate::member::read::RowWriter;
 use crate::pages::{Opened, open_whole};
 use crate::session::{Purpose, Session};
@@ -30,12 +30,18 @@ pub(super) async fn copy_all(
     let env = &settling.member.env;
     let mut session = Session::connect(env, &settling.dsn, Purpose::Data).await?;
     let mut bytes = 0;
+    let steps = &settling.backup.steps;
+    let is_whole = |entry: &&RelationEntry| matches!(entry.content, Content::Whole { .. });
+    let total = catalog.relations.iter().filter(is_whole).count() as u64;
+    steps.begin("copying relations whole", total, 0);
     for entry in &mut catalog.relations {
         let Content::Whole { objects } = &mut entry.content else {
             continue;
         };
         held.keep(env, &settling.dsn).await?;
         settling.see_to_budget(&session).await?;
+        let name = entry.layout.display_name();
+        steps.started(&name);
         // A transaction each: no relation is locked for longer than it is read.
         import(&session, held.id()?).await?;
         let (back, whole) = copy(settling, session, &entry.layout, outlet).await?;
@@ -45,6 +51,7 @@ pub(super) async fn copy_all(
         entry.rows = Some(whole.sum.rows.0);
         entry.sum = Some(whole.sum);
         bytes += whole.bytes;
+        steps.ended(&name, 0);
     }
     Ok(bytes)
 }
@@ -79,6 +86,7 @@ async fn copy(
     while let Some(chunk) = part.next().await {
         let chunk = chunk?;
         settling.member.share.pass(chunk.len() as u64).await;
+        settling.backup.steps.moved(chunk.len() as u64);
         reader.feed(chunk);
         while let Some(row) = reader.next_row()? {
             forms.add(&mut whole.sum, &row)?;
