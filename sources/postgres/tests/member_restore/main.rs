@@ -6,6 +6,7 @@ mod history;
 mod killed;
 mod labels;
 mod newer;
+mod noted;
 mod store;
 mod tables;
 mod wrap;

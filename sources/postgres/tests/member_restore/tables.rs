@@ -290,11 +290,24 @@ async fn foreign_keys_that_point_nowhere_are_refused_or_skipped_and_rights_are_f
         );
         server.psql(database, &sql)
     };
+    let skipping = orders(621, &other, true);
     store
-        .restore(&restorer(server), &orders(621, &other, true))
+        .restore(&restorer(server), &skipping)
         .await
         .expect("restored");
     assert_eq!(facts(&other, "orders"), format!("1|0|{here}"));
+    let notes = skipping.notes.take();
+    let has = |sign: &str| notes.iter().any(|note| note.contains(sign));
+    assert!(
+        has("foreign key orders_customer_fkey of") && has("neither is restored nor exists"),
+        "{notes:?}"
+    );
+    assert!(
+        has(&format!(
+            "rights of roles that do not exist are left out: {gone}"
+        )),
+        "{notes:?}"
+    );
     for (job, grants, expected) in [
         (622, true, format!("1|1|{here}")),
         (623, false, "1|1|".to_owned()),
