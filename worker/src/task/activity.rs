@@ -93,3 +93,55 @@ impl Activity {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use holdfast_types::{Epoch, JobId, TaskId, Timestamp};
+
+    #[derive(Debug, Default)]
+    struct At(Mutex<Duration>);
+
+    impl Clock for At {
+        fn now(&self) -> Timestamp {
+            Timestamp::default()
+        }
+
+        fn monotonic(&self) -> Duration {
+            *self.0.lock().expect("not poisoned")
+        }
+    }
+
+    #[test]
+    fn a_step_that_changes_moves_the_task() {
+        let clock = Arc::new(At::default());
+        let activity = Activity::new(Arc::clone(&clock) as Arc<dyn Clock>);
+        let task = TaskId {
+            job: JobId(1),
+            index: 2,
+        };
+        let lease = Lease {
+            task,
+            epoch: Epoch(3),
+        };
+        let at = |second| {
+            *clock.0.lock().expect("not poisoned") = Duration::from_secs(second);
+            activity.to_wire(lease)
+        };
+        activity.doing("finishing");
+        let said = at(5);
+        assert_eq!((said.idle_ms, said.step), (5000, None));
+        activity.steps().begin("indexes", 2, 100);
+        activity.steps().started("a");
+        let said = at(6);
+        assert_eq!((said.idle_ms, said.doing.as_str()), (0, "finishing"));
+        let step = said.step.expect("a step");
+        assert_eq!((step.phase.as_str(), step.total), ("indexes", 2));
+        assert_eq!((step.bytes_total, step.now), (100, vec!["a".to_owned()]));
+        assert_eq!(at(9).idle_ms, 3000, "nothing has changed");
+        activity.steps().ended("a", 40);
+        let said = at(10);
+        assert_eq!(said.idle_ms, 0);
+        assert_eq!(said.step.map(|step| step.done), Some(1));
+    }
+}

@@ -56,6 +56,7 @@ pub(super) async fn begin(
         };
         let started = started.map_err(|fault| fault.context(&database.name));
         relations.extend(started?);
+        backup.steps.clear();
     }
     Ok(relations)
 }

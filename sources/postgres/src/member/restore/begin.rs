@@ -117,6 +117,7 @@ impl Restorer {
                 }
             }
         }
+        restore.steps.clear();
         Ok(relations)
     }
 
