@@ -93,16 +93,16 @@ pub(super) async fn lanes_over(
     let session = site.open().await?;
     let marks = site.marks.with_prefix(&session, "entry/").await?;
     drop(session);
-    progress.phase(
-        phase,
-        steps.len(),
-        steps.iter().map(|(bytes, _)| bytes).sum(),
-    );
+    // The table of an index that is no constraint is not known: a sum without it would say too much is done.
+    let is_sized = steps.iter().all(|(bytes, _)| *bytes > 0);
+    let size = |bytes: u64| if is_sized { bytes } else { 0 };
+    let all = steps.iter().map(|(bytes, _)| *bytes).sum();
+    progress.phase(phase, steps.len(), size(all));
     let (done, left): (Vec<_>, Vec<_>) = steps
         .iter()
         .partition(|(_, step)| marks.contains(&step.mark));
     for (bytes, step) in done {
-        progress.ended(&step.name, *bytes);
+        progress.ended(&step.name, size(*bytes));
     }
     let count = lanes.lanes.clamp(1, left.len().max(1));
     let queue: Mutex<VecDeque<&(u64, Step)>> = Mutex::new(left.into());
@@ -124,7 +124,7 @@ pub(super) async fn lanes_over(
                 Refusal::Fails => outcome?,
                 Refusal::Warns => site.or_warn(&session, step, outcome, progress).await?,
             }
-            progress.ended(&step.name, *bytes);
+            progress.ended(&step.name, size(*bytes));
             match next() {
                 Some(another) => sized = another,
                 None => return site.marks.flush(&session, phase).await,

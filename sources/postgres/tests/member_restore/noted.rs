@@ -82,10 +82,8 @@ async fn differences_are_noted_and_phases_are_shown() {
     let seen: StepProgress = seen.expect("the index that waits is shown");
     assert_eq!(seen.phase, "indexes of database again");
     assert_eq!((seen.done, seen.total, seen.now.len()), (3, 4, 1));
-    assert!(
-        0 < seen.bytes_done && seen.bytes_done < seen.bytes_total,
-        "{seen:?}"
-    );
+    // The size of the table below the last index is not known.
+    assert_eq!((seen.bytes_done, seen.bytes_total), (0, 0));
     let finish = restore.notes.take();
     assert_eq!(finish.len(), 1, "{finish:?}");
     assert!(
