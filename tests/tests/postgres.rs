@@ -399,7 +399,7 @@ async fn a_job_tells_what_it_is_busy_with_and_what_did_not_go_as_usual() {
     assert_eq!(notes.iter().filter(is_oids).count(), 1, "{json:#}");
 
     server.psql("app", "DROP OWNED BY gone_role; DROP ROLE gone_role");
-    server.psql("postgres", "COPY (SELECT 1) TO PROGRAM 'touch gate'");
+    server.psql("postgres", "COPY (SELECT 1) TO PROGRAM 'cat > gate'");
     let request = v1::SubmitRestoreRequest {
         new_db_name: "again".to_owned(),
         ..restore(&cluster, databases(&["app"]))
@@ -427,7 +427,10 @@ async fn a_job_tells_what_it_is_busy_with_and_what_did_not_go_as_usual() {
     assert!(text.contains(&format!("note: {rights}")), "{text}");
     let step = &json["members"][0]["running"][0]["step"];
     assert_eq!(step["done"], 2, "{json:#}");
-    server.psql("postgres", "COPY (SELECT 1) TO PROGRAM 'rm gate'");
+    server.psql(
+        "postgres",
+        "COPY (SELECT 1) TO PROGRAM 'cat > gone && rm gone gate'",
+    );
     cluster.succeeded(job).await;
     let (text, _) = shown(&cluster, job);
     assert!(

@@ -26,7 +26,7 @@ async fn differences_are_noted_and_phases_are_shown() {
     server.psql(
         "postgres",
         &format!(
-            "COPY (SELECT 1) TO PROGRAM 'mkdir {0}'; CREATE TABLESPACE gone_space LOCATION '{0}'",
+            "COPY (SELECT 1) TO PROGRAM 'cat > made && mkdir {0}'; CREATE TABLESPACE gone_space LOCATION '{0}'",
             space.display()
         ),
     );
@@ -42,7 +42,7 @@ async fn differences_are_noted_and_phases_are_shown() {
         "DROP TABLE placed; DROP OWNED BY gone_role; DROP ROLE gone_role",
     );
     server.psql("postgres", "DROP TABLESPACE gone_space");
-    server.psql("postgres", "COPY (SELECT 1) TO PROGRAM 'touch gate'");
+    server.psql("postgres", "COPY (SELECT 1) TO PROGRAM 'cat > gate'");
 
     let restore = renamed(910, &database, "again", None);
     let restorer = restorer(&server);
@@ -70,7 +70,10 @@ async fn differences_are_noted_and_phases_are_shown() {
             let step = restore.steps.look().0.unwrap_or_default();
             let is_held = step.now.iter().any(|name| name.contains("gated"));
             if is_held && step.done + 1 == step.total {
-                server.psql("postgres", "COPY (SELECT 1) TO PROGRAM 'rm gate'");
+                server.psql(
+                    "postgres",
+                    "COPY (SELECT 1) TO PROGRAM 'cat > gone && rm gone gate'",
+                );
                 return step;
             }
             tokio::time::sleep(Duration::from_millis(20)).await;
