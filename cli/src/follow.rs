@@ -94,6 +94,9 @@ pub(crate) fn report(context: &Context, job: Job) -> Exit {
         context.output.error(&fault);
     }
     let view = JobView::from(job);
+    for note in view.notes_text() {
+        context.output.note(note);
+    }
     context.output.result(&view, || view.summary());
     exit
 }

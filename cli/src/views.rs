@@ -14,7 +14,7 @@ pub(crate) use backups::{ChainsView, ShownChainView};
 pub(crate) use check::CheckView;
 pub(crate) use cluster::{MembersView, SettingsView, StatusView};
 pub(crate) use hold::{DroppedHoldView, HoldsView};
-pub(crate) use job::{ControlledView, JobView, JobsView, SubmittedView};
+pub(crate) use job::{ControlledView, JobView, JobsView, StepView, SubmittedView};
 pub(crate) use source::{SourceView, SourcesView};
 
 /// An empty text is no text.

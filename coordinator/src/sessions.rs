@@ -34,6 +34,8 @@ pub(crate) struct Activity {
     pub(crate) doing: String,
     /// Milliseconds since it last moved.
     pub(crate) idle_ms: u64,
+    /// How far it is with something of many steps.
+    pub(crate) step: Option<v1::TaskStep>,
 }
 
 #[derive(Debug)]
@@ -219,6 +221,7 @@ impl Sessions {
                 let activity = Activity {
                     doing: said.doing,
                     idle_ms: said.idle_ms,
+                    step: said.step,
                 };
                 ((task, Epoch(said.epoch)), activity)
             })

@@ -39,6 +39,7 @@ fn back_up_and_restore_with_one_command_each() {
     let server = Server::start(Options::default());
     let bank = server.create_database("bank");
     make_bank(&server, &bank, 2);
+    server.psql(&bank, "CREATE TABLE numbered (id int PRIMARY KEY, o oid)");
     let place = Place::new();
     let (dsn, into) = (server.dsn(&bank), place.collection());
     let state = place.path("state");
@@ -54,6 +55,8 @@ fn back_up_and_restore_with_one_command_each() {
     let output = run(&line);
     ok(&output);
     assert!(output.stdout.contains("succeeded"), "{}", output.stdout);
+    let note = format!("note: database {bank}: public.numbered: columns of type oid");
+    assert!(output.stderr.contains(&note), "{}", output.stderr);
     assert_eq!(left_behind(&server, &bank), "", "no chain was asked for");
     assert!(!place.exists("state"), "nothing is left to do");
 

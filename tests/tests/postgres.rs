@@ -4,7 +4,7 @@ use holdfast_client::{ControlApi, v1};
 use holdfast_postgres_testing::{Options, Server, Version};
 use holdfast_tests::{
     Cluster, Pgbench, Shape, Truth, adds_up, content, eventually, left_behind, make_bank, record,
-    register_servers,
+    register_servers, run,
 };
 use std::time::Duration;
 
@@ -356,4 +356,86 @@ async fn tables_holds_and_bad_input() {
             .is_some_and(|fault| fault.message.contains("app"))
     );
     assert_eq!(server.psql("app", orders), "1000|500500|1000");
+}
+
+/// `holdfast job show`, as people and as programs see it.
+fn shown(cluster: &Cluster, job: u64) -> (String, serde_json::Value) {
+    let address = &cluster.coordinator_addresses()[0];
+    let line = ["--coordinator", address, "job", "show", &job.to_string()];
+    let text = run(&line);
+    assert_eq!(text.code, 0, "{}", text.stderr);
+    let json = run(&[&line[..], &["--json"]].concat());
+    (text.stdout, json.json())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_job_tells_what_it_is_busy_with_and_what_did_not_go_as_usual() {
+    let server = Server::start(Options::default());
+    server.psql("postgres", "CREATE ROLE gone_role");
+    server.psql("postgres", "CREATE DATABASE app TEMPLATE template0");
+    // An index build that waits while a file is there.
+    server.psql(
+        "app",
+        "CREATE TABLE parent (id int PRIMARY KEY, o oid);
+         CREATE TABLE child (id int PRIMARY KEY, parent int CONSTRAINT child_parent REFERENCES parent);
+         SET session_replication_role = replica; INSERT INTO child VALUES (1, 1); RESET session_replication_role;
+         CREATE FUNCTION waits(int) RETURNS int IMMUTABLE LANGUAGE plpgsql AS $$ BEGIN
+            WHILE (pg_catalog.pg_stat_file('gate', true)).size IS NOT NULL LOOP PERFORM pg_catalog.pg_sleep(0.05); END LOOP; RETURN $1; END $$;
+         CREATE INDEX gated ON child (waits(id)); GRANT SELECT ON child TO gone_role",
+    );
+    let cluster = cluster(1).await;
+    register_servers(&cluster, SOURCE, &[("m0", &server, 0)]).await;
+    let request = v1::SubmitBackupRequest {
+        target: databases(&["app"]),
+        ..backup(&cluster, false, false)
+    };
+    let job = start_backup(&cluster, request).await;
+    cluster.succeeded(job).await;
+    let (text, json) = shown(&cluster, job);
+    let oids = "database app: public.parent: columns of type oid keep their numbers";
+    assert!(text.contains(&format!("note: {oids}")), "{text}");
+    let notes = json["notes"].as_array().expect("a list");
+    let is_oids = |note: &&serde_json::Value| note.as_str().is_some_and(|it| it.starts_with(oids));
+    assert_eq!(notes.iter().filter(is_oids).count(), 1, "{json:#}");
+
+    server.psql("app", "DROP OWNED BY gone_role; DROP ROLE gone_role");
+    server.psql("postgres", "COPY (SELECT 1) TO PROGRAM 'cat > gate'");
+    let request = v1::SubmitRestoreRequest {
+        new_db_name: "again".to_owned(),
+        ..restore(&cluster, databases(&["app"]))
+    };
+    let job = start_restore(&cluster, request).await;
+    cluster
+        .until(job, "only the index that waits is left", |job| {
+            let mut running = job.members.iter().flat_map(|member| &member.running);
+            running.any(|task| {
+                task.step.as_ref().is_some_and(|step| {
+                    step.phase == "indexes of database again"
+                        && (step.done, step.total) == (2, 3)
+                        && step.now.iter().any(|name| name.contains("gated"))
+                })
+            })
+        })
+        .await;
+    let (text, json) = shown(&cluster, job);
+    assert!(text.contains("running, finishing"), "{text}");
+    assert!(
+        text.contains("indexes of database again: 2 of 3, ") && text.contains("gated"),
+        "{text}"
+    );
+    let rights = "database again: rights of roles that do not exist are left out: gone_role";
+    assert!(text.contains(&format!("note: {rights}")), "{text}");
+    let step = &json["members"][0]["running"][0]["step"];
+    assert_eq!(step["done"], 2, "{json:#}");
+    server.psql(
+        "postgres",
+        "COPY (SELECT 1) TO PROGRAM 'cat > gone && rm gone gate'",
+    );
+    cluster.succeeded(job).await;
+    let (text, _) = shown(&cluster, job);
+    assert!(
+        text.contains("note: database again: put back NOT VALID: "),
+        "{text}"
+    );
+    assert!(text.contains(rights), "{text}");
 }

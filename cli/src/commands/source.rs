@@ -41,7 +41,9 @@ pub(super) async fn run(context: &Context, command: SourceCommand) -> Result<Exi
             return check(context, &api, name, member).await;
         }
         SourceCommand::List => {
-            let view = SourcesView::from(api.list_sources().await?);
+            let sources = api.list_sources().await?;
+            let holds = api.cluster_status().await?.holds;
+            let view = SourcesView::new(sources, holds);
             context.output.result(&view, || view.text());
         }
         SourceCommand::Drop { name } => {

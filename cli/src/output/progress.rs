@@ -6,6 +6,7 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use std::time::Duration;
 
 use super::Output;
+use crate::views::StepView;
 
 /// Parts that the bar is divided into: fine enough for a wide terminal.
 const BAR_STEPS: u64 = 10_000;
@@ -45,7 +46,10 @@ impl Progress {
         if self.output.shows_bars() {
             return;
         }
-        let state = state_text(job);
+        let state = match step(job) {
+            Some(step) => format!("{}, {}", state_text(job), step.phase),
+            None => state_text(job),
+        };
         if state != self.last {
             self.output
                 .note(format!("{} {}: {state}", job.kind, job.id));
@@ -76,6 +80,13 @@ pub(crate) fn state_text(job: &Job) -> String {
     text
 }
 
+/// The first step that a task tells of, while no rows flow to be counted.
+fn step(job: &Job) -> Option<StepView> {
+    let mut running = job.members.iter().flat_map(|member| &member.running);
+    let step = running.find_map(|task| task.step.clone())?;
+    Some(StepView::from(step))
+}
+
 fn moving_text(job: &Job) -> String {
     let mut text = format!(
         "{} / {}",
@@ -89,12 +100,16 @@ fn moving_text(job: &Job) -> String {
             text = format!("{text}  ETA {}", indicatif::HumanDuration(eta));
         }
     }
-    format!("{text}  {}", state_text(job))
+    match step(job) {
+        Some(step) => format!("{text}  {}, {}", state_text(job), step.text()),
+        None => format!("{text}  {}", state_text(job)),
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use holdfast_client::v1;
 
     #[test]
     fn a_job_that_moves_shows_rate_and_eta_and_one_that_waits_shows_why() {
@@ -111,6 +126,22 @@ mod tests {
             moving_text(&job),
             "3.0 MiB / 12.0 MiB  1.0 MiB/s  ETA 9 seconds  running, transferring"
         );
+        job.members = vec![v1::JobMember {
+            running: vec![v1::RunningTask {
+                step: Some(v1::TaskStep {
+                    phase: "indexes of database bank".into(),
+                    done: 2,
+                    total: 3,
+                    ..v1::TaskStep::default()
+                }),
+                ..v1::RunningTask::default()
+            }],
+            ..v1::JobMember::default()
+        }];
+        assert!(
+            moving_text(&job).ends_with("running, transferring, indexes of database bank: 2 of 3")
+        );
+        job.members.clear();
         job.rate = 0.0;
         job.waiting = vec!["no live worker in locality region=eu".into()];
         assert_eq!(

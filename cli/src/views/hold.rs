@@ -23,8 +23,9 @@ pub(crate) struct HoldView {
     standings: Vec<StandingView>,
 }
 
-#[derive(Debug, Serialize)]
-struct StandingView {
+/// How a hold stands on a member's server.
+#[derive(Debug, Clone, Serialize)]
+pub(super) struct StandingView {
     member: String,
     name: String,
     database: String,
@@ -47,6 +48,33 @@ impl From<v1::HoldStanding> for StandingView {
             xmin_age: standing.xmin_age,
             active: standing.active,
         }
+    }
+}
+
+impl StandingView {
+    const HEADER: [&str; 7] = [
+        "member", "database", "slot", "log kept", "of", "state", "xmin age",
+    ];
+
+    fn cells(&self) -> [String; 7] {
+        [
+            self.member.clone(),
+            self.database.clone(),
+            self.name.clone(),
+            ByteCount(self.wal_retained_bytes).to_string(),
+            ByteCount(self.wal_budget_bytes).to_string(),
+            self.wal_status.clone(),
+            self.xmin_age.to_string(),
+        ]
+    }
+
+    /// A table of those of one hold.
+    pub(super) fn table(standings: &[Self]) -> Table {
+        let mut table = Table::new(&Self::HEADER);
+        for standing in standings {
+            table.row(standing.cells());
+        }
+        table
     }
 }
 
@@ -96,23 +124,15 @@ impl HoldView {
     }
 
     /// A table of how holds stand.
-    fn standings(holds: &[Self]) -> Table {
-        let header = [
-            "hold", "member", "database", "slot", "log kept", "of", "state", "xmin age",
-        ];
+    pub(super) fn standings(holds: &[Self]) -> Table {
+        let mut header = vec!["hold"];
+        header.extend(StandingView::HEADER);
         let mut table = Table::new(&header);
         for hold in holds {
             for standing in &hold.standings {
-                table.row([
-                    hold.id.clone(),
-                    standing.member.clone(),
-                    standing.database.clone(),
-                    standing.name.clone(),
-                    ByteCount(standing.wal_retained_bytes).to_string(),
-                    ByteCount(standing.wal_budget_bytes).to_string(),
-                    standing.wal_status.clone(),
-                    standing.xmin_age.to_string(),
-                ]);
+                let [member, database, slot, kept, of, state, age] = standing.cells();
+                let hold = hold.id.clone();
+                table.row([hold, member, database, slot, kept, of, state, age]);
             }
         }
         table

@@ -4,6 +4,7 @@ use holdfast_client::v1;
 use holdfast_types::ByteCount;
 use serde::Serialize;
 
+use super::hold::StandingView;
 use super::{seconds, sheet, some};
 use crate::output::Table;
 
@@ -42,6 +43,10 @@ pub(crate) struct JobView {
     tasks_done: u64,
     tasks_leased: u64,
     applied_index: u64,
+    /// What did not go as usual.
+    pub(crate) notes: Vec<String>,
+    notes_left_out: bool,
+    hold_standings: Vec<StandingView>,
 }
 
 /// An error.
@@ -71,6 +76,58 @@ struct RunningTaskView {
     relation: Option<String>,
     doing: Option<String>,
     idle_ms: u64,
+    step: Option<StepView>,
+}
+
+/// How far a task is with a phase of many steps.
+#[derive(Debug, Clone, Serialize)]
+pub(crate) struct StepView {
+    pub(crate) phase: String,
+    done: u64,
+    total: u64,
+    bytes_done: u64,
+    bytes_total: u64,
+    now: Vec<String>,
+}
+
+impl From<v1::TaskStep> for StepView {
+    fn from(step: v1::TaskStep) -> Self {
+        Self {
+            phase: step.phase,
+            done: step.done,
+            total: step.total,
+            bytes_done: step.bytes_done,
+            bytes_total: step.bytes_total,
+            now: step.now,
+        }
+    }
+}
+
+impl StepView {
+    /// `indexes of database bank: 1 of 3, 2.0 GiB of 3.0 GiB, now index a, index b`.
+    pub(crate) fn text(&self) -> String {
+        let bytes = match (self.bytes_done, self.bytes_total) {
+            (0, 0) => String::new(),
+            (done, 0) => ByteCount(done).to_string(),
+            (done, total) => format!("{} of {}", ByteCount(done), ByteCount(total)),
+        };
+        let steps = match self.total {
+            0 => String::new(),
+            total => format!("{} of {total}", self.done),
+        };
+        let now = match self.now.is_empty() {
+            true => String::new(),
+            false => format!("now {}", self.now.join(", ")),
+        };
+        let parts: Vec<String> = [steps, bytes, now]
+            .into_iter()
+            .filter(|part| !part.is_empty())
+            .collect();
+        match parts.is_empty() {
+            true => self.phase.clone(),
+            false => format!("{}: {}", self.phase, parts.join(", ")),
+        }
+    }
 }
 
 impl From<v1::Job> for JobView {
@@ -113,6 +170,11 @@ impl From<v1::Job> for JobView {
             tasks_done: job.tasks_done,
             tasks_leased: job.tasks_leased,
             applied_index: job.applied_index,
+            notes: job.notes,
+            notes_left_out: job.notes_left_out,
+            hold_standings: (job.hold_standings.into_iter())
+                .map(StandingView::from)
+                .collect(),
         }
     }
 }
@@ -136,6 +198,7 @@ impl From<v1::JobMember> for JobMemberView {
                     relation: some(task.relation),
                     doing: some(task.doing),
                     idle_ms: task.idle_ms,
+                    step: task.step.map(StepView::from),
                 })
                 .collect(),
         }
@@ -181,9 +244,26 @@ impl JobView {
             ]);
         }
         if !table.is_empty() {
-            text.push_str(&format!("\n{table}"));
+            text.push_str(&format!("\n{table}\n"));
         }
-        text
+        let standings = StandingView::table(&self.hold_standings);
+        if !standings.is_empty() {
+            text.push_str(&format!("\n{standings}\n"));
+        }
+        let notes = self.notes_text();
+        if !notes.is_empty() {
+            text.push_str(&format!("\n{}\n", notes.join("\n")));
+        }
+        text.trim_end().to_owned()
+    }
+
+    /// What did not go as usual, a line each.
+    pub(crate) fn notes_text(&self) -> Vec<String> {
+        let notes = self.notes.iter().map(|note| format!("note: {note}"));
+        let more = self
+            .notes_left_out
+            .then(|| "note: there was more to say than is kept: see the workers' logs".to_owned());
+        notes.chain(more).collect()
     }
 
     /// A job that ended or was paused, in one line.
@@ -244,11 +324,13 @@ impl JobView {
 
 impl RunningTaskView {
     fn text(&self) -> String {
+        let step = self.step.as_ref();
         format!(
-            "{} on {}: {} (idle {} ms)",
+            "{} on {}: {}{} (idle {} ms)",
             self.relation.as_deref().unwrap_or("task"),
             self.worker,
             self.doing.as_deref().unwrap_or("starting"),
+            step.map_or_else(String::new, |step| format!("; {}", step.text())),
             self.idle_ms
         )
     }
@@ -384,6 +466,7 @@ mod tests {
                     relation: "app.accounts".into(),
                     doing: "reading".into(),
                     idle_ms: 12,
+                    step: None,
                 }],
             }],
             ..v1::Job::default()
@@ -409,6 +492,66 @@ hold:      7, for 3.5 s
 MEMBER  LOCALITY   DONE     OF        TASKS  RUNNING
 m1      region=eu  3.0 MiB  12.0 MiB  1/4    app.accounts on w1: reading (idle 12 ms)"
         );
+    }
+
+    #[test]
+    fn steps_standings_and_notes_are_shown() {
+        let mut told = job();
+        told.members[0].running[0].step = Some(v1::TaskStep {
+            phase: "indexes of database bank".into(),
+            done: 1,
+            total: 3,
+            bytes_done: 2 << 30,
+            bytes_total: 3 << 30,
+            now: vec!["index a".into(), "index b".into()],
+        });
+        told.hold_standings = vec![v1::HoldStanding {
+            member: "m1".into(),
+            name: "holdfast_t_7_5".into(),
+            database: "bank".into(),
+            wal_retained_bytes: 1 << 20,
+            wal_budget_bytes: 4 << 20,
+            wal_status: "reserved".into(),
+            xmin_age: 12,
+            active: true,
+        }];
+        told.notes = vec!["database bank: one".into(), "two".into()];
+        told.notes_left_out = true;
+        let view = JobView::from(told.clone());
+        let text = view.text();
+        let running = "reading; indexes of database bank: 1 of 3, 2.0 GiB of 3.0 GiB, now index a, index b (idle 12 ms)";
+        assert!(text.contains(running), "{text}");
+        assert!(
+            text.ends_with(
+                "
+MEMBER  DATABASE  SLOT            LOG KEPT  OF       STATE     XMIN AGE
+m1      bank      holdfast_t_7_5  1.0 MiB   4.0 MiB  reserved  12
+
+note: database bank: one
+note: two
+note: there was more to say than is kept: see the workers' logs"
+            ),
+            "{text}"
+        );
+        let value = serde_json::to_value(view).expect("serialises");
+        assert_eq!(value["notes"][1], "two");
+        assert_eq!(value["notes_left_out"], true);
+        assert_eq!(value["hold_standings"][0]["xmin_age"], 12);
+        assert_eq!(value["members"][0]["running"][0]["step"]["done"], 1);
+        let waiting = StepView::from(v1::TaskStep {
+            phase: "waiting for transactions that write".into(),
+            now: vec!["process 7".into()],
+            ..v1::TaskStep::default()
+        });
+        assert_eq!(
+            waiting.text(),
+            "waiting for transactions that write: now process 7"
+        );
+        let bare = StepView::from(v1::TaskStep {
+            phase: "the schema".into(),
+            ..v1::TaskStep::default()
+        });
+        assert_eq!(bare.text(), "the schema");
     }
 
     #[test]

@@ -3,7 +3,9 @@
 use holdfast_client::v1;
 use holdfast_types::ByteCount;
 use serde::Serialize;
+use std::collections::BTreeMap;
 
+use super::hold::HoldView;
 use super::some;
 use crate::output::Table;
 
@@ -14,6 +16,9 @@ pub(crate) struct SourceView {
     kind: String,
     members: Vec<MemberView>,
     registered: Option<String>,
+    /// Holds on it, where they were asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    holds: Option<Vec<HoldView>>,
 }
 
 #[derive(Debug, Serialize)]
@@ -61,6 +66,7 @@ impl From<v1::Source> for SourceView {
                 })
                 .collect(),
             registered: some(source.registered),
+            holds: None,
         }
     }
 }
@@ -82,15 +88,26 @@ pub(crate) struct SourcesView {
     sources: Vec<SourceView>,
 }
 
-impl From<v1::ListSourcesResponse> for SourcesView {
-    fn from(list: v1::ListSourcesResponse) -> Self {
+impl SourcesView {
+    /// Sources, and the holds of the cluster by source.
+    pub(crate) fn new(list: v1::ListSourcesResponse, holds: Vec<v1::Hold>) -> Self {
+        let mut by_source: BTreeMap<String, Vec<HoldView>> = BTreeMap::new();
+        for hold in holds {
+            let of = by_source.entry(hold.source.clone()).or_default();
+            of.push(hold.into());
+        }
+        let sources = list.sources.into_iter().map(|source| {
+            let holds = by_source.remove(&source.name).unwrap_or_default();
+            SourceView {
+                holds: Some(holds),
+                ..SourceView::from(source)
+            }
+        });
         Self {
-            sources: list.sources.into_iter().map(SourceView::from).collect(),
+            sources: sources.collect(),
         }
     }
-}
 
-impl SourcesView {
     pub(crate) fn text(&self) -> String {
         let mut table = Table::new(&["source", "kind", "member", "locality", "address", "limits"]);
         for source in &self.sources {
@@ -106,9 +123,14 @@ impl SourcesView {
             }
         }
         if table.is_empty() {
-            "no sources: register one with `holdfast source add`".to_owned()
-        } else {
-            table.to_string()
+            return "no sources: register one with `holdfast source add`".to_owned();
         }
+        let holds = self.sources.iter().filter_map(|it| it.holds.as_deref());
+        let standings: Vec<_> = holds
+            .map(HoldView::standings)
+            .filter(|standings| !standings.is_empty())
+            .map(|standings| format!("\n\n{standings}"))
+            .collect();
+        format!("{table}{}", standings.concat())
     }
 }

@@ -214,8 +214,9 @@ fn running_view(ledger: &Ledger, task: &RunningTask, seen: Seen<'_>) -> v1::Runn
         worker: task.worker.to_string(),
         epoch: epoch.0,
         relation: task.name.clone(),
-        doing: activity.map(|said| said.doing).unwrap_or_default(),
         idle_ms,
+        step: activity.as_ref().and_then(|said| said.step.clone()),
+        doing: activity.map(|said| said.doing).unwrap_or_default(),
     }
 }
 

@@ -9,6 +9,7 @@ mod logged;
 mod notes;
 mod row;
 mod source;
+mod steps;
 
 pub mod conformance;
 
@@ -24,3 +25,4 @@ pub use source::{
     Capabilities, Fingerprint, ReadRequest, RestoreTable, RowStream, Source, SourceFactory,
     successor,
 };
+pub use steps::{StepProgress, Steps};

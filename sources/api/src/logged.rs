@@ -20,6 +20,7 @@ use std::ops::Range;
 use crate::check::{HoldStanding, MemberCheck};
 use crate::notes::Notes;
 use crate::row::RowBatch;
+use crate::steps::Steps;
 
 /// A backup of one member.
 #[derive(Debug, Clone)]
@@ -42,6 +43,8 @@ pub struct LoggedBackup {
     pub part_size: ByteCount,
     /// What whoever asked for it should know.
     pub notes: Notes,
+    /// What it is busy with now.
+    pub steps: Steps,
 }
 
 /// A relation and the spans that it is cut into, from the open start to the open end.
@@ -154,6 +157,8 @@ pub struct LoggedRestore {
     pub part_size: ByteCount,
     /// What whoever asked for it should know.
     pub notes: Notes,
+    /// What it is busy with now.
+    pub steps: Steps,
 }
 
 /// How a load tells how far it is.

@@ -27,6 +27,12 @@ impl Notes {
         }
     }
 
+    /// Whether nothing was noted since the last call of [`Notes::take`].
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.lock().is_empty()
+    }
+
     /// What was noted since the last call.
     #[must_use]
     pub fn take(&self) -> Vec<String> {
@@ -50,6 +56,6 @@ mod tests {
                 .last()
                 .is_some_and(|last| last.contains("more to say"))
         );
-        assert!(other.take().is_empty());
+        assert!(notes.is_empty() && other.take().is_empty());
     }
 }

@@ -11,7 +11,7 @@ use holdfast_types::{ErrorCode, Fault};
 use std::time::Duration;
 
 use crate::dsn::Dsn;
-use crate::hold::{Told, Waiting, create_slot};
+use crate::hold::{Waiting, create_slot};
 use crate::layout::{Lsn, Oid};
 use crate::replication::ReplicationSession;
 use crate::session::{Purpose, Session};
@@ -39,14 +39,25 @@ impl HeldSnapshot {
     /// # Errors
     /// `DeadlineExceeded`, naming them, if they do not end in time, `ResourceExhausted` without a free slot, or what else the server says.
     pub async fn exact(env: &Env, dsn: &Dsn, deadline: Duration) -> Result<Self, Fault> {
+        Self::exact_showing(env, dsn, deadline, &|_| {}).await
+    }
+
+    /// As [`HeldSnapshot::exact`]; `show` is told now and then who is waited for.
+    ///
+    /// # Errors
+    /// As there.
+    pub async fn exact_showing(
+        env: &Env,
+        dsn: &Dsn,
+        deadline: Duration,
+        show: &(dyn Fn(&Waiting) + Send + Sync),
+    ) -> Result<Self, Fault> {
         let first = Session::connect(env, dsn, Purpose::Control).await?;
         let second = Session::connect(env, dsn, Purpose::Control).await?;
         let mut slots = ReplicationSession::connect(env, dsn).await?;
         // A temporary slot belongs to its session; the process makes the name its own.
         let name = format!("holdfast_exact_{}", slots.pid());
-        let told = Told::default();
-        let show = |waiting: &Waiting| told.tell(waiting);
-        let slot = create_slot(&first, &mut slots, &name, true, deadline, &show).await?;
+        let slot = create_slot(&first, &mut slots, &name, true, deadline, show).await?;
         let mut held = Self {
             lsn: slot.consistent_point,
             exact: true,

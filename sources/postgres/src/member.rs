@@ -16,6 +16,7 @@ pub mod catalog;
 mod check;
 mod holds;
 mod look;
+mod noted;
 mod partial;
 mod plan;
 mod read;

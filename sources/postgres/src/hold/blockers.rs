@@ -13,7 +13,7 @@ pub struct Blocker {
     pub xid: u32,
     /// Its backend; `None` for a prepared transaction.
     pub pid: Option<i32>,
-    /// Who, where, since when: `role app, database shop, from 10.0.0.7, active for 00:12:07`; the name of a prepared transaction.
+    /// Who, where, since when: `role app, database shop, from 10.0.0.7, transaction open since 2026-11-23 19:08:00+00`; the name of a prepared transaction.
     pub who: String,
 }
 
@@ -36,8 +36,8 @@ pub(super) async fn writers(session: &Session) -> Result<Vec<Blocker>, Fault> {
                               FROM pg_catalog.pg_prepared_xacts p WHERE p.transaction = l.transactionid), 'in commit')
                          ELSE 'role ' || coalesce(a.usename::text, '?') || ', database ' || coalesce(a.datname::text, '?')
                               || coalesce(', from ' || host(a.client_addr), '') || ', ' || coalesce(a.state, 'unknown')
-                              || ', transaction open for '
-                              || coalesce(pg_catalog.date_trunc('second', pg_catalog.clock_timestamp() - a.xact_start)::text, '?') END
+                              || ', transaction open since '
+                              || coalesce(pg_catalog.date_trunc('second', a.xact_start)::text, '?') END
              FROM pg_catalog.pg_locks l LEFT JOIN pg_catalog.pg_stat_activity a ON a.pid = l.pid
              WHERE l.locktype = 'transactionid' AND l.mode = 'ExclusiveLock' AND l.granted
                AND l.pid IS DISTINCT FROM pg_catalog.pg_backend_pid()

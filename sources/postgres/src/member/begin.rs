@@ -6,11 +6,12 @@ use holdfast_types::{
     ByteCount, ErrorCode, Fault, KeyRange, Position, Relation, TableName, Target,
 };
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use super::catalog::{DatabaseCatalog, RelationEntry, relation_id, to_json};
 use super::plan::{DatabasePlan, LogPlan, RelationPlan};
 use super::standing::{self, Standings};
-use super::{PostgresMember, budget, partial, share};
+use super::{PostgresMember, budget, noted, partial, share};
 use crate::catalog::{self, Database, RelationFacts, databases};
 use crate::dsn::Dsn;
 use crate::hold::{self, HoldNames, SlotState, Told, Waiting, WalStatus};
@@ -55,6 +56,7 @@ pub(super) async fn begin(
         };
         let started = started.map_err(|fault| fault.context(&database.name));
         relations.extend(started?);
+        backup.steps.clear();
     }
     Ok(relations)
 }
@@ -153,10 +155,8 @@ async fn look_into(
     }
     if backup.parent.is_empty() {
         present(backup, &report)?;
-        for reason in &report.reasons {
-            tracing::warn!(member = %member.dsn, reason, "backed up in snapshot mode");
-        }
     }
+    noted::preflight(backup, &report);
     Ok(report)
 }
 
@@ -288,7 +288,7 @@ async fn go_on(
         identity,
         identity,
     )?;
-    budget::check(member, &session, backup.hold, &names).await?;
+    budget::check(member, &session, backup.hold, &names, Some(&backup.notes)).await?;
     let log = LogPlan {
         names,
         publication: held.publication,
@@ -322,10 +322,10 @@ async fn start(
     let found = found.filter(|slot| is_ready(slot, &database.name));
     let (facts, standings, start) = match (found, standings.publication) {
         (Some(slot), Some(_)) => {
-            budget::check(member, &session, backup.hold, &names).await?;
+            budget::check(member, &session, backup.hold, &names, Some(&backup.notes)).await?;
             // It is not known whether its maker had waited.
             let deadline = member.limits.hold_deadline;
-            let told = Told::default();
+            let told = Told::new(Arc::clone(&member.env.clock), &backup.notes, &backup.steps);
             hold::wait_for_writers(&session, deadline, &|waiting| told.tell(waiting)).await?;
             (facts, standings, slot.confirmed)
         }
@@ -387,7 +387,7 @@ async fn place(
     // After they were published, and before the slot: what is seen now holds from its beginning on.
     let (facts, mut standings) = look(session, backup, &dsn.database, names).await?;
     let deadline = member.limits.hold_deadline;
-    let told = Told::default();
+    let told = Told::new(Arc::clone(&member.env.clock), &backup.notes, &backup.steps);
     let show = |waiting: &Waiting| told.tell(waiting);
     let placed = hold::place(&member.env, dsn, names, &layouts(&facts), deadline, &show)
         .await

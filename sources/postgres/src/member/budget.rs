@@ -4,6 +4,7 @@
 //! (`max_slot_wal_keep_size`), so that a chain ends in good order before the server breaks it, or [`DEFAULT_BUDGET`] where the server sets
 //! no limit; or what [`super::Limits::wal_budget`] says. Beyond it the hold is given up: the disk is the application's.
 
+use holdfast_source::Notes;
 use holdfast_types::{ErrorCode, Fault, HoldId};
 use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
@@ -74,16 +75,17 @@ pub(super) async fn check_now_and_then(
     session: &Session,
     hold: HoldId,
     names: &HoldNames,
+    notes: &Notes,
 ) -> Result<(), Fault> {
     let now = member.env.clock.monotonic();
     match member.looks.is_fresh(&names.slot, now) {
         true => Ok(()),
-        false => check(member, session, hold, names).await,
+        false => check(member, session, hold, names, Some(notes)).await,
     }
 }
 
 /// Looks at what a hold keeps. Beyond the budget all of the hold is released: its slots keep the same log. The session is for control, or
-/// between transactions.
+/// between transactions. A job's is noted with the job from [`WARN_AT`] percent on; what no job uses is warned of in the log.
 ///
 /// # Errors
 /// `HistoryGone` if it was; what the server says.
@@ -92,6 +94,7 @@ pub(super) async fn check(
     session: &Session,
     hold: HoldId,
     names: &HoldNames,
+    notes: Option<&Notes>,
 ) -> Result<(), Fault> {
     let Some(state) = hold::state(session, &names.slot).await? else {
         // Whoever needs it will say so.
@@ -106,12 +109,7 @@ pub(super) async fn check(
         .note(&names.slot, member.env.clock.monotonic(), percent);
     if kept <= budget {
         if is_news {
-            tracing::warn!(
-                slot = names.slot,
-                kept_mib = kept >> 20,
-                budget_mib = budget >> 20,
-                "a hold keeps {percent} % of the log that it may keep on the server's disk"
-            );
+            warn(&names.slot, percent, budget, notes);
         }
         return Ok(());
     }
@@ -126,6 +124,17 @@ pub(super) async fn check(
         ),
     )
     .hint("take a full backup: it starts a new chain; back up more often, or raise the budget if the disk has room"))
+}
+
+fn warn(slot: &str, percent: u64, budget: u64, notes: Option<&Notes>) {
+    let text = format!(
+        "replication slot {slot} keeps {percent} % of the {} MiB of log that it may keep on the server's disk: beyond that it is dropped",
+        budget >> 20
+    );
+    match notes {
+        Some(notes) => notes.add(text),
+        None => tracing::warn!("{text}"),
+    }
 }
 
 /// Bytes of log that a hold may keep.

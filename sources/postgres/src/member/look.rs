@@ -24,7 +24,7 @@ pub(super) async fn look_after(
         if state.invalidated.is_some() || matches!(state.wal_status, WalStatus::Lost) {
             return Err(lost(&names.slot, &state));
         }
-        budget::check(member, &session, hold, &names).await?;
+        budget::check(member, &session, hold, &names, None).await?;
         if let Err(fault) = let_update(member, &database.name, &names).await {
             tracing::warn!(database = %database.name, %fault, "a publication is not looked after");
         }

@@ -41,7 +41,7 @@ pub(super) async fn read(
     let mut renames = 0;
     let mut parts = parts.into_iter().peekable();
     while let Some(part) = parts.peek().copied() {
-        budget::check_now_and_then(member, &session, backup.hold, &hold).await?;
+        budget::check_now_and_then(member, &session, backup.hold, &hold, &backup.notes).await?;
         let mut opened = match open_range(session, &plan.layout, part).await? {
             Opened::Reading(opened) => opened,
             Opened::Changed(back, Change::Gone) => {

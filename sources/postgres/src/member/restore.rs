@@ -16,6 +16,7 @@ mod finish;
 mod large_objects;
 mod load;
 mod plan;
+mod told;
 mod touched;
 
 use holdfast_env::Env;
@@ -28,10 +29,11 @@ use super::rooms::Rooms;
 use crate::dsn::Dsn;
 use crate::layout::{Layout, Oid};
 use crate::restore::{
-    DatabaseRestore, IndexLanes, LoadTarget, Marks, Progress, RestoreName, TableRestore, Target,
+    DatabaseRestore, IndexLanes, LoadTarget, Marks, RestoreName, TableRestore, Target,
 };
 use crate::session::Session;
 use plan::{DatabasePlan, Into, RelationPlan, RestorePlan};
+use told::Told;
 use touched::Changed;
 
 /// Restores whose catalogs are kept in memory.
@@ -96,20 +98,6 @@ impl Destination {
                 .load_target(layout)
                 .ok_or_else(|| plan::broken("a table that is not restored")),
         }
-    }
-}
-
-/// Tells the log what happens.
-#[derive(Debug)]
-struct Told;
-
-impl Progress for Told {
-    fn step(&self, phase: &'static str, done: usize, total: usize, name: &str) {
-        tracing::debug!(phase, done, total, name, "restore");
-    }
-
-    fn warning(&self, text: &str) {
-        tracing::warn!(text, "restored with a difference");
     }
 }
 

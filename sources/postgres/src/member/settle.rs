@@ -21,13 +21,13 @@ use super::catalog::{
 };
 use super::plan::{DatabasePlan, LogPlan, database_plan, relation_plan};
 use super::rooms::Room;
-use super::{PostgresMember, budget, share};
+use super::{PostgresMember, budget, noted, share};
 use crate::changes::wait_until_flushed;
 use crate::dsn::Dsn;
 use crate::exact::{HeldSnapshot, import, log_end};
 use crate::fixup::{AtF, fix_up, replaced};
 use crate::fold::{Folded, Keep, Sorter};
-use crate::hold;
+use crate::hold::{self, Told, Waiting};
 use crate::layout::{DefinitionReason, Handling, Layout, Lsn, Oid, WholeReason};
 use crate::replication::{ReplicationSession, SystemIdentity};
 use crate::session::{Purpose, Session};
@@ -92,7 +92,10 @@ pub(super) async fn settle(
     loop {
         tries += 1;
         let fault = match settling.attempt(outlet).await {
-            Ok(settled) => return Ok(settled),
+            Ok(settled) => {
+                backup.steps.clear();
+                return Ok(settled);
+            }
             Err(fault) => fault,
         };
         if let Some(why) = settling.given_up.get() {
@@ -109,7 +112,10 @@ pub(super) async fn settle(
                 ..fault
             }));
         }
-        tracing::info!(database = plan.name, %fault, "the finish is repeated under a later snapshot");
+        backup.notes.add(format!(
+            "database {}: the end was repeated under a later snapshot: {fault}",
+            plan.name
+        ));
         tokio::time::sleep(PAUSE).await;
         settling.check().await.map_err(named)?;
     }
@@ -180,7 +186,8 @@ impl Settling<'_> {
             return Ok(());
         };
         let (member, hold) = (self.member, self.backup.hold);
-        let checked = budget::check_now_and_then(member, session, hold, &log.names).await;
+        let checked =
+            budget::check_now_and_then(member, session, hold, &log.names, &self.backup.notes).await;
         if let Err(fault) = &checked
             && fault.code == ErrorCode::HistoryGone
         {
@@ -204,7 +211,10 @@ impl Settling<'_> {
             .collect();
         match hold::publish(&session, &log.names.publication, &layouts).await {
             Err(fault) if matches!(fault.code, ErrorCode::Unavailable | ErrorCode::NotFound) => {
-                tracing::warn!(database = self.plan.name, %fault, "the publication is not as it should be");
+                self.backup.notes.add(format!(
+                    "database {}: relations that came meanwhile could not be published, and the next layer may copy them whole: {fault}",
+                    self.plan.name
+                ));
                 Ok(())
             }
             other => other,
@@ -228,13 +238,21 @@ impl Settling<'_> {
         let (env, dsn) = (&self.member.env, &self.dsn);
         let clock = view::clock(&self.member.control(&self.plan.name).await?).await?;
         let mut held = match self.plan.log {
-            Some(_) => HeldSnapshot::exact(env, dsn, self.member.limits.hold_deadline).await?,
+            Some(_) => {
+                let (notes, steps) = (&self.backup.notes, &self.backup.steps);
+                steps.begin("taking the snapshot of the end", 0, 0);
+                let told = Told::new(Arc::clone(&env.clock), notes, steps);
+                let show = |waiting: &Waiting| told.tell(waiting);
+                let deadline = self.member.limits.hold_deadline;
+                HeldSnapshot::exact_showing(env, dsn, deadline, &show).await?
+            }
             None => HeldSnapshot::plain(env, dsn).await?,
         };
         // All that is seen under it is there after a crash too.
         let session = self.member.control(&self.plan.name).await?;
         wait_until_flushed(&session, held.lsn()).await?;
         drop(session);
+        self.backup.steps.begin("the schema", 0, 0);
         let view = View::take(self, &held).await?;
         let schema = view::schema(self, &held, view.major).await?;
         let schema = outlet.catalog(schema).await?;
@@ -254,10 +272,20 @@ impl Settling<'_> {
         objects::globals(&view, &mut catalog, outlet).await?;
         if !matches!(self.backup.target, holdfast_types::Target::Tables(_)) {
             held.keep(env, dsn).await?;
+            self.backup.steps.begin("large objects", 0, 0);
             read += objects::large_objects(self, &held, &mut catalog, outlet).await?;
         }
         drop(held);
         if let Some(changes) = changes {
+            noted::replaced(
+                self.backup,
+                &self.plan.name,
+                &view.relations,
+                &changes.replaced,
+            );
+            self.backup
+                .steps
+                .begin("writing the rows that changed", 0, 0);
             read += changes::write(self, changes, &mut catalog, outlet).await?;
         }
         outlet.catalog(catalog.encode()?).await?;
@@ -273,6 +301,7 @@ impl Settling<'_> {
             self.member.limits.fold_memory,
             log.start,
             history,
+            self.backup.steps.clone(),
         )
         .await?;
         let session = self.member.control(&self.plan.name).await?;
@@ -364,6 +393,7 @@ impl Settling<'_> {
         import(&session, held.id()?).await?;
         let room = self.room.clone();
         let directory = env.blocking(move || room.part("fixes")).await?;
+        self.backup.steps.begin("reading changed rows again", 0, 0);
         let fixes = Sorter::new(
             Keep::Last,
             Arc::clone(&env.disk),

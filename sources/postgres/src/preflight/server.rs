@@ -204,7 +204,7 @@ fn limits(row: &Row, findings: &mut Vec<Finding>) {
 async fn transactions(session: &Session) -> Result<Vec<Finding>, Fault> {
     let prepared = session
         .query(
-            "SELECT p.gid, p.database::text, extract(epoch FROM pg_catalog.clock_timestamp() - p.prepared)::float8
+            "SELECT p.gid, p.database::text, pg_catalog.date_trunc('second', p.prepared)::text
              FROM pg_catalog.pg_prepared_xacts p ORDER BY p.prepared",
             &[],
         )
@@ -212,9 +212,9 @@ async fn transactions(session: &Session) -> Result<Vec<Finding>, Fault> {
     let mut findings: Vec<Finding> = prepared
         .iter()
         .map(|row| {
-            let (gid, database, age): (String, String, f64) = (row.get(0), row.get(1), row.get(2));
+            let (gid, database, since): (String, String, String) = (row.get(0), row.get(1), row.get(2));
             let message = format!(
-                "prepared {age:.0} s ago in database {database}: a hold waits for its end, and until then vacuum cannot clean up"
+                "prepared at {since} in database {database}: a hold waits for its end, and until then vacuum cannot clean up"
             );
             let about = format!("prepared transaction {gid}");
             Finding::new(Severity::Warning, about, message)
@@ -223,16 +223,16 @@ async fn transactions(session: &Session) -> Result<Vec<Finding>, Fault> {
         .collect();
     let writers = session
         .query(
-            "SELECT a.pid, coalesce(a.usename::text, '?'), extract(epoch FROM pg_catalog.clock_timestamp() - a.xact_start)::float8
+            "SELECT a.pid, coalesce(a.usename::text, '?'), pg_catalog.date_trunc('second', a.xact_start)::text
              FROM pg_catalog.pg_stat_activity a WHERE a.backend_xid IS NOT NULL
                AND a.xact_start < pg_catalog.clock_timestamp() - pg_catalog.make_interval(secs => $1) ORDER BY a.xact_start",
             &[&LONG_SECONDS],
         )
         .await?;
     findings.extend(writers.iter().map(|row| {
-        let (pid, role, age): (i32, String, f64) = (row.get(0), row.get(1), row.get(2));
+        let (pid, role, since): (i32, String, String) = (row.get(0), row.get(1), row.get(2));
         let message =
-            format!("of role {role}, it has been writing for {age:.0} s: a hold waits for its end");
+            format!("of role {role}, it has been writing since {since}: a hold waits for its end");
         Finding::new(
             Severity::Warning,
             format!("transaction of process {pid}"),

@@ -95,14 +95,15 @@ impl Site {
         let (adds, validations): (Vec<_>, Vec<_>) = notes
             .into_iter()
             .partition(|(mark, _)| mark.ends_with("/add"));
-        let both = adds.into_iter().chain(validations).enumerate();
-        for (number, (mark, sql)) in both {
+        progress.phase("checks", total, 0);
+        for (mark, sql) in adds.into_iter().chain(validations) {
             let step = Step {
                 mark: format!("back/{mark}"),
                 name: "a check".to_owned(),
                 sql,
             };
             if !done.contains(&step.mark) {
+                progress.started(&step.name);
                 let outcome = self.marks.run_once(&session, &step).await;
                 if mark.ends_with("/validate") {
                     self.or_warn(&session, &step, outcome, progress).await?;
@@ -110,7 +111,7 @@ impl Site {
                     outcome?;
                 }
             }
-            progress.step("checks", number + 1, total, &step.name);
+            progress.ended(&step.name, 0);
         }
         self.marks.flush(&session, "checks").await
     }

@@ -120,7 +120,7 @@ impl DatabaseRestore {
             self.site.marks.run_once(&session, &step).await?;
         }
         self.site
-            .in_order(&session, "before rows", &plan.before, progress)
+            .in_order(&session, "definitions", &plan.before, progress)
             .await?;
         self.site.take_checks_away().await
     }
@@ -181,11 +181,14 @@ impl DatabaseRestore {
             .with_prefix(&session, "phase/analyze")
             .await?;
         if analyzed.is_empty() {
+            progress.phase("statistics for the planner", 1, 0);
+            progress.started("ANALYZE");
             let application = self.site.open_as_application().await?;
             // Statistics of an index on an expression run its function; that one fails is no reason to fail.
             if let Err(fault) = run(&application, "cannot gather statistics", "ANALYZE").await {
-                progress.warning(&fault.to_string());
+                progress.warning(&format!("not analyzed: {fault}"));
             }
+            progress.ended("ANALYZE", 0);
             self.site.marks.flush(&session, "analyze").await?;
         }
         Ok(())

@@ -41,7 +41,6 @@ impl Site {
         let tables: BTreeSet<String> = steps.iter().filter_map(|step| step.table.clone()).collect();
         let facts = table_facts(&session, &tables).await?;
         let of = |step: &IndexStep| step.table.as_ref().and_then(|table| facts.get(table));
-        let done = self.marks.with_prefix(&session, "entry/").await?;
         let (mut builds, mut constraints) = (Vec::new(), Vec::new());
         for step in steps {
             let size = of(step).map_or(0, |facts| facts.bytes);
@@ -61,10 +60,8 @@ impl Site {
                 None => builds.push((size, step.step.clone())),
             }
         }
-        builds.retain(|(_, step)| !done.contains(&step.mark));
         // The archive's order stays among equals.
         builds.sort_by_key(|(size, _)| std::cmp::Reverse(*size));
-        let builds: Vec<Step> = builds.into_iter().map(|(_, step)| step).collect();
         lanes_over(self, lanes, &builds, "indexes", progress, Refusal::Fails).await?;
         self.in_order(&session, "constraints", &constraints, progress)
             .await
@@ -80,45 +77,60 @@ pub(super) enum Refusal {
     Warns,
 }
 
-/// Runs steps on several sessions at once. The first failure drops the other sessions, which stops what they do.
+/// Runs steps, each with the size of its table, on several sessions at once, without those that were run before. The first failure drops the
+/// other sessions, which stops what they do.
 pub(super) async fn lanes_over(
     site: &Site,
     lanes: IndexLanes,
-    steps: &[Step],
+    steps: &[(u64, Step)],
     phase: &'static str,
     progress: &dyn Progress,
     refusal: Refusal,
 ) -> Result<(), Fault> {
-    let queue: Mutex<(VecDeque<&Step>, usize)> = Mutex::new((steps.iter().collect(), 0));
+    if steps.is_empty() {
+        return Ok(());
+    }
+    let session = site.open().await?;
+    let marks = site.marks.with_prefix(&session, "entry/").await?;
+    drop(session);
+    // The table of an index that is no constraint is not known: a sum without it would say too much is done.
+    let is_sized = steps.iter().all(|(bytes, _)| *bytes > 0);
+    let size = |bytes: u64| if is_sized { bytes } else { 0 };
+    let all = steps.iter().map(|(bytes, _)| *bytes).sum();
+    progress.phase(phase, steps.len(), size(all));
+    let (done, left): (Vec<_>, Vec<_>) = steps
+        .iter()
+        .partition(|(_, step)| marks.contains(&step.mark));
+    for (bytes, step) in done {
+        progress.ended(&step.name, size(*bytes));
+    }
+    let count = lanes.lanes.clamp(1, left.len().max(1));
+    let queue: Mutex<VecDeque<&(u64, Step)>> = Mutex::new(left.into());
     let next = || {
         let mut queue = queue.lock().unwrap_or_else(PoisonError::into_inner);
-        queue.0.pop_front()
-    };
-    let ended = || {
-        let mut queue = queue.lock().unwrap_or_else(PoisonError::into_inner);
-        queue.1 += 1;
-        queue.1
+        queue.pop_front()
     };
     let lane = || async {
-        let Some(mut step) = next() else {
+        let Some(mut sized) = next() else {
             return Ok(());
         };
         let session = site.open_as_application().await?;
         run(&session, "cannot set up a session", &lanes.settings()).await?;
         loop {
+            let (bytes, step) = sized;
+            progress.started(&step.name);
             let outcome = site.marks.run_once(&session, step).await;
             match refusal {
                 Refusal::Fails => outcome?,
                 Refusal::Warns => site.or_warn(&session, step, outcome, progress).await?,
             }
-            progress.step(phase, ended(), steps.len(), &step.name);
+            progress.ended(&step.name, size(*bytes));
             match next() {
-                Some(another) => step = another,
+                Some(another) => sized = another,
                 None => return site.marks.flush(&session, phase).await,
             }
         }
     };
-    let count = lanes.lanes.clamp(1, steps.len().max(1));
     futures::future::try_join_all((0..count).map(|_| lane())).await?;
     Ok(())
 }

@@ -64,24 +64,25 @@ impl Site {
     ) -> Result<(), Fault> {
         let session = self.open_as_application().await?;
         let mut waiting = in_order(&session, views).await?;
-        let total = waiting.len();
-        let mut filled = 0;
+        progress.phase("materialized views", waiting.len(), 0);
         loop {
             let before = waiting.len();
             let mut failed = Vec::new();
             for view in waiting {
+                let name = qualified(&view.schema, &view.name);
+                progress.started(&name);
                 match self.refresh(&session, &view).await {
-                    Ok(()) => {
-                        filled += 1;
-                        progress.step("materialized views", filled, total, &view.name);
-                    }
+                    Ok(()) => progress.ended(&name, 0),
                     Err(fault) if fault.is_retryable() => return Err(fault),
-                    Err(fault) => failed.push((view, fault)),
+                    Err(fault) => {
+                        progress.given_up(&name);
+                        failed.push((view, fault));
+                    }
                 }
             }
             if failed.len() == before {
                 for (_, fault) in &failed {
-                    progress.warning(&fault.to_string());
+                    progress.warning(&format!("left empty: {fault}"));
                 }
                 break;
             }

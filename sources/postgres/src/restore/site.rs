@@ -67,11 +67,13 @@ impl Site {
         progress: &dyn Progress,
     ) -> Result<(), Fault> {
         let done = self.marks.with_prefix(session, "entry/").await?;
-        for (number, step) in steps.iter().enumerate() {
+        progress.phase(phase, steps.len(), 0);
+        for step in steps {
             if !done.contains(&step.mark) {
+                progress.started(&step.name);
                 self.marks.run_once(session, step).await?;
             }
-            progress.step(phase, number + 1, steps.len(), &step.name);
+            progress.ended(&step.name, 0);
         }
         self.marks.flush(session, phase).await
     }
@@ -97,24 +99,21 @@ impl Site {
                 // Before version 18 a partitioned table cannot have a foreign key that is not valid.
                 Some(split) if !facts.get(&split.table).is_some_and(|f| f.is_partitioned) => {
                     ordered.push(split.add.clone());
-                    checks.push(split.validate.clone());
+                    let bytes = facts.get(&split.table).map_or(0, |facts| facts.bytes);
+                    checks.push((bytes, split.validate.clone()));
                 }
                 _ => ordered.push(step.step.clone()),
             }
         }
-        self.in_order(&session, "after rows", &ordered, progress)
-            .await?;
-        let done = self.marks.with_prefix(&session, "entry/").await?;
-        checks.retain(|step| !done.contains(&step.mark));
-        lanes_over(
-            self,
-            lanes,
-            &checks,
-            "foreign keys",
+        self.in_order(
+            &session,
+            "foreign keys, triggers and rules",
+            &ordered,
             progress,
-            Refusal::Warns,
         )
-        .await
+        .await?;
+        let phase = "validating foreign keys";
+        lanes_over(self, lanes, &checks, phase, progress, Refusal::Warns).await
     }
 
     /// Turns a refusal that would come again into a warning, and marks the step as done with.
@@ -127,7 +126,7 @@ impl Site {
     ) -> Result<(), Fault> {
         match outcome {
             Err(fault) if !fault.is_retryable() => {
-                progress.warning(&fault.to_string());
+                progress.warning(&format!("put back NOT VALID: {fault}"));
                 let skipped = Step {
                     sql: ";".to_owned(),
                     ..step.clone()

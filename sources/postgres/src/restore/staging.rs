@@ -145,14 +145,14 @@ impl TableRestore {
                 skip_missing_foreign_keys: self.skip_missing_foreign_keys,
                 options: &options,
             };
-            let bytes = workshop.work(archive).await?;
+            let bytes = workshop.work(archive, progress).await?;
             let hex: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
             let mark = self.site.marks.statement(ARCHIVE, Some(&hex));
             run(&session, "cannot keep the tables' definitions", &mark).await?;
         }
         let plan = self.plan(&session).await?;
         self.site
-            .in_order(&session, "before rows", &plan.before, progress)
+            .in_order(&session, "definitions", &plan.before, progress)
             .await?;
         self.site.take_checks_away().await
     }

@@ -4,6 +4,7 @@
 //! the tables are made, without rows, in a database of their own; PostgreSQL renames and moves them there; and pg_dump
 //! writes the result down. The database is dropped at the end, or with the restore.
 
+use super::progress::Progress;
 use super::staging::StagedTable;
 use super::target::Target;
 use crate::answer::{ask, run};
@@ -73,7 +74,11 @@ pub(super) struct Workshop<'a> {
 
 impl Workshop<'_> {
     /// Makes the archive of the tables under their new names in the hidden schemas.
-    pub(super) async fn work(&self, archive: &Archive) -> Result<Vec<u8>, Fault> {
+    pub(super) async fn work(
+        &self,
+        archive: &Archive,
+        progress: &dyn Progress,
+    ) -> Result<Vec<u8>, Fault> {
         let maintenance = self.target.maintenance().await?;
         self.close(&maintenance).await?;
         // With the locale of the database that the tables go to: what cannot be there cannot be here either.
@@ -84,7 +89,7 @@ impl Workshop<'_> {
         let session = self.target.hidden_session(&self.room, None).await?;
         self.build(&session, archive).await?;
         self.extensions(&session, &outside).await?;
-        self.foreign_keys(&session, &outside).await?;
+        self.foreign_keys(&session, &outside, progress).await?;
         self.rename(&session, &outside).await?;
         drop((session, outside));
         let schemas = self.stages.values().cloned().collect();
@@ -153,7 +158,12 @@ impl Workshop<'_> {
     }
 
     /// Leaves out, or refuses, foreign keys to tables that neither are restored nor exist.
-    async fn foreign_keys(&self, session: &Session, outside: &Session) -> Result<(), Fault> {
+    async fn foreign_keys(
+        &self,
+        session: &Session,
+        outside: &Session,
+        progress: &dyn Progress,
+    ) -> Result<(), Fault> {
         let sql = "SELECT k.conrelid::pg_catalog.regclass, quote_ident(k.conname), k.confrelid::pg_catalog.regclass, n.nspname, c.relname \
              FROM pg_catalog.pg_constraint AS k JOIN pg_catalog.pg_class AS c ON c.oid = k.confrelid \
              JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace WHERE k.contype = 'f' AND k.conparentid = 0";
@@ -173,6 +183,9 @@ impl Workshop<'_> {
             }
             let drop = format!("ALTER TABLE {table} DROP CONSTRAINT {key}");
             run(session, CONTEXT, &drop).await?;
+            progress.warning(&format!(
+                "foreign key {key} of {table} is left out: {to} neither is restored nor exists"
+            ));
         }
         Ok(())
     }

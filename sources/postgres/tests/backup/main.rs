@@ -5,6 +5,7 @@ mod chains;
 mod check;
 mod crashes;
 mod harm;
+mod noted;
 mod patterns;
 mod rights;
 mod standby;

@@ -10,7 +10,7 @@ use std::time::Duration;
 use crate::store::SharedLayer;
 use crate::support::{Job, limits};
 
-async fn follows(primary: &Server, standby: &Server) {
+pub(crate) async fn follows(primary: &Server, standby: &Server) {
     let end = primary.psql("postgres", "SELECT pg_current_wal_flush_lsn()");
     for _ in 0..400 {
         let sql = format!("SELECT pg_last_wal_replay_lsn() >= '{end}'");

@@ -99,6 +99,7 @@ impl Job {
             history,
             part_size: ByteCount(256 << 10),
             notes: holdfast_source::Notes::default(),
+            steps: holdfast_source::Steps::default(),
         }
     }
 

@@ -6,6 +6,7 @@ mod history;
 mod killed;
 mod labels;
 mod newer;
+mod noted;
 mod store;
 mod tables;
 mod wrap;
@@ -52,6 +53,7 @@ fn renamed(
         options: RestoreOptions::default(),
         part_size: PART,
         notes: holdfast_source::Notes::default(),
+        steps: holdfast_source::Steps::default(),
     }
 }
 

@@ -272,6 +272,7 @@ impl Store {
             history,
             part_size: PART,
             notes: holdfast_source::Notes::default(),
+            steps: holdfast_source::Steps::default(),
         };
         let mut layer = Layer::default();
         let relations = member.begin(&backup).await.expect("a plan");

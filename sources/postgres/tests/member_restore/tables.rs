@@ -1,7 +1,7 @@
 //! Single tables.
 
 use holdfast_postgres_testing::Server;
-use holdfast_source::{LoggedRestore, LoggedSource, Notes};
+use holdfast_source::{LoggedRestore, LoggedSource, Notes, Steps};
 use holdfast_types::{HoldId, JobId, RestoreOptions, TableName, Target};
 use std::collections::BTreeMap;
 
@@ -69,6 +69,7 @@ async fn tables_come_back_beside_the_living_ones_under_new_names() {
         options: RestoreOptions::default(),
         part_size: PART,
         notes: Notes::default(),
+        steps: Steps::default(),
     };
     // A first try is thrown away in the middle, and leaves nothing.
     let mut progress = Counted {
@@ -140,6 +141,7 @@ async fn a_partitioned_table_is_not_restored_without_its_partitions() {
         options: RestoreOptions::default(),
         part_size: PART,
         notes: Notes::default(),
+        steps: Steps::default(),
     };
     let some = restore(&["public.whole", "public.low"]);
     let refused = restorer(server).begin(&some, &store).await;
@@ -197,6 +199,7 @@ async fn all_tables_of_a_schema_go_into_another_schema_and_another_database() {
         options: RestoreOptions::default(),
         part_size: PART,
         notes: Notes::default(),
+        steps: Steps::default(),
     };
     // Beside themselves, one of them under a name of its own.
     let beside = restore(
@@ -268,6 +271,7 @@ async fn foreign_keys_that_point_nowhere_are_refused_or_skipped_and_rights_are_f
         },
         part_size: PART,
         notes: Notes::default(),
+        steps: Steps::default(),
     };
     let fault = store
         .restore(&restorer(server), &orders(620, &other, false))
@@ -286,11 +290,24 @@ async fn foreign_keys_that_point_nowhere_are_refused_or_skipped_and_rights_are_f
         );
         server.psql(database, &sql)
     };
+    let skipping = orders(621, &other, true);
     store
-        .restore(&restorer(server), &orders(621, &other, true))
+        .restore(&restorer(server), &skipping)
         .await
         .expect("restored");
     assert_eq!(facts(&other, "orders"), format!("1|0|{here}"));
+    let notes = skipping.notes.take();
+    let has = |sign: &str| notes.iter().any(|note| note.contains(sign));
+    assert!(
+        has("foreign key orders_customer_fkey of") && has("neither is restored nor exists"),
+        "{notes:?}"
+    );
+    assert!(
+        has(&format!(
+            "rights of roles that do not exist are left out: {gone}"
+        )),
+        "{notes:?}"
+    );
     for (job, grants, expected) in [
         (622, true, format!("1|1|{here}")),
         (623, false, "1|1|".to_owned()),

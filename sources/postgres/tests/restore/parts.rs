@@ -133,6 +133,9 @@ async fn what_the_source_tolerated_is_restored_with_a_warning() {
     let warnings = watch.warnings();
     // The check is the heir's own as well.
     assert_eq!(warnings.len(), 4, "{warnings:?}");
+    let count = |sign| warnings.iter().filter(|it| it.starts_with(sign)).count();
+    assert_eq!(count("put back NOT VALID: "), 3, "{warnings:?}");
+    assert_eq!(count("left empty: "), 1, "{warnings:?}");
     let rows = "SELECT (SELECT count(*) FROM child), (SELECT count(*) FROM checked), (SELECT count(*) FROM pg_constraint WHERE NOT convalidated),
         (SELECT relispopulated FROM pg_class WHERE relname = 'quotient')";
     assert_eq!(server.psql(&name, rows), "1|2|3|f");

@@ -221,9 +221,15 @@ impl Watch {
 }
 
 impl Progress for Watch {
-    fn step(&self, _phase: &'static str, _done: usize, _total: usize, _name: &str) {
+    fn phase(&self, _phase: &'static str, _steps: usize, _bytes: u64) {}
+
+    fn started(&self, _name: &str) {}
+
+    fn ended(&self, _name: &str, _bytes: u64) {
         self.tick();
     }
+
+    fn given_up(&self, _name: &str) {}
 
     fn warning(&self, text: &str) {
         self.warnings

@@ -172,6 +172,7 @@ pub(super) async fn backup_of(
         history: spec.history,
         part_size: ByteCount(part_limit(spec.part_size)),
         notes: Notes::default(),
+        steps: ticket.activity.steps(),
     })
 }
 
@@ -207,5 +208,6 @@ pub(super) fn restore_from(inlet: &LayerInlet, spec: &RestoreSpec, job: JobId) -
         options: spec.options,
         part_size: ByteCount(part_limit(spec.part_size)),
         notes: Notes::default(),
+        steps: inlet.activity.steps(),
     }
 }

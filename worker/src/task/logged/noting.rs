@@ -38,6 +38,7 @@ pub(super) async fn noting<T>(
                 return Err(Halt::Failed(fault));
             }
             Ok(Err(halt)) => return Err(halt),
+            Err(_) if notes.is_empty() => {}
             Err(_) => {
                 tell(ticket, notes).await?;
                 ticket.activity.doing(doing);

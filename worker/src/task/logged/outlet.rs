@@ -5,7 +5,7 @@ use bytes::Bytes;
 use holdfast_collection::CollectionStore;
 use holdfast_format::{CatalogFile, SpanFileOptions, SpanFileWriter};
 use holdfast_proto::SpanWork;
-use holdfast_source::{Change, Outlet, Row, RowBatch, TupleOutlet};
+use holdfast_source::{Change, Notes, Outlet, Row, RowBatch, TupleOutlet};
 use holdfast_types::{
     BackupSpec, ByteCount, ErrorCode, Fault, KeyRange, ObjectKind, ObjectRef, Relation, RowCount,
     SettledDatabase,
@@ -45,8 +45,9 @@ impl SpanOutlet {
         span: &SpanWork,
         rest: KeyRange,
         doing: &str,
+        notes: &Notes,
     ) -> Self {
-        let checkpoints = Checkpoints::of(ticket, span, rest, doing);
+        let checkpoints = Checkpoints::of(ticket, span, rest, doing, notes);
         let objects = Objects::new(ticket, store, spec.path.clone(), checkpoints.verdict());
         let objects = Arc::new(objects);
         Self {
@@ -56,11 +57,6 @@ impl SpanOutlet {
             settles: span.settles,
             rows: None,
         }
-    }
-
-    /// Remembers why the span cannot go on; the error is for the source.
-    pub(super) fn halted(&mut self, halt: Halt) -> Fault {
-        self.checkpoints.halted(halt)
     }
 
     /// What is held while something is written to the collection.

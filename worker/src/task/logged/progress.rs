@@ -3,11 +3,12 @@
 use async_trait::async_trait;
 use bytes::Bytes;
 use holdfast_proto::SpanWork;
-use holdfast_source::LoadProgress;
+use holdfast_source::{LoadProgress, Notes};
 use holdfast_types::{ByteCount, ErrorCode, Fault, KeyRange, RowCount};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::misused;
+use super::noting::tell;
 use crate::task::backup_span::note;
 use crate::task::frontier::{Frontier, Progress};
 use crate::task::halt::Halt;
@@ -57,6 +58,8 @@ pub(super) struct Checkpoints {
     /// What the span is about, for people.
     doing: String,
     reporter: StageHandle<Reporter>,
+    /// Told with the next checkpoint.
+    notes: Notes,
     frontier: Frontier,
     /// What is not done, in clear.
     rest: KeyRange,
@@ -68,11 +71,18 @@ pub(super) struct Checkpoints {
 
 impl Checkpoints {
     /// Of a span whose bounds, from the frontier on, are `rest` in clear.
-    pub(super) fn of(ticket: &Ticket, span: &SpanWork, rest: KeyRange, doing: &str) -> Self {
+    pub(super) fn of(
+        ticket: &Ticket,
+        span: &SpanWork,
+        rest: KeyRange,
+        doing: &str,
+        notes: &Notes,
+    ) -> Self {
         Self {
             ticket: ticket.clone(),
             doing: doing.to_owned(),
             reporter: ticket.reporter(),
+            notes: notes.clone(),
             frontier: Frontier::of(span),
             rest,
             is_busy: false,
@@ -123,6 +133,9 @@ impl Checkpoints {
                 return Err(misused("says that it is where the span is not"));
             }
             self.rest.start = bound;
+        }
+        if let Err(halt) = tell(&self.ticket, &self.notes).await {
+            return Err(self.halted(halt));
         }
         let body = self.frontier.checkpoint(to, progress);
         match self.ticket.report(&self.reporter, body).await {

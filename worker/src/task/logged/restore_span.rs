@@ -17,7 +17,7 @@ pub(super) async fn run(ticket: &Ticket, spec: &RestoreSpec, span: &SpanWork) ->
     let range = ticket.open_range(&span.frontier, &span.end)?;
     let (restore, inlet) = restore_of(ticket, spec, span.member).await?;
     let doing = format!("loading {} on member {member}", relation.name);
-    let mut progress = Checkpoints::of(ticket, span, range.clone(), &doing);
+    let mut progress = Checkpoints::of(ticket, span, range.clone(), &doing, &restore.notes);
     let loading = source.load(&restore, relation, range, &inlet, &mut progress);
     // A load writes to the member alone, which takes back what nobody waits for.
     let outcome = ticket.drive(&doing, &RwLock::new(()), loading).await;

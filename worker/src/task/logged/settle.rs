@@ -4,7 +4,7 @@ use holdfast_proto::SpanWork;
 use holdfast_types::{BackupSpec, KeyRange};
 
 use super::inlet::backup_of;
-use super::noting::tell;
+use super::noting::noting;
 use super::outlet::SpanOutlet;
 use super::relation_of;
 use crate::bounds::STORE_DEADLINE;
@@ -21,16 +21,18 @@ pub(super) async fn run(ticket: &Ticket, spec: &BackupSpec, span: &SpanWork) -> 
         .write("opening the collection", STORE_DEADLINE, opening)
         .await?;
     let doing = format!("settling {} of member {member}", relation.name);
-    let mut outlet = SpanOutlet::new(ticket, store, spec, span, KeyRange::all(), &doing);
+    let notes = &backup.notes;
+    let mut outlet = SpanOutlet::new(ticket, store, spec, span, KeyRange::all(), &doing, notes);
     let writing = outlet.writing();
-    let settling = async {
-        let found = source.settle(&backup, relation, &span.planned, &mut outlet);
-        let found = found.await?;
-        if let Err(halt) = tell(ticket, &backup.notes).await {
-            return Err(outlet.halted(halt));
+    // A settling span reports nothing before its end, so that notes can be told meanwhile.
+    let settling = source.settle(&backup, relation, &span.planned, &mut outlet);
+    let settling = ticket.drive(&doing, &writing, settling);
+    let outcome = match noting(ticket, notes, &doing, settling).await {
+        Ok(found) => {
+            let writing = outlet.writing();
+            ticket.drive(&doing, &writing, outlet.settle(found)).await
         }
-        outlet.settle(found).await
+        Err(halt) => Err(halt),
     };
-    let outcome = ticket.drive(&doing, &writing, settling).await;
     outlet.conclude(outcome)
 }

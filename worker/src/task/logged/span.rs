@@ -21,7 +21,8 @@ pub(super) async fn run(ticket: &Ticket, spec: &BackupSpec, span: &SpanWork) -> 
         .write("opening the collection", STORE_DEADLINE, opening)
         .await?;
     let doing = format!("reading {} of member {member}", relation.name);
-    let mut outlet = SpanOutlet::new(ticket, store, spec, span, range.clone(), &doing);
+    let notes = &backup.notes;
+    let mut outlet = SpanOutlet::new(ticket, store, spec, span, range.clone(), &doing, notes);
     let writing = outlet.writing();
     let reading = source.read(&backup, relation, range, &mut outlet);
     let outcome = ticket.drive(&doing, &writing, reading).await;

@@ -1,7 +1,7 @@
 //! Checks that everything can be restored, makes what the rows go into, and cuts the work.
 
 use bytes::{BufMut, Bytes, BytesMut};
-use holdfast_source::{Inlet, LoggedRelation, LoggedRestore};
+use holdfast_source::{Inlet, LoggedRelation, LoggedRestore, Notes};
 use holdfast_types::{
     ByteCount, ErrorCode, Fault, KeyRange, Position, Relation, TableName, Target,
 };
@@ -13,7 +13,7 @@ use crate::answer::run;
 use crate::globals::Globals;
 use crate::layout::Oid;
 use crate::member::catalog::from_json;
-use crate::restore::{Finding, TargetFacts, Verdict, Wish, limit_rights};
+use crate::restore::{Finding, Progress, TargetFacts, Verdict, Wish, limit_rights};
 use crate::schema::{Archive, DumpTool, EntryId, Kind, OWN_PUBLICATIONS, Plan, PlanOptions};
 use crate::session::Session;
 
@@ -74,7 +74,14 @@ impl Restorer {
             if is_bare(restore, database, &definitions.archive) {
                 continue;
             }
-            refusals.extend(check(database, &definitions, &offers, globals.as_ref())?);
+            let told = Told::of(restore, &database.name);
+            refusals.extend(check(
+                database,
+                &definitions,
+                &offers,
+                globals.as_ref(),
+                &told,
+            )?);
             let twin = |(other, _): &(&DatabasePlan, Definitions)| {
                 other.name == database.name && matches!(other.into, Into::New(_))
             };
@@ -86,20 +93,21 @@ impl Restorer {
         }
         refuse(refusals)?;
         if let Some(globals) = &globals {
-            make_globals(&maintenance, globals, &offers).await?;
+            make_globals(&maintenance, globals, &offers, &restore.notes).await?;
         }
         drop(maintenance);
         let mut relations = Vec::new();
         for (database, definitions) in &made {
+            let told = Told::of(restore, &database.name);
             match self.destination(restore, database)? {
                 Destination::New(new) => {
                     new.create().await?;
-                    new.before(&definitions.plan(), &Told).await?;
+                    new.before(&definitions.plan(), &told).await?;
                 }
                 Destination::Existing(tables) => {
                     let tool = DumpTool::find(self.env(), offers.major, self.tools.as_deref());
                     let tool = tool.await?;
-                    tables.prepare(&definitions.archive, &tool, &Told).await?;
+                    tables.prepare(&definitions.archive, &tool, &told).await?;
                 }
             }
             if !restore.options.schema_only {
@@ -109,6 +117,7 @@ impl Restorer {
                 }
             }
         }
+        restore.steps.clear();
         Ok(relations)
     }
 
@@ -128,7 +137,8 @@ impl Restorer {
         if let (Into::New(Some(chosen)), true) =
             (&database.into, restore.options.skip_missing_foreign_keys)
         {
-            skip_foreign_keys(&mut archive, chosen);
+            let told = Told::of(restore, &database.name);
+            skip_foreign_keys(&mut archive, chosen, &told);
         }
         let exists = |role: &str| {
             let mut made = globals.iter().flat_map(|globals| &globals.roles);
@@ -154,7 +164,7 @@ impl Restorer {
 }
 
 /// Leaves out foreign keys to tables that are not restored.
-fn skip_foreign_keys(archive: &mut Archive, chosen: &BTreeSet<Oid>) {
+fn skip_foreign_keys(archive: &mut Archive, chosen: &BTreeSet<Oid>, told: &Told) {
     let others = archive.entries.iter();
     let others: BTreeSet<EntryId> = others
         .filter(|entry| entry.label == "TABLE" && !chosen.contains(&entry.oid))
@@ -164,10 +174,10 @@ fn skip_foreign_keys(archive: &mut Archive, chosen: &BTreeSet<Oid>) {
         let is_skipped =
             entry.kind() == Kind::ForeignKey && entry.needs.iter().any(|id| others.contains(id));
         if is_skipped {
-            tracing::warn!(
-                object = entry.display_name(),
-                "left out: it points to a table that is not restored"
-            );
+            told.warning(&format!(
+                "{} is left out: it points to a table that is not restored",
+                entry.display_name()
+            ));
         }
         !is_skipped
     });
@@ -193,6 +203,7 @@ fn check(
     definitions: &Definitions,
     offers: &TargetFacts,
     globals: Option<&Globals>,
+    told: &Told,
 ) -> Result<Vec<Refusal>, Fault> {
     let wish = Wish {
         facts: &database.newest()?.catalog.facts,
@@ -218,15 +229,7 @@ fn check(
     for Finding { object, verdict } in report.findings {
         match verdict {
             Verdict::Refused { why, hint } => refusals.push((object, why, Some(hint))),
-            // Nothing else carries it: a restore's result is a sum of rows.
-            Verdict::Changed { how } => {
-                tracing::warn!(
-                    database = database.name,
-                    object,
-                    how,
-                    "restored with a difference"
-                );
-            }
+            Verdict::Changed { how } => told.warning(&format!("{object}: {how}")),
             Verdict::Restored | Verdict::LeftOut { .. } => {}
         }
     }
@@ -237,11 +240,9 @@ fn check(
             .map(|role| role.escape_debug().to_string())
             .collect();
         let roles = roles.join(", ");
-        tracing::warn!(
-            database = database.name,
-            roles,
-            "rights of roles that do not exist are left out"
-        );
+        told.warning(&format!(
+            "rights of roles that do not exist are left out: {roles}"
+        ));
     }
     refusals.extend(lone_parents(database, definitions));
     if let Into::New(Some(chosen)) = &database.into {
@@ -336,6 +337,7 @@ async fn make_globals(
     session: &Session,
     globals: &Globals,
     offers: &TargetFacts,
+    notes: &Notes,
 ) -> Result<(), Fault> {
     let context = "cannot make roles";
     let statements = globals.statements(&offers.roles, &offers.tablespaces, offers.major);
@@ -359,7 +361,9 @@ async fn make_globals(
             if fault.is_retryable() {
                 return Err(fault);
             }
-            tracing::warn!(%fault, "a tablespace is not made; the default one is used");
+            notes.add(format!(
+                "a tablespace is not made, and the default one is used: {fault}"
+            ));
             failed.insert(statement.name, ());
         }
     }

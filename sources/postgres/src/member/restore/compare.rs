@@ -3,11 +3,11 @@
 use holdfast_types::{ErrorCode, Fault, RowSum};
 
 use super::plan::{DatabasePlan, RelationPlan};
-use super::{Destination, Restorer, Sums};
+use super::{Destination, Restorer, Sums, Told};
 use crate::answer::LONG_DEADLINE;
 use crate::fingerprint::fingerprint;
 use crate::layout::{Handling, Layout, Oid, WholeReason};
-use crate::restore::LoadTarget;
+use crate::restore::{LoadTarget, Progress};
 use crate::session::{Purpose, Session};
 
 /// Tables of up to so many bytes are read again and summed up; the rows of larger ones are counted, which the server does by itself.
@@ -26,6 +26,7 @@ impl Restorer {
         database: &DatabasePlan,
         destination: &Destination,
         loaded: &Sums,
+        told: &Told,
     ) -> Result<(), Fault> {
         let place = match destination {
             Destination::New(new) => new.hidden(),
@@ -35,6 +36,8 @@ impl Restorer {
         let session = Session::connect(self.env(), &dsn, Purpose::Data).await?;
         for relation in &database.relations {
             let layout = &relation.layout;
+            let name = layout.display_name();
+            told.started(&name);
             let target = destination.load_target(database, layout)?;
             let loaded = loaded.get(&layout.oid).copied().unwrap_or_default();
             let is_same = if is_summed(&session, layout, &target, &loaded) {
@@ -56,6 +59,7 @@ impl Restorer {
                 )
                 .hint("something else wrote to the target: cancel this restore, and begin it again"));
             }
+            told.ended(&name, loaded.bytes.0);
         }
         Ok(())
     }

@@ -15,7 +15,7 @@ use super::{Destination, LANES, Restorer, Sums, Told};
 use crate::fingerprint::fingerprint;
 use crate::layout::Oid;
 use crate::member::catalog::from_json;
-use crate::restore::{DatabaseRestore, TableRestore, TargetFacts};
+use crate::restore::{DatabaseRestore, Progress, TableRestore, TargetFacts};
 use crate::schema::Kind;
 use crate::sequences::{self, SequenceValue, SetTo};
 use crate::session::{Purpose, Session};
@@ -74,6 +74,7 @@ impl Restorer {
             total.merge(&sum);
             finished.push(database);
         }
+        restore.steps.begin("publishing", 0, 0);
         for database in finished {
             match self.destination(restore, database)? {
                 Destination::New(new) => {
@@ -83,6 +84,7 @@ impl Restorer {
                 Destination::Existing(tables) => tables.publish().await?,
             }
         }
+        restore.steps.clear();
         self.forget(restore.job);
         Ok(total)
     }
@@ -125,7 +127,8 @@ impl Restorer {
                     .await?;
             }
         }
-        new.indexes(&plan, LANES, &Told).await?;
+        let told = Told::of(restore, &database.name);
+        new.indexes(&plan, LANES, &told).await?;
         if !restore.options.schema_only {
             let mut values = sequence_values(database, inlet).await?;
             if !is_whole {
@@ -145,12 +148,12 @@ impl Restorer {
             };
             sequences::restore(&session, &values, to).await?;
         }
-        new.after(&plan, LANES, &Told).await?;
+        new.after(&plan, LANES, &told).await?;
         let views = match (restore.options.schema_only, is_whole) {
             (false, true) => database.newest()?.catalog.matviews.clone(),
             _ => Vec::new(),
         };
-        new.fill(&plan, &views, &Told).await?;
+        new.fill(&plan, &views, &told).await?;
         drop(session);
         new.finish(&plan).await?;
         Ok(sum)
@@ -180,7 +183,8 @@ impl Restorer {
                 .await?;
         }
         drop(session);
-        tables.finish(LANES, &Told).await?;
+        let told = Told::of(restore, &database.name);
+        tables.finish(LANES, &told).await?;
         Ok(sum)
     }
 
@@ -222,8 +226,12 @@ impl Restorer {
             total.merge(&loaded);
         }
         if !is_compared {
+            let told = Told::of(restore, &database.name);
+            let tables = database.relations.len();
+            told.phase("comparing the rows", tables, total.bytes.0);
             let destination = self.destination(restore, database)?;
-            self.compare_held(database, &destination, &sums).await?;
+            self.compare_held(database, &destination, &sums, &told)
+                .await?;
             let phase = COMPARED.trim_start_matches("phase/");
             marks.flush(session, phase).await?;
         }

@@ -2,7 +2,7 @@
 
 use bytes::{BufMut, Bytes, BytesMut};
 use holdfast_env::Env;
-use holdfast_source::{Outlet, Row, RowBatch};
+use holdfast_source::{Outlet, Row, RowBatch, Steps};
 use holdfast_types::{ErrorCode, Fault, Timestamp};
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
@@ -39,6 +39,7 @@ pub(super) struct Gathered {
     folds: Option<Folds>,
     /// Up to where, exclusive.
     upto: Lsn,
+    steps: Steps,
     times: Option<Times>,
     /// The latest time of a commit.
     latest: Timestamp,
@@ -82,6 +83,7 @@ impl Gathered {
         memory: usize,
         start: Lsn,
         history: bool,
+        steps: Steps,
     ) -> Result<Self, Fault> {
         let own = room.clone();
         let folds = move || {
@@ -97,6 +99,7 @@ impl Gathered {
         Ok(Self {
             folds: Some(room.env().blocking(folds).await?),
             upto: start,
+            steps,
             times: history.then(Times::default),
             latest: Timestamp::default(),
         })
@@ -113,6 +116,8 @@ impl Gathered {
         outlet: &mut dyn Outlet,
     ) -> Result<(), Fault> {
         wait_until_flushed(session, upto).await?;
+        let bytes = upto.since(self.upto);
+        self.steps.begin("reading the log", 0, bytes);
         let step = CHUNK.max(upto.since(self.upto) / READINGS);
         while self.upto < upto {
             let window = self.upto..self.upto.plus(step).min(upto);
@@ -125,6 +130,7 @@ impl Gathered {
             let mut stream = ChangeStream::open(session, &request, layouts).await?;
             self.take(env, &mut stream, &window, outlet).await?;
             self.upto = window.end;
+            self.steps.moved(window.end.since(window.start));
         }
         Ok(())
     }

@@ -28,6 +28,18 @@ struct Piece {
     place: (usize, usize),
     layout: Layout,
     range: Option<PageRange>,
+    /// About how many bytes it has, for people.
+    bytes: u64,
+}
+
+impl Piece {
+    fn name(&self) -> String {
+        let name = self.layout.display_name();
+        match self.range {
+            Some(_) => format!("{name}, part {}", self.place.1 + 1),
+            None => name,
+        }
+    }
 }
 
 /// What became of a part.
@@ -61,6 +73,8 @@ pub(super) async fn copy_all(
 ) -> Result<u64, Fault> {
     let pieces = pieces(catalog, view);
     let count = pieces.len();
+    let bytes = pieces.iter().map(|piece| piece.bytes).sum();
+    (settling.backup.steps).begin("copying relations whole", count as u64, bytes);
     let more = (settling.member.share).idle_streams(MORE_LANES.min(count.saturating_sub(1)));
     let mut idle = Vec::new();
     for _ in 0..=more.len() {
@@ -120,10 +134,12 @@ fn pieces(catalog: &DatabaseCatalog, view: &View) -> Vec<Piece> {
             false => vec![PageRange::ALL],
         };
         let is_cut = ranges.len() > 1;
+        let bytes = total / ranges.len().max(1) as u64;
         pieces.extend(ranges.into_iter().enumerate().map(|(part, range)| Piece {
             place: (number, part),
             layout: layout.clone(),
             range: is_cut.then_some(range),
+            bytes,
         }));
     }
     pieces
@@ -145,6 +161,8 @@ impl Lanes<'_> {
                 Session::connect(env, dsn, Purpose::Data).await?
             }
         };
+        let (steps, name) = (&self.settling.backup.steps, piece.name());
+        steps.started(&name);
         // A transaction each: no relation is locked for longer than it is read.
         let snapshot = lock(&self.snapshot).clone();
         import(&session, &snapshot).await?;
@@ -152,6 +170,7 @@ impl Lanes<'_> {
         session.execute("COMMIT").await?;
         lane.session = Some(session);
         lock(&self.idle).push(lane);
+        steps.ended(&name, piece.bytes);
         Ok((piece.place, copied))
     }
 
