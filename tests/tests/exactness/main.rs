@@ -24,7 +24,7 @@ use truth::Truth;
 async fn restored_databases_are_the_truth_whatever_is_killed() {
     let number = |name: &str, usual: u64| {
         let text = std::env::var(name).ok();
-        text.and_then(|text| text.parse().ok()).unwrap_or(usual)
+        text.map_or(usual, |text| text.parse().expect("a number"))
     };
     let first = number("HOLDFAST_EXACTNESS_FIRST", 1);
     for seed in first..first + number("HOLDFAST_EXACTNESS_SEEDS", 2) {
