@@ -9,7 +9,8 @@ use std::fmt::Write;
 use std::time::Duration;
 
 use crate::Layer;
-use crate::trouble::{Told, until_succeeded};
+use crate::trouble::{Told, until_over};
+use crate::workload::TABLES;
 
 const SOURCE: &str = "exact";
 
@@ -74,13 +75,6 @@ impl World {
         })
     }
 
-    /// Where the chain's slot stands: F, when a layer is done.
-    fn slot(&self) -> Option<String> {
-        let sql = "SELECT confirmed_flush_lsn FROM pg_replication_slots WHERE slot_name LIKE 'holdfast%' AND NOT temporary";
-        let slot = self.server.psql("postgres", sql);
-        (!slot.is_empty()).then_some(slot)
-    }
-
     /// Takes a layer, in trouble.
     pub(crate) async fn backup(
         &mut self,
@@ -95,22 +89,18 @@ impl World {
         };
         let submitted = self.cluster.client().submit_backup(request).await;
         let job = submitted.expect("a backup job").job;
-        let mut before = self.slot();
+        let mut before = slot(self.server);
         let (server, mut told) = (self.server, std::mem::take(&mut self.told));
-        let slot = || {
-            let sql = "SELECT confirmed_flush_lsn FROM pg_replication_slots WHERE slot_name LIKE 'holdfast%' AND NOT temporary";
-            let slot = server.psql("postgres", sql);
-            (!slot.is_empty()).then_some(slot)
-        };
-        let done = until_succeeded(&mut self.cluster, server, job, random, &mut told, || {
+        let done = until_over(&mut self.cluster, server, job, random, &mut told, || {
             // Of a full: where its hold begins.
-            before = before.take().or_else(slot);
+            before = before.take().or_else(|| slot(server));
         })
         .await;
         self.told = told;
+        assert_eq!(done.state, "succeeded", "{done:#?}");
         let before = before.expect("there was a slot before the end");
         let end = eventually("the slot is moved on", || async {
-            self.slot().filter(|now| *now != before)
+            slot(server).filter(|now| *now != before)
         })
         .await;
         Layer {
@@ -133,16 +123,58 @@ impl World {
         instants
     }
 
-    /// Restores the database under another name, in trouble.
-    pub(crate) async fn restore(&mut self, as_of: &str, name: &str, random: &mut StdRng) {
+    /// Restores the database under another name, in trouble. Gives the tables that the layer has not at that instant, and without which the others were restored
+    /// one by one.
+    pub(crate) async fn restore(
+        &mut self,
+        as_of: &str,
+        name: &str,
+        random: &mut StdRng,
+    ) -> Vec<&'static str> {
         let request = v1::SubmitRestoreRequest {
             target: self.target(),
             ..self.cluster.restore_request(as_of, name)
         };
+        let job = self.restored(request, random).await;
+        let error = job.error.as_ref().filter(|it| it.code == "not-covered");
+        let Some(error) = error else {
+            assert_eq!(job.state, "succeeded", "{job:#?}");
+            return Vec::new();
+        };
+        let is_missing = |table: &&&str| {
+            error
+                .message
+                .contains(&format!("public.{table} (page ranges"))
+        };
+        let missing: Vec<_> = TABLES.iter().filter(is_missing).copied().collect();
+        let rest = TABLES.iter().filter(|table| !missing.contains(table));
+        let tables = rest.map(|table| format!("{}.public.{table}", self.database));
+        self.server.psql(
+            "postgres",
+            &format!("CREATE DATABASE {name} TEMPLATE template0"),
+        );
+        let request = v1::SubmitRestoreRequest {
+            target: Some(v1::Target {
+                databases: Vec::new(),
+                tables: tables.collect(),
+            }),
+            into_db: name.to_owned(),
+            ..self.cluster.restore_request(as_of, "")
+        };
+        let job = self.restored(request, random).await;
+        assert_eq!(job.state, "succeeded", "{job:#?}");
+        missing
+    }
+
+    async fn restored(
+        &mut self,
+        request: v1::SubmitRestoreRequest,
+        random: &mut StdRng,
+    ) -> v1::Job {
         let submitted = self.cluster.client().submit_restore(request).await;
         let job = submitted.expect("a restore job").job;
         let cluster = &mut self.cluster;
-        until_succeeded(cluster, self.server, job, random, &mut self.told, || {}).await;
+        until_over(cluster, self.server, job, random, &mut self.told, || {}).await
     }
 
     /// What has happened.
@@ -154,4 +186,11 @@ impl World {
         }
         text
     }
+}
+
+/// Where the chain's slot stands: F, when a layer is done.
+fn slot(server: &Server) -> Option<String> {
+    let sql = "SELECT confirmed_flush_lsn FROM pg_replication_slots WHERE slot_name LIKE 'holdfast%' AND NOT temporary";
+    let slot = server.psql("postgres", sql);
+    (!slot.is_empty()).then_some(slot)
 }

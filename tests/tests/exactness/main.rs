@@ -82,10 +82,15 @@ async fn run(seed: u64, with_ddl: bool) {
     }
     for (number, (as_of, lsn)) in positions.iter().enumerate() {
         let name = format!("then_{number}");
-        world.restore(as_of, &name, &mut random).await;
+        let missing = world.restore(as_of, &name, &mut random).await;
         let truth = cold.recovered_to(server, lsn);
-        let want = Truth::read(&truth, &database);
-        let got = Truth::read(server, &name);
+        let (mut want, mut got) = (Truth::read(&truth, &database), Truth::read(server, &name));
+        if !missing.is_empty() {
+            // Truncated within a savepoint: the history has it only as of its end.
+            assert!(number > 2 && missing == ["ft"], "seed {seed}: {missing:?}");
+            println!("seed {seed}: as of {as_of} without {missing:?}");
+            (want, got) = (want.without(&missing), got.without(&missing));
+        }
         want.assert_is(&got, &format!("seed {seed}: as of {as_of} ({lsn})"));
     }
     println!("seed {seed}: {transactions} transactions, {}", world.told());

@@ -30,8 +30,8 @@ pub(crate) async fn look(cluster: &Cluster, job: u64) -> v1::Job {
     .await
 }
 
-/// Does things to the cluster until the job is over, and fails if it has not succeeded. `seen` is called again and again while it is under way.
-pub(crate) async fn until_succeeded(
+/// Does things to the cluster until the job is over. `seen` is called again and again while it is under way.
+pub(crate) async fn until_over(
     cluster: &mut Cluster,
     server: &Server,
     job: u64,
@@ -45,7 +45,6 @@ pub(crate) async fn until_succeeded(
     loop {
         let now = look(cluster, job).await;
         if is_over(&now) {
-            assert_eq!(now.state, "succeeded", "{now:#?}");
             return now;
         }
         assert!(Instant::now() < deadline, "it does not end: {now:#?}");
