@@ -1,7 +1,7 @@
 //! A cluster, one server, and the layers that it makes of it.
 
 use holdfast_client::{ControlApi, v1};
-use holdfast_postgres_testing::Server;
+use holdfast_postgres_testing::{Server, connect};
 use holdfast_tests::{Cluster, Shape, eventually};
 use rand::RngExt;
 use rand::rngs::StdRng;
@@ -89,18 +89,15 @@ impl World {
         };
         let submitted = self.cluster.client().submit_backup(request).await;
         let job = submitted.expect("a backup job").job;
-        let mut before = slot(self.server);
+        // Of a full: where its hold begins, which is looked for whatever else happens.
+        let before = tokio::spawn(begins(self.server));
         let (server, mut told) = (self.server, std::mem::take(&mut self.told));
-        let done = until_over(&mut self.cluster, server, job, random, &mut told, || {
-            // Of a full: where its hold begins.
-            before = before.take().or_else(|| slot(server));
-        })
-        .await;
+        let done = until_over(&mut self.cluster, server, job, random, &mut told).await;
         self.told = told;
         assert_eq!(done.state, "succeeded", "{done:#?}");
-        let before = before.expect("there was a slot before the end");
+        let before = before.await.expect("there is a slot");
         let end = eventually("the slot is moved on", || async {
-            slot(server).filter(|now| *now != before)
+            Some(server.psql("postgres", SLOT)).filter(|now| *now != before)
         })
         .await;
         Layer {
@@ -174,7 +171,7 @@ impl World {
         let submitted = self.cluster.client().submit_restore(request).await;
         let job = submitted.expect("a restore job").job;
         let cluster = &mut self.cluster;
-        until_over(cluster, self.server, job, random, &mut self.told, || {}).await
+        until_over(cluster, self.server, job, random, &mut self.told).await
     }
 
     /// What has happened.
@@ -189,8 +186,17 @@ impl World {
 }
 
 /// Where the chain's slot stands: F, when a layer is done.
-fn slot(server: &Server) -> Option<String> {
-    let sql = "SELECT confirmed_flush_lsn FROM pg_replication_slots WHERE slot_name LIKE 'holdfast%' AND NOT temporary";
-    let slot = server.psql("postgres", sql);
-    (!slot.is_empty()).then_some(slot)
+const SLOT: &str = "SELECT confirmed_flush_lsn::text FROM pg_replication_slots WHERE slot_name LIKE 'holdfast%' AND NOT temporary";
+
+/// Where the chain's slot stands, as soon as there is one.
+async fn begins(server: &'static Server) -> String {
+    let client = connect(server, "postgres").await;
+    loop {
+        let rows = client.query(SLOT, &[]).await.expect("slots");
+        let begins = rows.first().and_then(|row| row.get::<_, Option<String>>(0));
+        if let Some(begins) = begins {
+            return begins;
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
 }

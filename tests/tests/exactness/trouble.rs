@@ -30,14 +30,13 @@ pub(crate) async fn look(cluster: &Cluster, job: u64) -> v1::Job {
     .await
 }
 
-/// Does things to the cluster until the job is over. `seen` is called again and again while it is under way.
+/// Does things to the cluster until the job is over.
 pub(crate) async fn until_over(
     cluster: &mut Cluster,
     server: &Server,
     job: u64,
     random: &mut StdRng,
     told: &mut Told,
-    mut seen: impl FnMut(),
 ) -> v1::Job {
     let deadline = Instant::now() + PATIENCE;
     let troubles = random.random_range(2..=MOST);
@@ -48,7 +47,6 @@ pub(crate) async fn until_over(
             return now;
         }
         assert!(Instant::now() < deadline, "it does not end: {now:#?}");
-        seen();
         let pause = random.random_range(20..500);
         tokio::time::sleep(Duration::from_millis(pause)).await;
         if done < troubles {
