@@ -6,6 +6,8 @@ use holdfast_tests::{Cluster, Shape, eventually};
 use rand::RngExt;
 use rand::rngs::StdRng;
 use std::fmt::Write;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use crate::Layer;
@@ -25,6 +27,8 @@ pub(crate) struct World {
     server: &'static Server,
     database: String,
     told: Told,
+    /// Set while a job takes long.
+    pub(crate) is_late: Arc<AtomicBool>,
 }
 
 impl World {
@@ -65,6 +69,7 @@ impl World {
             server,
             database: database.to_owned(),
             told: Told::new(),
+            is_late: Arc::default(),
         }
     }
 
@@ -92,7 +97,8 @@ impl World {
         // Of a full: where its hold begins, which is looked for whatever else happens.
         let before = tokio::spawn(begins(self.server));
         let (server, mut told) = (self.server, std::mem::take(&mut self.told));
-        let done = until_over(&mut self.cluster, server, job, random, &mut told).await;
+        let late = Arc::clone(&self.is_late);
+        let done = until_over(&mut self.cluster, server, job, random, &mut told, &late).await;
         self.told = told;
         assert_eq!(done.state, "succeeded", "{done:#?}");
         let before = before.await.expect("there is a slot");
@@ -170,8 +176,8 @@ impl World {
     ) -> v1::Job {
         let submitted = self.cluster.client().submit_restore(request).await;
         let job = submitted.expect("a restore job").job;
-        let cluster = &mut self.cluster;
-        until_over(cluster, self.server, job, random, &mut self.told).await
+        let (cluster, late) = (&mut self.cluster, &self.is_late);
+        until_over(cluster, self.server, job, random, &mut self.told, late).await
     }
 
     /// What has happened.

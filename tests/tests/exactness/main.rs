@@ -14,6 +14,7 @@ mod workload;
 use holdfast_postgres_testing::{ColdCopy, Options, Server};
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
+use std::sync::Arc;
 use std::time::Duration;
 
 use cluster::World;
@@ -53,8 +54,13 @@ async fn run(seed: u64, with_ddl: bool) {
     }
     let cold = ColdCopy::of(server);
     let mut world = World::start(server, &database).await;
-    let writers = workload::Workload::start(server, &database, seed, 4);
-    let ddl = with_ddl.then(|| ddl::Changes::start(server, &database, seed));
+    let late = Arc::clone(&world.is_late);
+    let truncating = workload::Truncating {
+        one_in: 200,
+        is_paused: Arc::clone(&late),
+    };
+    let writers = workload::Workload::start(server, &database, seed, 4, &truncating);
+    let ddl = with_ddl.then(|| ddl::Changes::start(server, &database, seed, late));
 
     let mut layers = Vec::new();
     let mut instants = Vec::new();

@@ -199,7 +199,10 @@ impl Chain {
         };
         let at_f: BTreeMap<_, _> = layouts.iter().map(at_f).collect();
         let columns = database::columns(session.client(), &self.planned).await;
-        let altered = |oid: &&Oid| columns.get(oid) != self.columns.get(oid);
+        // Only of what was truncated, so that each rule is tried by itself.
+        let altered = |oid: &&Oid| {
+            folded.truncated().contains_key(oid) && columns.get(oid) != self.columns.get(oid)
+        };
         let mut changed: BTreeSet<_> = self.planned.keys().filter(altered).copied().collect();
         changed.extend(rewritten);
         let replaced = replaced(&self.planned, &at_f, &folded, &changed);

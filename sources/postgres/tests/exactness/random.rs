@@ -21,7 +21,7 @@ use crate::backup::{
 };
 use crate::database::{State, assert_same, session, truth};
 use crate::slot::{Life, Slot};
-use crate::workload::{self, TABLES, Workload};
+use crate::workload::{self, TABLES, Truncating, Workload};
 
 /// Page ranges of a table.
 const RANGES: u32 = 6;
@@ -62,7 +62,11 @@ async fn run(seed: u64) {
     let server = server();
     let database = server.create_database("exact");
     workload::create(server, &database);
-    let workload = Workload::start(server, &database, seed, 4);
+    let truncating = Truncating {
+        one_in: 20,
+        is_paused: Arc::default(),
+    };
+    let workload = Workload::start(server, &database, seed, 4, &truncating);
     tokio::time::sleep(Duration::from_millis(200)).await;
     let mut chain = Chain::hold(server, &database, &TABLES).await;
     let base = read_base(&chain, &mut random).await;
