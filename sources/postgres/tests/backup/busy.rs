@@ -227,29 +227,24 @@ async fn a_table_that_is_renamed_while_the_schema_is_taken() {
     let server = Server::shared();
     let database = server.create_database("renamed");
     server.psql(&database, TABLE);
-    server.psql(&database, "CREATE SCHEMA old; CREATE TABLE old.first (id int PRIMARY KEY); CREATE TABLE second (id int PRIMARY KEY)");
+    server.psql(&database, "CREATE SCHEMA old_0; CREATE TABLE old_0.first (id int PRIMARY KEY); CREATE TABLE second_0 (id int PRIMARY KEY)");
     let mut job = Job::new(server, &database, 65);
     job.run(false).await.expect("a full");
     let client = connect(server, &database).await;
-    for sql in [
-        "ALTER TABLE second RENAME TO third",
-        "ALTER SCHEMA old RENAME TO new",
-    ] {
-        let rename = async {
-            // F is there, and pg_dump is about to be started.
-            let has_snapshot = "SELECT count(*) FROM pg_replication_slots WHERE temporary AND database = current_database() AND confirmed_flush_lsn IS NOT NULL";
-            loop {
-                let row = client.query_one(has_snapshot, &[]).await.expect("slots");
-                if row.get::<_, i64>(0) > 0 {
-                    break;
-                }
-                tokio::time::sleep(Duration::from_millis(1)).await;
-            }
-            client.batch_execute(sql).await.expect("renamed");
-        };
-        let (settled, ()) = tokio::join!(job.run(false), rename);
-        settled.expect("it is taken again");
-        job.compare(&[&database]).await;
-    }
+    // Whenever F is taken, and whenever pg_dump gets to the locks, there was a new name in between; for less long than the finish is repeated.
+    let renames = async {
+        for number in 0..100 {
+            let sql = format!(
+                "ALTER TABLE second_{number} RENAME TO second_{}; ALTER SCHEMA old_{number} RENAME TO old_{}",
+                number + 1,
+                number + 1
+            );
+            client.batch_execute(&sql).await.expect("renamed");
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    let (settled, ()) = tokio::join!(job.run(false), renames);
+    settled.expect("it is taken again");
+    job.compare(&[&database]).await;
     job.member.release(job.hold).await.expect("released");
 }
