@@ -11,6 +11,7 @@ mod machine_paths;
 mod markers;
 mod names;
 mod roles;
+mod tests_named;
 mod unsafe_code;
 
 use crate::Result;
@@ -92,7 +93,7 @@ impl fmt::Display for Finding {
 
 type Rule = fn(&Tree) -> Result<Vec<Finding>>;
 
-const RULES: [(&str, Rule); 11] = [
+const RULES: [(&str, Rule); 12] = [
     ("crates", crates::check),
     ("dependencies", dependencies::check),
     ("documents", documents::check),
@@ -103,6 +104,7 @@ const RULES: [(&str, Rule); 11] = [
     ("markers", markers::check),
     ("names", names::check),
     ("roles", roles::check),
+    ("tests-named", tests_named::check),
     ("unsafe-code", unsafe_code::check),
 ];
 

@@ -28,17 +28,21 @@ const BATCH_BYTES: usize = 1 << 20;
 /// Whether the rows of a planned relation must be read whole under F, because its changes and its page ranges do not make them exact: it was
 /// rewritten, or has other columns or another key. `file_node_xid` is the `xmin` of its row in `pg_class` under F.
 ///
-/// A TRUNCATE explains a new file node, and the changes after it are all there is. But only if the truncation was the last to change the row in `pg_class`,
-/// and nothing was done to the relation after it in its transaction: `ALTER … TYPE … USING` rewrites rows and leaves no trace in the
-/// stream.
+/// A TRUNCATE explains a new file node, and the changes after it are all there is. But only if its transaction was the last to change the row in
+/// `pg_class`, and what it truncated was not rewritten into other rows afterwards: `ALTER … TYPE … USING` does that and leaves no trace in the stream.
+/// Every such `ALTER` writes rows of the columns anew, so that it `is_altered`, whether they differ from the planned ones' catalog rows. `SET UNLOGGED`,
+/// which hides changes from the stream, does not; the server refuses it as long as a table is published, and one that was not throughout is read whole
+/// for that. `CLUSTER` writes the same rows.
 #[must_use]
 pub fn must_be_read_whole(
     planned: &Layout,
     at_f: &Layout,
     file_node_xid: u32,
     truncated: Option<&Truncated>,
+    is_altered: bool,
 ) -> bool {
-    let is_explained = truncated.is_some_and(|it| it.xid == file_node_xid && !it.is_followed);
+    let is_explained =
+        truncated.is_some_and(|it| it.xid == file_node_xid && (!it.is_followed || !is_altered));
     !planned.same_form(at_f)
         || planned.handling != at_f.handling
         || (planned.file_node != at_f.file_node && !is_explained)
@@ -54,7 +58,7 @@ pub struct AtF {
 }
 
 /// The planned relations whose page ranges and changes do not count: those that must be read whole under F, and those that are gone. `changed` are
-/// the relations of which a range was not what it was planned as.
+/// the relations whose columns are not in the form that they were planned in, be it only for a while, or of which a range was found to be something else.
 #[must_use]
 pub fn replaced(
     planned: &BTreeMap<Oid, Arc<Layout>>,
@@ -65,10 +69,11 @@ pub fn replaced(
     let is_replaced = |(oid, planned): &(&Oid, &Arc<Layout>)| {
         let truncated = folded.truncated().get(oid);
         at_f.get(oid).is_none_or(|now| {
-            must_be_read_whole(planned, &now.layout, now.file_node_xid, truncated)
+            let is_altered = changed.contains(oid);
+            must_be_read_whole(planned, &now.layout, now.file_node_xid, truncated, is_altered)
                 || folded.reshaped().contains_key(oid)
                 // Without its page ranges, only a truncation leaves nothing to be missed.
-                || (changed.contains(oid) && truncated.is_none())
+                || (is_altered && truncated.is_none())
         })
     };
     planned

@@ -1,15 +1,18 @@
 //! A cluster, one server, and the layers that it makes of it.
 
 use holdfast_client::{ControlApi, v1};
-use holdfast_postgres_testing::Server;
+use holdfast_postgres_testing::{Server, connect};
 use holdfast_tests::{Cluster, Shape, eventually};
 use rand::RngExt;
 use rand::rngs::StdRng;
 use std::fmt::Write;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use crate::Layer;
-use crate::trouble::{Told, until_succeeded};
+use crate::trouble::{Told, until_over};
+use crate::workload::TABLES;
 
 const SOURCE: &str = "exact";
 
@@ -24,6 +27,8 @@ pub(crate) struct World {
     server: &'static Server,
     database: String,
     told: Told,
+    /// Set while a job takes long.
+    pub(crate) is_late: Arc<AtomicBool>,
 }
 
 impl World {
@@ -64,6 +69,7 @@ impl World {
             server,
             database: database.to_owned(),
             told: Told::new(),
+            is_late: Arc::default(),
         }
     }
 
@@ -72,13 +78,6 @@ impl World {
             databases: vec![self.database.clone()],
             tables: Vec::new(),
         })
-    }
-
-    /// Where the chain's slot stands: F, when a layer is done.
-    fn slot(&self) -> Option<String> {
-        let sql = "SELECT confirmed_flush_lsn FROM pg_replication_slots WHERE slot_name LIKE 'holdfast%' AND NOT temporary";
-        let slot = self.server.psql("postgres", sql);
-        (!slot.is_empty()).then_some(slot)
     }
 
     /// Takes a layer, in trouble.
@@ -95,22 +94,16 @@ impl World {
         };
         let submitted = self.cluster.client().submit_backup(request).await;
         let job = submitted.expect("a backup job").job;
-        let mut before = self.slot();
+        // Of a full: where its hold begins, which is looked for whatever else happens.
+        let before = tokio::spawn(begins(self.server));
         let (server, mut told) = (self.server, std::mem::take(&mut self.told));
-        let slot = || {
-            let sql = "SELECT confirmed_flush_lsn FROM pg_replication_slots WHERE slot_name LIKE 'holdfast%' AND NOT temporary";
-            let slot = server.psql("postgres", sql);
-            (!slot.is_empty()).then_some(slot)
-        };
-        let done = until_succeeded(&mut self.cluster, server, job, random, &mut told, || {
-            // Of a full: where its hold begins.
-            before = before.take().or_else(slot);
-        })
-        .await;
+        let late = Arc::clone(&self.is_late);
+        let done = until_over(&mut self.cluster, server, job, random, &mut told, &late).await;
         self.told = told;
-        let before = before.expect("there was a slot before the end");
+        assert_eq!(done.state, "succeeded", "{done:#?}");
+        let before = before.await.expect("there is a slot");
         let end = eventually("the slot is moved on", || async {
-            self.slot().filter(|now| *now != before)
+            Some(server.psql("postgres", SLOT)).filter(|now| *now != before)
         })
         .await;
         Layer {
@@ -133,16 +126,58 @@ impl World {
         instants
     }
 
-    /// Restores the database under another name, in trouble.
-    pub(crate) async fn restore(&mut self, as_of: &str, name: &str, random: &mut StdRng) {
+    /// Restores the database under another name, in trouble. Gives the tables that the layer has not at that instant, and without which the others were restored
+    /// one by one.
+    pub(crate) async fn restore(
+        &mut self,
+        as_of: &str,
+        name: &str,
+        random: &mut StdRng,
+    ) -> Vec<&'static str> {
         let request = v1::SubmitRestoreRequest {
             target: self.target(),
             ..self.cluster.restore_request(as_of, name)
         };
+        let job = self.restored(request, random).await;
+        let error = job.error.as_ref().filter(|it| it.code == "not-covered");
+        let Some(error) = error else {
+            assert_eq!(job.state, "succeeded", "{job:#?}");
+            return Vec::new();
+        };
+        let is_missing = |table: &&&str| {
+            error
+                .message
+                .contains(&format!("public.{table} (page ranges"))
+        };
+        let missing: Vec<_> = TABLES.iter().filter(is_missing).copied().collect();
+        let rest = TABLES.iter().filter(|table| !missing.contains(table));
+        let tables = rest.map(|table| format!("{}.public.{table}", self.database));
+        self.server.psql(
+            "postgres",
+            &format!("CREATE DATABASE {name} TEMPLATE template0"),
+        );
+        let request = v1::SubmitRestoreRequest {
+            target: Some(v1::Target {
+                databases: Vec::new(),
+                tables: tables.collect(),
+            }),
+            into_db: name.to_owned(),
+            ..self.cluster.restore_request(as_of, "")
+        };
+        let job = self.restored(request, random).await;
+        assert_eq!(job.state, "succeeded", "{job:#?}");
+        missing
+    }
+
+    async fn restored(
+        &mut self,
+        request: v1::SubmitRestoreRequest,
+        random: &mut StdRng,
+    ) -> v1::Job {
         let submitted = self.cluster.client().submit_restore(request).await;
         let job = submitted.expect("a restore job").job;
-        let cluster = &mut self.cluster;
-        until_succeeded(cluster, self.server, job, random, &mut self.told, || {}).await;
+        let (cluster, late) = (&mut self.cluster, &self.is_late);
+        until_over(cluster, self.server, job, random, &mut self.told, late).await
     }
 
     /// What has happened.
@@ -153,5 +188,21 @@ impl World {
             let _ = write!(text, "{count} × {name}; ");
         }
         text
+    }
+}
+
+/// Where the chain's slot stands: F, when a layer is done.
+const SLOT: &str = "SELECT confirmed_flush_lsn::text FROM pg_replication_slots WHERE slot_name LIKE 'holdfast%' AND NOT temporary";
+
+/// Where the chain's slot stands, as soon as there is one.
+async fn begins(server: &'static Server) -> String {
+    let client = connect(server, "postgres").await;
+    loop {
+        let rows = client.query(SLOT, &[]).await.expect("slots");
+        let begins = rows.first().and_then(|row| row.get::<_, Option<String>>(0));
+        if let Some(begins) = begins {
+            return begins;
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
     }
 }

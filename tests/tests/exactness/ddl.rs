@@ -30,7 +30,13 @@ pub(crate) struct Changes {
 }
 
 impl Changes {
-    pub(crate) fn start(server: &'static Server, database: &str, seed: u64) -> Self {
+    /// It waits while a job is late: where tables are truncated and rewritten all the time, no backup finds its end.
+    pub(crate) fn start(
+        server: &'static Server,
+        database: &str,
+        seed: u64,
+        is_late: Arc<AtomicBool>,
+    ) -> Self {
         let is_over = Arc::new(AtomicBool::new(false));
         let (over, database) = (Arc::clone(&is_over), database.to_owned());
         let task = tokio::spawn(async move {
@@ -40,6 +46,9 @@ impl Changes {
             let mut random = StdRng::seed_from_u64(seed * 1000);
             while !over.load(Ordering::Relaxed) {
                 let sql = statement(&mut random);
+                while is_late.load(Ordering::Relaxed) && !over.load(Ordering::Relaxed) {
+                    tokio::time::sleep(Duration::from_millis(50)).await;
+                }
                 // It may lose against the writers, or what it names may not be there.
                 if client.batch_execute(&sql).await.is_err() {
                     let _ = client.batch_execute("ROLLBACK").await;

@@ -31,6 +31,17 @@ impl Truth {
         }
     }
 
+    /// The rows of all tables but these, and no schema.
+    pub(crate) fn without(mut self, tables: &[&str]) -> Self {
+        self.tables.retain(|name, _| {
+            !tables
+                .iter()
+                .any(|table| *name == format!("public.{table}"))
+        });
+        self.schema.clear();
+        self
+    }
+
     /// Fails, naming the first difference, if the other is not the same.
     pub(crate) fn assert_is(&self, got: &Self, what: &str) {
         let names = |truth: &Self| truth.tables.keys().cloned().collect::<Vec<_>>();

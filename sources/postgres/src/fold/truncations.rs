@@ -18,7 +18,7 @@ pub struct Truncated {
     /// 32 bits of the id of the transaction that did it.
     pub xid: u32,
     /// Whether the same transaction changed rows of the relation afterwards. If it did, a new file node may come from more than the
-    /// truncation: `TRUNCATE; INSERT; ALTER … TYPE … USING` rewrites what was inserted, and nothing in the stream says so.
+    /// truncation: `TRUNCATE; INSERT; ALTER … TYPE … USING` rewrites what was inserted, and only the catalog's rows of the columns say so.
     pub is_followed: bool,
 }
 

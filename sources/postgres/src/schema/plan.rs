@@ -103,7 +103,7 @@ pub struct Plan {
     pub after: Vec<OrderedStep>,
     /// Comments, labels and rights.
     pub rights: Vec<Step>,
-    /// Event triggers: the very last, since they fire at every step.
+    /// Event triggers, and what is said of them: the very last, since they fire at every step.
     pub event_triggers: Vec<Step>,
 }
 
@@ -125,6 +125,12 @@ impl Plan {
             .collect();
         // An index of something that is itself made after the rows (a view that needs a primary key) waits for its turn.
         let mut late = BTreeSet::new();
+        let event_triggers: BTreeSet<EntryId> = kept
+            .iter()
+            .filter(|entry| entry.kind() == Kind::EventTrigger)
+            .map(|entry| entry.id)
+            .collect();
+        let mut last = Vec::new();
         for entry in kept {
             let step = || step(entry, options, "", &entry.definition);
             match (entry.kind(), entry.section) {
@@ -132,6 +138,11 @@ impl Plan {
                 // What they speak of is not there.
                 (Kind::Rights | Kind::Remark, _)
                     if entry.needs.iter().any(|need| left_out.contains(need)) => {}
+                (Kind::Remark, _)
+                    if entry.needs.iter().any(|need| event_triggers.contains(need)) =>
+                {
+                    last.push(step());
+                }
                 (Kind::Rights, _) | (Kind::Remark, _) => plan.rights.push(step()),
                 (Kind::EventTrigger, _) => plan.event_triggers.push(step()),
                 (Kind::Index | Kind::Constraint, _)
@@ -148,6 +159,7 @@ impl Plan {
                 (_, Section::None | Section::Before | Section::Rows) => plan.before.push(step()),
             }
         }
+        plan.event_triggers.extend(last);
         plan
     }
 }
@@ -300,6 +312,7 @@ mod tests {
                 entry(6, "CONSTRAINT", after, &[4]),
                 entry(7, "MATERIALIZED VIEW", after, &[6]),
                 entry(8, "INDEX", after, &[7]),
+                entry(14, "COMMENT", none, &[9]),
                 entry(9, "EVENT TRIGGER", after, &[]),
                 entry(10, "TRIGGER", after, &[4]),
                 entry(11, "DEFAULT ACL", after, &[]),
@@ -315,7 +328,7 @@ mod tests {
         };
         assert_eq!(marks(&plan.before), ["entry/4"]);
         assert_eq!(marks(&plan.rights), ["entry/5", "entry/11"]);
-        assert_eq!(marks(&plan.event_triggers), ["entry/9"]);
+        assert_eq!(marks(&plan.event_triggers), ["entry/9", "entry/14"]);
         let indexes: Vec<Step> = plan.indexes.into_iter().map(|index| index.step).collect();
         assert_eq!(marks(&indexes), ["entry/6"]);
         let after: Vec<Step> = plan.after.into_iter().map(|after| after.step).collect();

@@ -220,3 +220,31 @@ async fn objects_that_come_and_go_while_the_schema_is_taken() {
     job.compare(&[&database]).await;
     job.member.release(job.hold).await.expect("released");
 }
+
+/// `pg_dump` locks tables by the names that F shows. One that is renamed after F is no reason to fail either.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_table_that_is_renamed_while_the_schema_is_taken() {
+    let server = Server::shared();
+    let database = server.create_database("renamed");
+    server.psql(&database, TABLE);
+    server.psql(&database, "CREATE SCHEMA old_0; CREATE TABLE old_0.first (id int PRIMARY KEY); CREATE TABLE second_0 (id int PRIMARY KEY)");
+    let mut job = Job::new(server, &database, 65);
+    job.run(false).await.expect("a full");
+    let client = connect(server, &database).await;
+    // Whenever F is taken, and whenever pg_dump gets to the locks, there was a new name in between; for less long than the finish is repeated.
+    let renames = async {
+        for number in 0..100 {
+            let sql = format!(
+                "ALTER TABLE second_{number} RENAME TO second_{}; ALTER SCHEMA old_{number} RENAME TO old_{}",
+                number + 1,
+                number + 1
+            );
+            client.batch_execute(&sql).await.expect("renamed");
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    let (settled, ()) = tokio::join!(job.run(false), renames);
+    settled.expect("it is taken again");
+    job.compare(&[&database]).await;
+    job.member.release(job.hold).await.expect("released");
+}

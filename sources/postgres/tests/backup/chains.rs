@@ -169,11 +169,19 @@ async fn every_commit_is_in_a_history() {
         server.psql(&database, &format!("BEGIN; UPDATE t SET v = {value} WHERE id = 7; UPDATE t SET id = -id WHERE id IN (8, -8); COMMIT"));
     }
     server.psql(&database, "TRUNCATE other");
+    // A load, as most are: its own transaction says all there is to the table's new file.
+    server.psql(&database, "BEGIN; TRUNCATE other; INSERT INTO other (v) VALUES ('loaded'), ('twice'); UPDATE other SET v = 'once' WHERE v = 'twice'; COMMIT");
     job.run(true).await.expect("an incremental with history");
     job.compare(&[&database]).await;
     let catalog = &job.catalogs().await[1][0];
     assert!(catalog.history);
-    assert_eq!(catalog.truncations.len(), 1);
+    assert_eq!(catalog.truncations.len(), 2);
+    let other = catalog
+        .relations
+        .iter()
+        .find(|it| it.layout.name == "other");
+    let content = &other.expect("other").content;
+    assert!(matches!(content, Content::Continued), "{content:?}");
     let times: usize = job.chain.0[1]
         .get()
         .blobs

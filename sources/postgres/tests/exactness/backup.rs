@@ -30,6 +30,8 @@ pub(crate) struct Chain {
     pub(crate) env: Env,
     pub(crate) planned: Layouts,
     pub(crate) start: Lsn,
+    /// As they were planned.
+    columns: BTreeMap<Oid, String>,
     directory: tempfile::TempDir,
     directories: std::sync::atomic::AtomicU32,
 }
@@ -68,6 +70,7 @@ impl Chain {
             .expect("a publication");
         // Before the slot: of a relation that was rewritten after its position, no change before the rewrite may count.
         let planned = database::layouts(&client, tables).await;
+        let columns = database::columns(&client, &planned).await;
         let slot = Slot::create(server, database, &format!("hold_{database}"), Life::Lasting).await;
         wait_for_transactions(&client).await;
         Self {
@@ -76,6 +79,7 @@ impl Chain {
             env: Env::system(),
             planned,
             start: slot.position,
+            columns,
             directory: tempfile::tempdir().expect("a directory"),
             directories: std::sync::atomic::AtomicU32::new(0),
         }
@@ -194,7 +198,14 @@ impl Chain {
             (*oid, now)
         };
         let at_f: BTreeMap<_, _> = layouts.iter().map(at_f).collect();
-        let replaced = replaced(&self.planned, &at_f, &folded, rewritten);
+        let columns = database::columns(session.client(), &self.planned).await;
+        // Only of what was truncated, so that each rule is tried by itself.
+        let altered = |oid: &&Oid| {
+            folded.truncated().contains_key(oid) && columns.get(oid) != self.columns.get(oid)
+        };
+        let mut changed: BTreeSet<_> = self.planned.keys().filter(altered).copied().collect();
+        changed.extend(rewritten);
+        let replaced = replaced(&self.planned, &at_f, &folded, &changed);
         let mut whole = State::new();
         for oid in &replaced {
             let rows = rows(session, &layouts[oid], "").await;

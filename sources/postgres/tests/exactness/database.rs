@@ -85,6 +85,22 @@ pub(crate) async fn layouts(client: &Client, names: &[&str]) -> Layouts {
     layouts
 }
 
+/// Which transactions wrote the catalog's rows of each relation's columns.
+pub(crate) async fn columns(client: &Client, layouts: &Layouts) -> BTreeMap<Oid, String> {
+    let oids: Vec<u32> = layouts.keys().map(|oid| oid.0).collect();
+    let rows = client
+        .query(
+            "SELECT attrelid, string_agg(attnum || ':' || xmin::text, ' ' ORDER BY attnum) FROM pg_attribute \
+             WHERE attrelid = ANY ($1) AND attnum > 0 GROUP BY 1",
+            &[&oids],
+        )
+        .await
+        .expect("columns");
+    rows.iter()
+        .map(|row| (Oid(row.get(0)), row.get(1)))
+        .collect()
+}
+
 /// A session for rows, in a transaction with an exported snapshot or one of its own.
 pub(crate) async fn session(server: &Server, database: &str, snapshot: Option<&str>) -> Session {
     let session = plain(server, database).await;

@@ -40,6 +40,21 @@ pub(crate) fn create(server: &Server, database: &str) {
     server.psql(database, SCHEMA);
 }
 
+/// How often the writers truncate a table: a backup needs a moment between two.
+#[derive(Debug, Clone)]
+pub(crate) struct Truncating {
+    /// One in so many of the statements that may.
+    pub(crate) one_in: u32,
+    /// Not at present.
+    pub(crate) is_paused: Arc<AtomicBool>,
+}
+
+impl Truncating {
+    fn is_due(&self, random: u32) -> bool {
+        random.is_multiple_of(self.one_in) && !self.is_paused.load(Ordering::Relaxed)
+    }
+}
+
 /// Running writers.
 pub(crate) struct Workload {
     is_over: Arc<AtomicBool>,
@@ -49,13 +64,20 @@ pub(crate) struct Workload {
 
 impl Workload {
     /// Starts writers whose choices come from a seed.
-    pub(crate) fn start(server: &'static Server, database: &str, seed: u64, count: u64) -> Self {
+    pub(crate) fn start(
+        server: &'static Server,
+        database: &str,
+        seed: u64,
+        count: u64,
+        truncating: &Truncating,
+    ) -> Self {
         let is_over = Arc::new(AtomicBool::new(false));
         let transactions = Arc::new(AtomicU64::new(0));
         let writers = (0..count)
             .map(|number| {
                 let (is_over, database) = (Arc::clone(&is_over), database.to_owned());
                 let transactions = Arc::clone(&transactions);
+                let truncating = truncating.clone();
                 tokio::spawn(async move {
                     let client = connect(server, &database).await;
                     let mut random = StdRng::seed_from_u64(seed * 100 + number);
@@ -67,7 +89,7 @@ impl Workload {
                     while !is_over.load(Ordering::Relaxed) {
                         step += 1;
                         let gid = format!("{database}-{number}-{step}");
-                        transaction(&client, &mut random, &gid).await;
+                        transaction(&client, &mut random, &truncating, &gid).await;
                         transactions.fetch_add(1, Ordering::Relaxed);
                         // Four writers at full speed leave nothing of two cores to the backup.
                         let pause = Duration::from_micros(random.random_range(0..8000));
@@ -94,13 +116,16 @@ impl Workload {
 }
 
 /// One transaction, which may fail: keys collide, locks are waited for in circles.
-async fn transaction(client: &Client, random: &mut StdRng, gid: &str) {
+async fn transaction(client: &Client, random: &mut StdRng, truncating: &Truncating, gid: &str) {
     let kind = random.random_range(0..100u32);
     let mut sql = String::new();
     let statements = random.random_range(1..4);
     if kind < 8 {
         // A prepared transaction, open for a while, committed or not.
-        sql = format!("BEGIN; {}; PREPARE TRANSACTION '{gid}'", statement(random));
+        sql = format!(
+            "BEGIN; {}; PREPARE TRANSACTION '{gid}'",
+            statement(random, truncating)
+        );
         if client.batch_execute(&sql).await.is_err() {
             let _ = client.batch_execute("ROLLBACK").await;
             return;
@@ -118,23 +143,23 @@ async fn transaction(client: &Client, random: &mut StdRng, gid: &str) {
         return;
     }
     let is_single = kind < 50;
-    if kind == 10 && random.random_bool(0.1) {
+    if kind == 10 && truncating.is_due(random.random_range(0..200)) {
         // Alone, it explains the table's new file node.
         sql.push_str("TRUNCATE ft");
     } else if is_single {
-        sql.push_str(&statement(random));
+        sql.push_str(&statement(random, truncating));
     } else {
         sql.push_str("BEGIN;");
         for number in 0..statements {
             if random.random_bool(0.3) {
-                let lost = statement(random);
+                let lost = statement(random, truncating);
                 sql.push_str(&format!("SAVEPOINT s{number}; {lost}; "));
                 sql.push_str(&format!("ROLLBACK TO s{number};"));
             }
             if random.random_bool(0.2) {
                 sql.push_str(&format!("SAVEPOINT r{number};"));
             }
-            sql.push_str(&statement(random));
+            sql.push_str(&statement(random, truncating));
             sql.push(';');
         }
         sql.push_str(if random.random_bool(0.1) {
@@ -149,7 +174,7 @@ async fn transaction(client: &Client, random: &mut StdRng, gid: &str) {
     }
 }
 
-fn statement(random: &mut StdRng) -> String {
+fn statement(random: &mut StdRng, truncating: &Truncating) -> String {
     let (k, l) = (random.random_range(0..KEYS), random.random_range(0..KEYS));
     let n = random.random_range(0..1_000_000u32);
     let u = format!("md5('{}')::uuid", k % 600);
@@ -188,7 +213,7 @@ fn statement(random: &mut StdRng) -> String {
         20 => format!(
             "INSERT INTO ft SELECT {k} % 200, {n}, big({n}) ON CONFLICT (id) DO UPDATE SET n = {n}"
         ),
-        _ if n.is_multiple_of(20) => format!(
+        _ if truncating.is_due(n) => format!(
             "TRUNCATE ft; INSERT INTO ft SELECT i, {n}, big(i) FROM generate_series(1, {k} % 30) i"
         ),
         _ => format!("UPDATE ft SET n = n + 1 WHERE id = {k} % 200"),

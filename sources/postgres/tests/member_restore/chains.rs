@@ -7,7 +7,10 @@ use holdfast_types::{HoldId, JobId, Target};
 use crate::store::Store;
 use crate::{contents, hidden, member, renamed, restorer, schema_of};
 
-const EVERYTHING: &str = include_str!("../fixtures/every_object_kind.sql");
+const EVERYTHING: &str = concat!(
+    include_str!("../fixtures/every_object_kind.sql"),
+    include_str!("../fixtures/more_object_kinds.sql")
+);
 
 pub(crate) fn make_everything(server: &Server) -> String {
     for role in ["hf_owner", "hf_reader", "\"hf Odd\"\"Role\""] {

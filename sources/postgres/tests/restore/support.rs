@@ -23,7 +23,10 @@ use holdfast_types::{Fault, JobId, RowSum};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-pub(crate) const EVERYTHING: &str = include_str!("../fixtures/every_object_kind.sql");
+pub(crate) const EVERYTHING: &str = concat!(
+    include_str!("../fixtures/every_object_kind.sql"),
+    include_str!("../fixtures/more_object_kinds.sql")
+);
 
 pub(crate) const LANES: IndexLanes = IndexLanes {
     lanes: 3,

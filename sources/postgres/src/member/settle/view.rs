@@ -138,7 +138,8 @@ async fn why(fault: &Fault, held: &HeldSnapshot) -> Result<ErrorCode, Fault> {
         "could not open relation with OID",
     ];
     let is_dropped = DROPPED.iter().any(|sign| fault.message.contains(sign));
-    if is_dropped || !moved_since(held.session()?).await?.is_empty() {
+    let session = held.session()?;
+    if is_dropped || !moved_since(session).await?.is_empty() || is_renamed(session).await? {
         return Ok(ErrorCode::HistoryGone);
     }
     let is_passing = PASSING.iter().any(|sign| fault.message.contains(sign));
@@ -146,4 +147,19 @@ async fn why(fault: &Fault, held: &HeldSnapshot) -> Result<ErrorCode, Fault> {
         true => ErrorCode::Unavailable,
         false => fault.code,
     })
+}
+
+/// Whether a table has another name, or is in a schema of another name, than the session's snapshot shows, so that what is locked by its name is not found. With an
+/// empty search path `regclass` is the whole name as it is now.
+async fn is_renamed(session: &Session) -> Result<bool, Fault> {
+    let rows = session
+        .query(
+            "SELECT 1 FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+             WHERE c.relkind IN ('r', 'p') AND c.relpersistence <> 't' AND n.nspname !~ '^pg_' AND n.nspname <> 'information_schema'
+               AND c.oid::pg_catalog.regclass::pg_catalog.text <> pg_catalog.format('%I.%I', n.nspname, c.relname)
+             LIMIT 1",
+            &[],
+        )
+        .await?;
+    Ok(!rows.is_empty())
 }

@@ -128,6 +128,8 @@ fn names_after(text: &str, before: &[&str], stop: &[&str]) -> Vec<String> {
         match token {
             Token::Word(word) if stop.contains(&word) => break,
             Token::Word(word) => names_follow = before.contains(&word),
+            // Everybody, quoted or not: no role has that name.
+            Token::Name(name) if names_follow && name == "public" => {}
             Token::Name(name) if names_follow => roles.push(name),
             Token::Name(_) => {}
             // A list of roles goes on after a comma.
@@ -323,6 +325,8 @@ mod tests {
             ),
             ["o"]
         );
+        let everybody = "CREATE USER MAPPING FOR \"public\" SERVER \"elsewhere\";";
+        assert!(roles_of("USER MAPPING", everybody).is_empty());
         assert!(roles_of("TABLE", "CREATE TABLE \"x\" (\"a\" TO \"b\");").is_empty());
     }
 }
