@@ -187,9 +187,9 @@ pub(crate) struct RestoreArgs {
     #[arg(long, requires = "table")]
     pub(crate) skip_missing_sequence_owners: bool,
     /// PostgreSQL: everything belongs to the role that restores
-    #[arg(long, conflicts_with = "skip_missing_roles")]
+    #[arg(long)]
     pub(crate) no_owner: bool,
-    /// PostgreSQL: what belongs to a role that does not exist belongs to the role that restores
+    /// PostgreSQL: what belongs to a role that does not exist belongs to the role that restores; policies and user mappings of such roles are left out
     #[arg(long)]
     pub(crate) skip_missing_roles: bool,
     /// PostgreSQL: grant no rights; without, those of roles that exist are granted

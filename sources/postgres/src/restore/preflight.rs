@@ -1,15 +1,20 @@
 //! What a restore of a database would do with each object, and what stands against it, before the first byte moves.
 
 mod entries;
+mod missing_roles;
 mod rights;
 mod target;
 
+pub use missing_roles::spare_missing_roles;
 pub use rights::limit_rights;
 pub use target::TargetFacts;
 
 use crate::globals::{DatabaseFacts, Globals};
 use crate::schema::{Archive, PlanOptions};
 use serde::{Deserialize, Serialize};
+
+/// What to do about a role that does not exist.
+pub(crate) const MISSING_ROLE: &str = "create the role (a restore of the whole source brings its roles along), or use skip_missing_roles";
 
 /// The longest name that PostgreSQL keeps whole, in bytes.
 const LONGEST_NAME: usize = 63;
@@ -69,7 +74,17 @@ impl Report {
             .filter(|finding| matches!(finding.verdict, Verdict::Refused { .. }))
     }
 
-    pub(super) fn add(&mut self, object: impl Into<String>, verdict: Verdict) {
+    /// Puts a verdict in the place of another one on the same object, unless that refuses it already.
+    pub(crate) fn overrule(&mut self, object: String, verdict: Verdict) {
+        let mut findings = self.findings.iter_mut();
+        match findings.find(|finding| finding.object == object) {
+            Some(finding) if matches!(finding.verdict, Verdict::Refused { .. }) => {}
+            Some(finding) => finding.verdict = verdict,
+            None => self.add(object, verdict),
+        }
+    }
+
+    pub(crate) fn add(&mut self, object: impl Into<String>, verdict: Verdict) {
         self.findings.push(Finding {
             object: object.into(),
             verdict,
@@ -155,30 +170,41 @@ impl Wish<'_> {
         if let Some((why, hint)) = self.locale_objection(target) {
             refuse(why, hint);
         }
-        if self.options.owners && !self.role_exists(&self.facts.owner, target) {
-            refuse(
-                format!(
-                    "its owner {} does not exist",
-                    self.facts.owner.escape_debug()
-                ),
-                "create the role; a restore of the whole source brings its roles along",
-            );
+        let owner = self.facts.owner.escape_debug();
+        let lacks_owner = self.options.owners && !self.role_exists(&self.facts.owner, target);
+        if lacks_owner && !self.options.skip_missing_roles {
+            refuse(format!("its owner {owner} does not exist"), MISSING_ROLE);
         }
         if report.findings.len() > before {
             return;
         }
-        let spaces = ["pg_default", self.facts.tablespace.as_str()];
-        let verdict = if !spaces.iter().all(|name| target.tablespaces.contains(*name)) {
-            Verdict::Changed {
-                how: format!(
-                    "its tablespace {} does not exist; the default one is used",
-                    self.facts.tablespace.escape_debug()
-                ),
-            }
-        } else {
-            Verdict::Restored
+        let mut differences = Vec::new();
+        if lacks_owner {
+            differences.push(format!(
+                "its owner {owner} does not exist: it belongs to the role that restores"
+            ));
+        }
+        if !self.tablespace_exists(&self.facts.tablespace, target) {
+            differences.push(format!(
+                "its tablespace {} does not exist; the default one is used",
+                self.facts.tablespace.escape_debug()
+            ));
+        }
+        let verdict = match differences.is_empty() {
+            true => Verdict::Restored,
+            false => Verdict::Changed {
+                how: differences.join("; "),
+            },
         };
         report.add(object, verdict);
+    }
+
+    /// Whether a tablespace is there, or is tried to be made before.
+    fn tablespace_exists(&self, name: &str, target: &TargetFacts) -> bool {
+        let mut brought = self.globals.iter().flat_map(|globals| &globals.tablespaces);
+        name == "pg_default"
+            || target.tablespaces.contains(name)
+            || brought.any(|other| other.name == name)
     }
 
     fn locale_objection(&self, target: &TargetFacts) -> Option<(String, &'static str)> {
