@@ -169,7 +169,7 @@ pub(crate) struct RestoreArgs {
     #[arg(long, value_name = "NAME", requires = "table")]
     pub(crate) new_table_name: Option<String>,
     /// Change nothing: say of every object whether it can be restored, and what stands in the way
-    #[arg(long, conflicts_with_all = ["local", "detach", "request_key"])]
+    #[arg(long, conflicts_with_all = ["local", "detach", "request_key", "state_dir"])]
     pub(crate) dry_run: bool,
     /// PostgreSQL: everything but the rows
     #[arg(long)]

@@ -296,7 +296,9 @@ impl DatabaseFacts {
         match &self.grants {
             Some(given) if rights => {
                 let owner = owner_known.then_some(self.owner.as_str());
-                let known = of_roles(given, roles);
+                let mut known = of_roles(given, roles);
+                // What it had as the owner is not granted to one that is not.
+                known.retain(|it| owner_known || it.grantee.as_ref() != Some(&self.owner));
                 list.extend(grants(&format!("DATABASE {quoted}"), owner, &known));
             }
             _ => list.push(format!(
@@ -399,7 +401,7 @@ mod tests {
         let closed = "REVOKE ALL ON DATABASE \"x\" FROM PUBLIC";
         let here = "GRANT CONNECT ON DATABASE \"x\" TO \"here\"";
         assert_eq!(of(&["here"], true), [closed, here]);
-        assert_eq!(of(&["here"], false), [closed, here]);
+        assert_eq!(of(&["gone", "here"], false), [closed, here]);
         let own = "REVOKE ALL ON DATABASE \"x\" FROM \"gone\"";
         let create = "GRANT CREATE ON DATABASE \"x\" TO \"gone\"";
         assert_eq!(of(&["gone", "here"], true), [closed, own, create, here]);

@@ -6,7 +6,9 @@ mod history;
 mod killed;
 mod labels;
 mod newer;
+mod options;
 mod store;
+mod survey;
 mod tables;
 mod wrap;
 

@@ -130,6 +130,8 @@ fn for_roles(
     }
     if let Some(given) = &mut object.grants {
         *given = of_roles(given, roles);
+        // What it had as the owner is not granted to one that is not.
+        given.retain(|it| options.owners || it.grantee.as_ref() != Some(&object.owner));
     }
 }
 
