@@ -12,6 +12,7 @@ pub use target::TargetFacts;
 use crate::globals::{DatabaseFacts, Globals};
 use crate::schema::{Archive, PlanOptions};
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 
 /// What to do about a role that does not exist.
 pub(crate) const MISSING_ROLE: &str = "create the role (a restore of the whole source brings its roles along), or use skip_missing_roles";
@@ -74,13 +75,19 @@ impl Report {
             .filter(|finding| matches!(finding.verdict, Verdict::Refused { .. }))
     }
 
-    /// Puts a verdict in the place of another one on the same object, unless that refuses it already.
-    pub(crate) fn overrule(&mut self, object: String, verdict: Verdict) {
-        let mut findings = self.findings.iter_mut();
-        match findings.find(|finding| finding.object == object) {
-            Some(finding) if matches!(finding.verdict, Verdict::Refused { .. }) => {}
-            Some(finding) => finding.verdict = verdict,
-            None => self.add(object, verdict),
+    /// Puts verdicts in the places of others on the same objects, unless those refuse them already.
+    pub(crate) fn overrule_all(&mut self, others: impl IntoIterator<Item = Finding>) {
+        let places = self.findings.iter().enumerate();
+        let places: BTreeMap<String, usize> = places
+            .map(|(place, finding)| (finding.object.clone(), place))
+            .collect();
+        for other in others {
+            let place = places.get(&other.object).copied();
+            match place.and_then(|place| self.findings.get_mut(place)) {
+                Some(finding) if matches!(finding.verdict, Verdict::Refused { .. }) => {}
+                Some(finding) => finding.verdict = other.verdict,
+                None => self.findings.push(other),
+            }
         }
     }
 
@@ -237,5 +244,38 @@ fn refused(why: impl Into<String>, hint: impl Into<String>) -> Verdict {
     Verdict::Refused {
         why: why.into(),
         hint: hint.into(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_refusal_is_never_overruled() {
+        let finding = |object: &str, verdict: Verdict| Finding {
+            object: object.to_owned(),
+            verdict,
+        };
+        let left_out = || Verdict::LeftOut {
+            why: "w".to_owned(),
+        };
+        let mut report = Report {
+            findings: vec![
+                finding("a", Verdict::Restored),
+                finding("b", refused("w", "h")),
+            ],
+        };
+        report.overrule_all([
+            finding("b", Verdict::Restored),
+            finding("a", left_out()),
+            finding("c", left_out()),
+        ]);
+        let expected = [
+            finding("a", left_out()),
+            finding("b", refused("w", "h")),
+            finding("c", left_out()),
+        ];
+        assert_eq!(report.findings, expected);
     }
 }

@@ -8,7 +8,7 @@ use super::survey::objection;
 use crate::answer::ask;
 use crate::identifier::{qualified, quote};
 use crate::layout::Oid;
-use crate::restore::{Report, StagedTable, TargetFacts, Verdict, Wish, exists, names_in};
+use crate::restore::{Finding, Report, StagedTable, TargetFacts, Verdict, Wish, exists, names_in};
 use crate::schema::{Archive, Entry, EntryId, Kind};
 use crate::session::Session;
 
@@ -153,6 +153,7 @@ async fn check_taken(
     report: &mut Report,
 ) -> Result<(), Fault> {
     let mut taken: BTreeMap<&str, BTreeSet<String>> = BTreeMap::new();
+    let mut found = Vec::new();
     for table in tables {
         let schema = table.to_schema.as_str();
         if !taken.contains_key(schema) {
@@ -166,9 +167,11 @@ async fn check_taken(
                 "there is a relation or type of that name already",
                 "restore it under another name or into another schema, or rename the one that is there",
             );
-            report.overrule(table.new_name(), verdict);
+            let object = table.new_name();
+            found.push(Finding { object, verdict });
         }
     }
+    report.overrule_all(found);
     Ok(())
 }
 
@@ -181,6 +184,7 @@ async fn check_extensions(
     let sql = "SELECT extname FROM pg_catalog.pg_extension";
     let there = ask(session, CONTEXT, sql).await?;
     let there: BTreeSet<String> = there.into_iter().map(|row| row.text(0)).collect();
+    let mut found = Vec::new();
     let needed = wish.archive.entries.iter();
     for entry in needed.filter(|entry| entry.kind() == Kind::Extension) {
         let verdict = match there.contains(&entry.name) {
@@ -193,8 +197,10 @@ async fn check_extensions(
                 format!("run CREATE EXTENSION {} there first", quote(&entry.name)),
             ),
         };
-        report.overrule(entry.display_name(), verdict);
+        let object = entry.display_name();
+        found.push(Finding { object, verdict });
     }
+    report.overrule_all(found);
     Ok(())
 }
 
@@ -221,6 +227,7 @@ impl Beside<'_> {
 
     /// Types, functions, collations and sequences come along beside the tables, if they are not there.
     async fn check_needs(&self, report: &mut Report) -> Result<(), Fault> {
+        let mut found = Vec::new();
         for entry in &self.own.entries {
             let is_table = matches!(entry.kind(), Kind::Table | Kind::ForeignTable);
             if is_table || reference(entry).is_none() || self.is_of_own_table(entry) {
@@ -228,7 +235,8 @@ impl Beside<'_> {
             }
             let object = entry.display_name();
             if self.is_there(entry).await? {
-                report.overrule(object, left_out(THERE));
+                let verdict = left_out(THERE);
+                found.push(Finding { object, verdict });
                 continue;
             }
             let schema = entry.schema.as_deref().unwrap_or_default();
@@ -244,8 +252,9 @@ impl Beside<'_> {
                     "make it there first, or restore a table of that schema too, or the whole database",
                 ),
             };
-            report.overrule(object, verdict);
+            found.push(Finding { object, verdict });
         }
+        report.overrule_all(found);
         Ok(())
     }
 
@@ -287,6 +296,7 @@ impl Beside<'_> {
 
     /// Foreign keys to tables that neither are restored nor exist.
     async fn check_foreign_keys(&self, report: &mut Report) -> Result<(), Fault> {
+        let mut found = Vec::new();
         let keys = self.own.entries.iter();
         for key in keys.filter(|entry| entry.kind() == Kind::ForeignKey) {
             for need in &key.needs {
@@ -297,24 +307,20 @@ impl Beside<'_> {
                 if self.chosen.contains(&table.oid) || self.is_there(table).await? {
                     continue;
                 }
+                let why = format!(
+                    "it points to {}, which neither is restored nor exists",
+                    table.display_name()
+                );
+                let hint = "restore that table too, or use skip_missing_foreign_keys";
                 let verdict = match self.options.skip_missing_foreign_keys {
-                    true => Verdict::LeftOut {
-                        why: format!(
-                            "it points to {}, which neither is restored nor exists",
-                            table.display_name()
-                        ),
-                    },
-                    false => refused(
-                        format!(
-                            "it points to {}, which neither is restored nor exists",
-                            table.display_name()
-                        ),
-                        "restore that table too, or use skip_missing_foreign_keys",
-                    ),
+                    true => Verdict::LeftOut { why },
+                    false => refused(why, hint),
                 };
-                report.overrule(key.display_name(), verdict);
+                let object = key.display_name();
+                found.push(Finding { object, verdict });
             }
         }
+        report.overrule_all(found);
         Ok(())
     }
 }

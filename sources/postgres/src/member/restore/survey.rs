@@ -243,10 +243,12 @@ impl Restorer {
                     check_large_objects(restore, database, &found, inlet, &mut report).await?;
                     made.push((database, found));
                 }
-                Err(fault) => {
+                // A table that inherits from one that is not restored.
+                Err(fault) if fault.code == ErrorCode::FailedPrecondition => {
                     let object = format!("database {}", database.name.escape_debug());
                     report.add(object, objection(fault)?);
                 }
+                Err(fault) => return Err(fault),
             }
             check_names(database, &mut taken, &mut report);
             let name = Some(database.name.clone());
@@ -280,16 +282,22 @@ impl Restorer {
         match &database.into {
             Into::New(chosen) => {
                 report.findings = wish.check(offers).findings;
-                if restore.target == Target::Source && OWN_DATABASES.contains(&wish.name) {
+                let is_taken = offers.databases.contains(wish.name);
+                if is_taken
+                    && restore.target == Target::Source
+                    && OWN_DATABASES.contains(&wish.name)
+                {
                     name_another(wish.name, report);
                 }
                 if let Some(chosen) = chosen {
                     let others = definitions.subset.entries.iter();
                     let others =
                         others.filter(|it| it.label == "TABLE" && !chosen.contains(&it.oid));
-                    for entry in others {
-                        report.overrule(entry.display_name(), needed());
-                    }
+                    let others = others.map(|entry| Finding {
+                        object: entry.display_name(),
+                        verdict: needed(),
+                    });
+                    report.overrule_all(others);
                 }
             }
             Into::Existing(tables) => {
@@ -297,9 +305,7 @@ impl Restorer {
                     .await?;
             }
         }
-        for Finding { object, verdict } in &definitions.differences {
-            report.overrule(object.clone(), verdict.clone());
-        }
+        report.overrule_all(definitions.differences.iter().cloned());
         if !definitions.missing_roles.is_empty() {
             let roles = definitions.missing_roles.iter();
             let roles: Vec<String> = roles.map(|role| role.escape_debug().to_string()).collect();
@@ -319,22 +325,21 @@ fn needed() -> Verdict {
     }
 }
 
-/// Says what to do about the contents of a database that every server has.
+/// Says what to do about the contents of a database that every server has. That its name is taken is what is said of it first.
 fn name_another(name: &str, report: &mut Report) {
     let object = format!("database {name}");
-    for finding in &mut report.findings {
-        if let Verdict::Refused { why, hint } = &mut finding.verdict
-            && finding.object == object
-            && why.contains("of that name")
-        {
-            *why =
-                "every server has a database of that name, and the one in the backup is not empty"
-                    .to_owned();
-            *hint = format!(
-                "restore the other databases with --database, and this one under another name with --database {name} --new-db-name NAME; \
-                 roles come with a whole source only: make them before, or use skip_missing_roles"
-            );
-        }
+    let mut findings = report.findings.iter_mut();
+    if let Some(Finding {
+        verdict: Verdict::Refused { why, hint },
+        ..
+    }) = findings.find(|finding| finding.object == object)
+    {
+        *why = "every server has a database of that name, and the one in the backup is not empty"
+            .to_owned();
+        *hint = format!(
+            "restore the other databases with --database, and this one under another name with --database {name} --new-db-name NAME; \
+             roles come with a whole source only: make them before, or use skip_missing_roles"
+        );
     }
 }
 
@@ -353,16 +358,20 @@ fn check_names(
         Into::New(_) => {
             if !taken.insert((name.clone(), None)) {
                 let object = format!("database {}", name.escape_debug());
-                report.overrule(object, twin("databases"));
+                let verdict = twin("databases");
+                report.overrule_all([Finding { object, verdict }]);
             }
         }
         Into::Existing(tables) => {
+            let mut twins = Vec::new();
             for table in tables {
                 let place = (table.to_schema.clone(), table.to_name.clone());
                 if !taken.insert((name.clone(), Some(place))) {
-                    report.overrule(table.new_name(), twin("tables"));
+                    let (object, verdict) = (table.new_name(), twin("tables"));
+                    twins.push(Finding { object, verdict });
                 }
             }
+            report.overrule_all(twins);
         }
     }
 }
@@ -380,6 +389,7 @@ fn lone_parents(database: &DatabasePlan, definitions: &Definitions, report: &mut
     let attached = definitions.archive.entries.iter();
     let attached = attached.filter(|entry| entry.label == "TABLE ATTACH");
     let mut named = BTreeSet::new();
+    let mut found = Vec::new();
     for attach in attached {
         let tables: Vec<_> = attach
             .needs
@@ -395,10 +405,12 @@ fn lone_parents(database: &DatabasePlan, definitions: &Definitions, report: &mut
                     why: "it is the parent, or a partition, of a table that is restored".to_owned(),
                     hint: "name a partitioned table together with all of its partitions".to_owned(),
                 };
-                report.overrule(other.display_name(), verdict);
+                let object = other.display_name();
+                found.push(Finding { object, verdict });
             }
         }
     }
+    report.overrule_all(found);
 }
 
 /// Large objects, of which the schema says nothing.
