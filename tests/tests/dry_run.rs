@@ -60,7 +60,7 @@ fn a_restore_with_one_command_does_what_its_dry_run_says() {
 
     // A database alone brings no roles.
     let output = run(&[&named[..], &["--dry-run"]].concat());
-    assert_eq!(output.code, 3, "{}\n{}", output.stdout, output.stderr);
+    assert_eq!(output.code, 4, "{}\n{}", output.stdout, output.stderr);
     let first = output.stdout.lines().find(|it| it.contains("REFUSED"));
     let first = first.expect("what stands in the way");
     assert!(
@@ -73,7 +73,7 @@ fn a_restore_with_one_command_does_what_its_dry_run_says() {
         output.stdout
     );
     let output = run(&[&["--json"], &named[..], &["--dry-run"]].concat());
-    assert_eq!(output.code, 3, "{}", output.stderr);
+    assert_eq!(output.code, 4, "{}", output.stderr);
     let blocks = findings(&output, "blocks");
     assert!(
         blocks.contains(&"shop: table public.orders".to_owned()),
@@ -122,7 +122,7 @@ fn a_restore_with_one_command_does_what_its_dry_run_says() {
     ok(&output);
     ok(&run(&line));
     let output = run(&[&line[..], &["--dry-run"]].concat());
-    assert_eq!(output.code, 3, "it is there now: {}", output.stdout);
+    assert_eq!(output.code, 4, "it is there now: {}", output.stdout);
     assert!(output.stdout.contains("REFUSED"), "{}", output.stdout);
 
     // Single tables, another instant, and a member that there is not.
@@ -132,7 +132,7 @@ fn a_restore_with_one_command_does_what_its_dry_run_says() {
     ]
     .concat();
     let output = run(&[&tables[..], &["--dry-run"]].concat());
-    assert_eq!(output.code, 3, "{}", output.stdout);
+    assert_eq!(output.code, 4, "{}", output.stdout);
     assert!(
         output.stdout.contains("orders_customer_fkey"),
         "{}",
@@ -147,7 +147,7 @@ fn a_restore_with_one_command_does_what_its_dry_run_says() {
     );
     let past = ["--as-of", "2001-01-01T00:00:00Z", "--dry-run"];
     let output = run(&[&line[..], &past].concat());
-    assert_eq!(output.code, 3, "{}\n{}", output.stdout, output.stderr);
+    assert_eq!(output.code, 4, "{}\n{}", output.stdout, output.stderr);
     let other = ["--only", "nobody", "--dry-run"];
     let output = run(&[&line[..], &other].concat());
     assert_ne!(output.code, 0, "{}", output.stdout);
@@ -169,7 +169,7 @@ async fn a_cluster_looks_at_each_member() {
     };
     let cluster = Cluster::start(shape).await;
     let server = Server::start(Options::default());
-    register_servers(&cluster, "copy", &[("copy", &server, 0)]).await;
+    register_servers(&cluster, "copy", &[("server", &server, 0)]).await;
     let coordinator = cluster.coordinator_addresses().join(",");
     let line = [
         "--coordinator",
@@ -184,8 +184,8 @@ async fn a_cluster_looks_at_each_member() {
     ];
     let before = made(&server);
     let output = tokio::task::block_in_place(|| run(&[&line[..], &["--dry-run"]].concat()));
-    assert_eq!(output.code, 3, "{}\n{}", output.stdout, output.stderr);
-    assert!(output.stdout.contains("member copy"), "{}", output.stdout);
+    assert_eq!(output.code, 4, "{}\n{}", output.stdout, output.stderr);
+    assert!(output.stdout.contains("member server"), "{}", output.stdout);
     server.psql("postgres", "CREATE ROLE clerk");
     let dry = [&["--json"], &line[..], &["--dry-run"]].concat();
     let output = tokio::task::block_in_place(|| run(&dry));

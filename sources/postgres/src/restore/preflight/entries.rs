@@ -75,10 +75,7 @@ fn extension(wish: &Wish<'_>, entry: &Entry, target: &TargetFacts) -> Option<Ver
 }
 
 fn roles(wish: &Wish<'_>, entry: &Entry, target: &TargetFacts) -> Option<Verdict> {
-    let owner = entry
-        .owner
-        .as_deref()
-        .filter(|_| wish.options.owners && !entry.drop.is_empty());
+    let owner = entry.own_owner().filter(|_| wish.options.owners);
     if let Some(owner) = owner {
         if !wish.role_exists(owner, target) {
             return Some(refused(

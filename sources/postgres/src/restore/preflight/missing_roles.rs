@@ -2,7 +2,7 @@
 
 use super::entries::{Token, Tokens};
 use super::{Finding, Verdict};
-use crate::schema::{Archive, Entry, EntryId, Kind};
+use crate::schema::{Archive, Entry, EntryId};
 use std::collections::BTreeSet;
 
 /// Lets objects of roles that do not exist belong to the role that restores. Policies are for the roles that exist; one that is for none of
@@ -15,10 +15,9 @@ pub fn spare_missing_roles(
     let mut found = Vec::new();
     let mut gone: BTreeSet<EntryId> = BTreeSet::new();
     for entry in &mut archive.entries {
+        let is_told = owners && entry.own_owner().is_some();
         if let Some(owner) = entry.owner.take_if(|owner| !exists(owner))
-            && owners
-            && !entry.drop.is_empty()
-            && !matches!(entry.kind(), Kind::Rights | Kind::Remark | Kind::Database)
+            && is_told
         {
             let how = format!(
                 "its owner {} does not exist: it belongs to the role that restores",
@@ -200,6 +199,6 @@ mod tests {
         assert_eq!(ids, [1, 2]);
         assert!(archive.entries.iter().all(|entry| entry.owner.is_none()));
         let objects: Vec<&str> = found.iter().map(|it| it.object.as_str()).collect();
-        assert_eq!(objects, ["table n1", "policy n3", "policy n3"]);
+        assert_eq!(objects, ["table n1", "policy n3"]);
     }
 }
