@@ -214,7 +214,7 @@ async fn a_whole_source_says_what_to_do_about_a_database_that_every_server_has()
         "postgres",
         &format!("COPY (SELECT 1) TO PROGRAM 'cat >/dev/null; mkdir {directory}'"),
     );
-    old.psql("postgres", &format!("CREATE ROLE survey_app LOGIN PASSWORD 'x'; CREATE TABLE here (id int PRIMARY KEY); INSERT INTO here VALUES (1)"));
+    old.psql("postgres", "CREATE ROLE survey_app LOGIN PASSWORD 'x'; CREATE TABLE here (id int PRIMARY KEY); INSERT INTO here VALUES (1)");
     old.psql(
         "postgres",
         &format!("CREATE TABLESPACE fast OWNER survey_app LOCATION '{directory}'"),
