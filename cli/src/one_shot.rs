@@ -30,6 +30,17 @@ impl OneShot {
         Ok(Self { cluster })
     }
 
+    /// Starts one that has no job to go on with, and keeps nothing.
+    pub(crate) async fn start_anew(
+        context: &Context,
+        arguments: &OneShotArgs,
+    ) -> Result<Self, Fault> {
+        let directory = StateDirectory::temporary()?;
+        let (slots, tools) = (arguments.streams, arguments.pg_tools.clone());
+        let cluster = LocalCluster::start_in(&context.env, directory, slots, tools).await?;
+        Ok(Self { cluster })
+    }
+
     /// What the job is given to.
     pub(crate) fn cluster(&self) -> &LocalCluster {
         &self.cluster
@@ -43,9 +54,7 @@ impl OneShot {
         server: ServerAddress,
         submit: impl AsyncFnOnce(&LocalCluster) -> Result<u64, Fault>,
     ) -> Result<Exit, Fault> {
-        let kind = server.kind.to_string();
-        let member = MemberAddress::nowhere(name, server);
-        self.cluster.register(kind, vec![member.wire()]).await?;
+        self.register(name, server).await?;
         self.reach().await?;
         let job = match self.cluster.unfinished(context).await? {
             Some(job) => {
@@ -59,6 +68,17 @@ impl OneShot {
         self.cluster.follow(context, job).await
     }
 
+    /// Tells the cluster of the server, which goes by `name`.
+    pub(crate) async fn register(
+        &self,
+        name: MemberName,
+        server: ServerAddress,
+    ) -> Result<(), Fault> {
+        let kind = server.kind.to_string();
+        let member = MemberAddress::nowhere(name, server);
+        self.cluster.register(kind, vec![member.wire()]).await
+    }
+
     /// Sees whether the server can be used. A job would try for long; whoever typed the command wants to know at once.
     async fn reach(&self) -> Result<(), Fault> {
         let request = v1::CheckSourceRequest {
@@ -68,6 +88,11 @@ impl OneShot {
         let answer = self.cluster.api().check_source(request).await?;
         let fault = answer.members.into_iter().find_map(|member| member.fault);
         fault.map_or(Ok(()), |fault| Err(wire_to_fault(fault)))
+    }
+
+    /// Ends it, and keeps nothing.
+    pub(crate) async fn abandon(self, context: &Context) {
+        self.cluster.stop().await.remove(&context.env).await;
     }
 
     /// Ends it. Nothing is kept but the state of a chain that is to go on, and of a job that is not over.

@@ -11,7 +11,7 @@ mod job;
 mod source;
 
 pub(crate) use backups::{ChainsView, ShownChainView};
-pub(crate) use check::CheckView;
+pub(crate) use check::{CheckView, DryRunView};
 pub(crate) use cluster::{MembersView, SettingsView, StatusView};
 pub(crate) use hold::{DroppedHoldView, HoldsView};
 pub(crate) use job::{ControlledView, JobView, JobsView, StepView, SubmittedView};

@@ -19,7 +19,8 @@ pub struct RestoreOptions {
     pub grants: bool,
     /// Whether objects get their owners; otherwise all belong to the role that restores.
     pub owners: bool,
-    /// Whether what belongs to a role that does not exist belongs to the role that restores; otherwise it is an error.
+    /// Whether what belongs to a role that does not exist belongs to the role that restores, and what is for such a role alone is left out;
+    /// otherwise both are errors.
     pub skip_missing_roles: bool,
 }
 
@@ -40,6 +41,12 @@ impl Default for RestoreOptions {
 }
 
 impl RestoreOptions {
+    /// Whether rows are read: to be loaded, or only to be compared.
+    #[must_use]
+    pub fn reads_rows(&self) -> bool {
+        !self.schema_only || self.verify_data
+    }
+
     /// The options that are not the usual ones, by the names that they have in the model system or after its manner.
     #[must_use]
     pub fn given(&self) -> Vec<&'static str> {

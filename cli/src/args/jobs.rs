@@ -169,7 +169,7 @@ pub(crate) struct RestoreArgs {
     #[arg(long, value_name = "NAME", requires = "table")]
     pub(crate) new_table_name: Option<String>,
     /// Change nothing: say of every object whether it can be restored, and what stands in the way
-    #[arg(long, conflicts_with_all = ["local", "detach", "request_key"])]
+    #[arg(long, conflicts_with_all = ["local", "detach", "request_key", "state_dir"])]
     pub(crate) dry_run: bool,
     /// PostgreSQL: everything but the rows
     #[arg(long)]
@@ -187,9 +187,9 @@ pub(crate) struct RestoreArgs {
     #[arg(long, requires = "table")]
     pub(crate) skip_missing_sequence_owners: bool,
     /// PostgreSQL: everything belongs to the role that restores
-    #[arg(long, conflicts_with = "skip_missing_roles")]
+    #[arg(long)]
     pub(crate) no_owner: bool,
-    /// PostgreSQL: what belongs to a role that does not exist belongs to the role that restores
+    /// PostgreSQL: what belongs to a role that does not exist belongs to the role that restores; policies and user mappings of such roles are left out
     #[arg(long)]
     pub(crate) skip_missing_roles: bool,
     /// PostgreSQL: grant no rights; without, those of roles that exist are granted

@@ -6,12 +6,13 @@ use std::collections::BTreeSet;
 
 use super::backup::announce;
 use super::{kind_of, read_members, shown, wire_target};
-use crate::args::{MemberAddress, RestoreArgs, Unread, either, read_words};
+use crate::args::{MemberAddress, RestoreArgs, ServerAddress, Unread, either, read_words};
 use crate::context::Context;
 use crate::exit::Exit;
 use crate::follow::follow_to_end;
 use crate::local::{LOCAL_SOURCE, LocalCluster, StateDirectory};
 use crate::one_shot::{OneShot, read_server};
+use crate::views::DryRunView;
 
 pub(super) async fn run(context: &Context, mut arguments: RestoreArgs) -> Result<Exit, Fault> {
     let (before, from) = read_words(&arguments.words, "FROM")?;
@@ -35,6 +36,9 @@ pub(super) async fn run(context: &Context, mut arguments: RestoreArgs) -> Result
         return run_local(context, arguments, from).await;
     }
     let api = context.client()?;
+    if arguments.dry_run {
+        return look(context, &api, request(arguments, from)).await;
+    }
     let detach = arguments.detach;
     let submitted = api.submit_restore(request(arguments, from)).await?;
     let job = submitted.job;
@@ -45,6 +49,21 @@ pub(super) async fn run(context: &Context, mut arguments: RestoreArgs) -> Result
     follow_to_end(context, &api, job).await
 }
 
+/// Shows what the restore would make of every object. Something that stands in the way is an error, so that scripts see it.
+async fn look(
+    context: &Context,
+    api: &dyn ControlApi,
+    request: v1::SubmitRestoreRequest,
+) -> Result<Exit, Fault> {
+    let (view, fault) = DryRunView::new(api.check_restore(request).await?);
+    context.output.result(&view, || view.text());
+    match fault {
+        Some(fault) => Err(fault),
+        None if view.refused() > 0 => Ok(Exit::Precondition),
+        None => Ok(Exit::Ok),
+    }
+}
+
 /// The restore of one server's backup onto one server, in this process.
 async fn run_here(
     context: &Context,
@@ -53,6 +72,9 @@ async fn run_here(
     from: String,
 ) -> Result<Exit, Fault> {
     let server = read_server(server, &arguments.one_shot)?;
+    if arguments.dry_run {
+        return look_here(context, arguments, server, from).await;
+    }
     let what = ["restore", server.address.as_str(), from.as_str()];
     let one_shot = OneShot::start(context, &arguments.one_shot, &what).await?;
     let done = async {
@@ -72,6 +94,25 @@ async fn run_here(
     .await;
     one_shot.end(context).await;
     done
+}
+
+/// The same, without a job: its state goes with the process.
+async fn look_here(
+    context: &Context,
+    arguments: RestoreArgs,
+    server: ServerAddress,
+    from: String,
+) -> Result<Exit, Fault> {
+    let one_shot = OneShot::start_anew(context, &arguments.one_shot).await?;
+    let looked = async {
+        let name = chosen_member(one_shot.cluster(), &from, &arguments).await?;
+        one_shot.register(name.parse()?, server).await?;
+        let request = request_here(arguments, from);
+        look(context, one_shot.cluster().api(), request).await
+    }
+    .await;
+    one_shot.abandon(context).await;
+    looked
 }
 
 /// The member that is restored: the one that was chosen, or the only one there is. What it is restored onto goes by its name.

@@ -91,11 +91,6 @@ fn check_options(options: &RestoreOptions, target: &Target) -> Result<(), Fault>
             "cannot use \"skip_missing_sequence_owners\" with whole databases: all of their sequences are restored",
             "leave the option out, or name tables",
         ),
-        (
-            options.skip_missing_roles && !options.owners,
-            "cannot use \"skip_missing_roles\" without owners: nothing belongs to a missing role then",
-            "leave one of the two options out",
-        ),
     ];
     match refused.into_iter().find(|(is_refused, ..)| *is_refused) {
         Some((_, message, hint)) => Err(Fault::new(ErrorCode::InvalidArgument, message).hint(hint)),

@@ -1,11 +1,12 @@
 //! What belongs to a server rather than to a database: roles, memberships, tablespaces, and the settings of databases.
 
 mod capture;
+mod check;
 mod database;
 mod statements;
 
 pub use database::{DatabaseFacts, Extension, Grant, LocaleFacts, Setting};
-pub(crate) use statements::grants;
+pub(crate) use statements::{grants, of_roles};
 
 use serde::{Deserialize, Serialize};
 

@@ -246,7 +246,8 @@ async fn create(
         }
         if let (Some(given), true) = (&object.grants, rights) {
             let target = format!("LARGE OBJECT {oid}");
-            for statement in crate::globals::grants(&target, &object.owner, given) {
+            for statement in crate::globals::grants(&target, owners.then_some(&object.owner), given)
+            {
                 sql += &format!("{statement};");
             }
         }

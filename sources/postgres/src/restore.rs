@@ -19,14 +19,19 @@ mod target;
 mod workshop;
 
 pub use database::DatabaseRestore;
+pub(crate) use database::tablespaces;
 pub use indexes::{IndexLanes, IndexProgress, index_progress};
 pub use load::{LoadOutcome, LoadTarget, load};
-pub(crate) use load::{RowBlock, load_noted};
+pub(crate) use load::{RowBlock, load_noted, verify_noted};
 pub use marks::Marks;
 pub use matviews::MaterializedView;
 pub(crate) use name::HIDDEN;
 pub use name::RestoreName;
-pub use preflight::{Finding, Report, TargetFacts, Verdict, Wish, limit_rights};
+pub(crate) use preflight::MISSING_ROLE;
+pub use preflight::{
+    Finding, Report, TargetFacts, Verdict, Wish, limit_rights, spare_missing_roles,
+};
 pub use progress::{Progress, Silent};
 pub use staging::{StagedTable, TableRestore};
 pub use target::Target;
+pub(crate) use workshop::{exists, names_in};

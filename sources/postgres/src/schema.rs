@@ -3,6 +3,7 @@
 mod archive;
 mod dump;
 mod entry;
+mod needs;
 mod plan;
 mod process;
 mod statement;

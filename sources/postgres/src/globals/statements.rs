@@ -65,12 +65,11 @@ fn split_list(text: &str) -> Vec<String> {
     list
 }
 
-/// `GRANT` statements for an object whose default rights were first taken away.
-pub(crate) fn grants(object: &str, owner: &str, grants: &[Grant]) -> Vec<String> {
-    let mut list = vec![
-        format!("REVOKE ALL ON {object} FROM PUBLIC"),
-        format!("REVOKE ALL ON {object} FROM {}", quote(owner)),
-    ];
+/// `GRANT` statements for an object whose default rights were first taken away. Without an owner it belongs to the role that restores,
+/// which keeps its own.
+pub(crate) fn grants(object: &str, owner: Option<&str>, grants: &[Grant]) -> Vec<String> {
+    let mut list = vec![format!("REVOKE ALL ON {object} FROM PUBLIC")];
+    list.extend(owner.map(|owner| format!("REVOKE ALL ON {object} FROM {}", quote(owner))));
     for grant in grants {
         let grantee = grant.grantee.as_deref().map_or("PUBLIC".to_owned(), quote);
         let option = if grant.grantable {
@@ -84,6 +83,15 @@ pub(crate) fn grants(object: &str, owner: &str, grants: &[Grant]) -> Vec<String>
         ));
     }
     list
+}
+
+/// The rights of roles that exist, and of everybody.
+pub(crate) fn of_roles(given: &[Grant], roles: &BTreeSet<String>) -> Vec<Grant> {
+    let is_known = |grant: &&Grant| {
+        let grantee = grant.grantee.as_ref();
+        grantee.is_none_or(|name| roles.contains(name))
+    };
+    given.iter().filter(is_known).cloned().collect()
 }
 
 impl Globals {
@@ -206,7 +214,8 @@ impl Tablespace {
             ));
         }
         if let Some(rights) = &self.grants {
-            list.extend(grants(&format!("TABLESPACE {name}"), &self.owner, rights));
+            let owner = Some(self.owner.as_str());
+            list.extend(grants(&format!("TABLESPACE {name}"), owner, rights));
         }
         if let Some(comment) = &self.comment {
             list.push(format!(
@@ -285,18 +294,12 @@ impl DatabaseFacts {
             }
         }
         match &self.grants {
-            Some(given) if rights && owner_known => {
-                let known: Vec<Grant> = given
-                    .iter()
-                    .filter(|grant| {
-                        grant
-                            .grantee
-                            .as_ref()
-                            .is_none_or(|name| roles.contains(name))
-                    })
-                    .cloned()
-                    .collect();
-                list.extend(grants(&format!("DATABASE {quoted}"), &self.owner, &known));
+            Some(given) if rights => {
+                let owner = owner_known.then_some(self.owner.as_str());
+                let mut known = of_roles(given, roles);
+                // What it had as the owner is not granted to one that is not.
+                known.retain(|it| owner_known || it.grantee.as_ref() != Some(&self.owner));
+                list.extend(grants(&format!("DATABASE {quoted}"), owner, &known));
             }
             _ => list.push(format!(
                 "GRANT CONNECT, TEMPORARY ON DATABASE {quoted} TO PUBLIC"
@@ -352,6 +355,56 @@ mod tests {
             setting("TimeZone", "Europe/Berlin"),
             "\"TimeZone\" TO 'Europe/Berlin'"
         );
+    }
+
+    #[test]
+    fn a_database_without_its_owner_is_as_closed_as_it_was() {
+        let grant = |grantee: Option<&str>, right: &str| Grant {
+            grantee: grantee.map(str::to_owned),
+            right: right.to_owned(),
+            grantable: false,
+        };
+        let facts = DatabaseFacts {
+            name: "d".to_owned(),
+            owner: "gone".to_owned(),
+            locale: crate::globals::LocaleFacts {
+                encoding: "UTF8".to_owned(),
+                collate: "C".to_owned(),
+                ctype: "C".to_owned(),
+                provider: 'c',
+                locale: None,
+                icu_rules: None,
+                version: None,
+            },
+            tablespace: "pg_default".to_owned(),
+            allow_connections: true,
+            connection_limit: -1,
+            is_template: false,
+            comment: None,
+            grants: Some(vec![
+                grant(Some("gone"), "CREATE"),
+                grant(Some("here"), "CONNECT"),
+            ]),
+            settings: Vec::new(),
+            search_path: String::new(),
+            has_public: true,
+            extensions: Vec::new(),
+            server_major: 15,
+        };
+        let of = |roles: &[&str], owners: bool| {
+            let roles = roles.iter().map(|name| (*name).to_owned()).collect();
+            let statements = facts.settings_statements("x", &roles, true, owners);
+            let sql = statements.into_iter().map(|it| it.sql);
+            let rights = sql.filter(|sql| sql.contains(" ON DATABASE "));
+            rights.collect::<Vec<_>>()
+        };
+        let closed = "REVOKE ALL ON DATABASE \"x\" FROM PUBLIC";
+        let here = "GRANT CONNECT ON DATABASE \"x\" TO \"here\"";
+        assert_eq!(of(&["here"], true), [closed, here]);
+        assert_eq!(of(&["gone", "here"], false), [closed, here]);
+        let own = "REVOKE ALL ON DATABASE \"x\" FROM \"gone\"";
+        let create = "GRANT CREATE ON DATABASE \"x\" TO \"gone\"";
+        assert_eq!(of(&["gone", "here"], true), [closed, own, create, here]);
     }
 
     #[test]

@@ -9,6 +9,7 @@
 //! on, or throws away, what another one left.
 
 mod begin;
+mod beside;
 mod choose;
 mod compare;
 mod discard;
@@ -16,6 +17,7 @@ mod finish;
 mod large_objects;
 mod load;
 mod plan;
+mod survey;
 mod told;
 mod touched;
 
@@ -158,11 +160,16 @@ impl Restorer {
         Ok(match &plan.into {
             Into::New(_) => Destination::New(DatabaseRestore::new(target, &hidden, facts, name)),
             Into::Existing(tables) => {
-                let tables = TableRestore::new(target, hidden, facts, name, tables.clone());
-                Destination::Existing(match restore.options.skip_missing_foreign_keys {
-                    true => tables.skip_missing_foreign_keys(),
-                    false => tables,
-                })
+                let options = &restore.options;
+                let mut tables = TableRestore::new(target, hidden, facts, name, tables.clone())
+                    .with_rights(options.owners, options.grants);
+                if options.skip_missing_foreign_keys {
+                    tables = tables.skip_missing_foreign_keys();
+                }
+                if options.skip_missing_sequences {
+                    tables = tables.skip_missing_sequences();
+                }
+                Destination::Existing(tables)
             }
         })
     }

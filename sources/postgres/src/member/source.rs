@@ -51,6 +51,14 @@ impl LoggedSource for PostgresMember {
         holds::release(self, hold).await
     }
 
+    async fn check_restore(
+        &self,
+        restore: &LoggedRestore,
+        inlet: &dyn Inlet,
+    ) -> Result<MemberCheck, Fault> {
+        self.restorer.check(restore, inlet).await
+    }
+
     async fn begin_restore(
         &self,
         restore: &LoggedRestore,

@@ -302,7 +302,7 @@ impl DatabaseRestore {
 }
 
 /// Names of the server's tablespaces.
-pub(super) async fn tablespaces(session: &Session) -> Result<BTreeSet<String>, Fault> {
+pub(crate) async fn tablespaces(session: &Session) -> Result<BTreeSet<String>, Fault> {
     let sql = "SELECT spcname FROM pg_catalog.pg_tablespace";
     let rows = ask(session, "cannot list tablespaces", sql).await?;
     Ok(rows.into_iter().map(|row| row.text(0)).collect())

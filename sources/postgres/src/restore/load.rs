@@ -133,6 +133,37 @@ pub(crate) async fn load_noted(
     }
 }
 
+/// As [`load_noted`], but the rows go nowhere: they are read to their end, and the mark and the note say that they were.
+///
+/// # Errors
+/// As [`load`].
+pub(crate) async fn verify_noted(
+    session: &Session,
+    marks: &Marks,
+    part: &str,
+    rows: impl Stream<Item = Result<RowBlock, Fault>> + Send,
+    note: impl FnOnce() -> Option<String> + Send,
+) -> Result<LoadOutcome, Fault> {
+    let context = "cannot keep what was verified";
+    let mark = format!("part/{part}");
+    if marks.with_prefix(session, &mark).await?.contains(&mark) {
+        return Ok(LoadOutcome::AlreadyLoaded);
+    }
+    // No transaction is open while the rows are read: the collection may be slow, and nothing is written before the end.
+    let mut rows = std::pin::pin!(rows);
+    let mut count = 0;
+    while let Some(block) = rows.try_next().await? {
+        count += block.rows;
+    }
+    if !marks.begin(session, &mark).await? {
+        return Ok(LoadOutcome::AlreadyLoaded);
+    }
+    let noted = note().map_or(String::new(), |note| marks.note_statement(part, &note));
+    let end = format!("{noted} SET LOCAL synchronous_commit = on; COMMIT");
+    run(session, context, &end).await?;
+    Ok(LoadOutcome::Loaded { rows: count })
+}
+
 /// A crash of the server empties an unlogged table, with whatever was loaded.
 async fn is_unlogged(session: &Session, target: &LoadTarget) -> Result<bool, Fault> {
     // A session whose last load was given up may still be in that transaction.

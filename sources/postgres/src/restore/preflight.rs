@@ -1,15 +1,21 @@
 //! What a restore of a database would do with each object, and what stands against it, before the first byte moves.
 
 mod entries;
+mod missing_roles;
 mod rights;
 mod target;
 
+pub use missing_roles::spare_missing_roles;
 pub use rights::limit_rights;
 pub use target::TargetFacts;
 
 use crate::globals::{DatabaseFacts, Globals};
 use crate::schema::{Archive, PlanOptions};
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+
+/// What to do about a role that does not exist.
+pub(crate) const MISSING_ROLE: &str = "create the role (a restore of the whole source brings its roles along), or use skip_missing_roles";
 
 /// The longest name that PostgreSQL keeps whole, in bytes.
 const LONGEST_NAME: usize = 63;
@@ -69,7 +75,23 @@ impl Report {
             .filter(|finding| matches!(finding.verdict, Verdict::Refused { .. }))
     }
 
-    pub(super) fn add(&mut self, object: impl Into<String>, verdict: Verdict) {
+    /// Puts verdicts in the places of others on the same objects, unless those refuse them already.
+    pub(crate) fn overrule_all(&mut self, others: impl IntoIterator<Item = Finding>) {
+        let places = self.findings.iter().enumerate();
+        let places: BTreeMap<String, usize> = places
+            .map(|(place, finding)| (finding.object.clone(), place))
+            .collect();
+        for other in others {
+            let place = places.get(&other.object).copied();
+            match place.and_then(|place| self.findings.get_mut(place)) {
+                Some(finding) if matches!(finding.verdict, Verdict::Refused { .. }) => {}
+                Some(finding) => finding.verdict = other.verdict,
+                None => self.findings.push(other),
+            }
+        }
+    }
+
+    pub(crate) fn add(&mut self, object: impl Into<String>, verdict: Verdict) {
         self.findings.push(Finding {
             object: object.into(),
             verdict,
@@ -155,30 +177,41 @@ impl Wish<'_> {
         if let Some((why, hint)) = self.locale_objection(target) {
             refuse(why, hint);
         }
-        if self.options.owners && !self.role_exists(&self.facts.owner, target) {
-            refuse(
-                format!(
-                    "its owner {} does not exist",
-                    self.facts.owner.escape_debug()
-                ),
-                "create the role; a restore of the whole source brings its roles along",
-            );
+        let owner = self.facts.owner.escape_debug();
+        let lacks_owner = self.options.owners && !self.role_exists(&self.facts.owner, target);
+        if lacks_owner && !self.options.skip_missing_roles {
+            refuse(format!("its owner {owner} does not exist"), MISSING_ROLE);
         }
         if report.findings.len() > before {
             return;
         }
-        let spaces = ["pg_default", self.facts.tablespace.as_str()];
-        let verdict = if !spaces.iter().all(|name| target.tablespaces.contains(*name)) {
-            Verdict::Changed {
-                how: format!(
-                    "its tablespace {} does not exist; the default one is used",
-                    self.facts.tablespace.escape_debug()
-                ),
-            }
-        } else {
-            Verdict::Restored
+        let mut differences = Vec::new();
+        if lacks_owner {
+            differences.push(format!(
+                "its owner {owner} does not exist: it belongs to the role that restores"
+            ));
+        }
+        if !self.tablespace_exists(&self.facts.tablespace, target) {
+            differences.push(format!(
+                "its tablespace {} does not exist; the default one is used",
+                self.facts.tablespace.escape_debug()
+            ));
+        }
+        let verdict = match differences.is_empty() {
+            true => Verdict::Restored,
+            false => Verdict::Changed {
+                how: differences.join("; "),
+            },
         };
         report.add(object, verdict);
+    }
+
+    /// Whether a tablespace is there, or is tried to be made before.
+    fn tablespace_exists(&self, name: &str, target: &TargetFacts) -> bool {
+        let mut brought = self.globals.iter().flat_map(|globals| &globals.tablespaces);
+        name == "pg_default"
+            || target.tablespaces.contains(name)
+            || brought.any(|other| other.name == name)
     }
 
     fn locale_objection(&self, target: &TargetFacts) -> Option<(String, &'static str)> {
@@ -211,5 +244,38 @@ fn refused(why: impl Into<String>, hint: impl Into<String>) -> Verdict {
     Verdict::Refused {
         why: why.into(),
         hint: hint.into(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_refusal_is_never_overruled() {
+        let finding = |object: &str, verdict: Verdict| Finding {
+            object: object.to_owned(),
+            verdict,
+        };
+        let left_out = || Verdict::LeftOut {
+            why: "w".to_owned(),
+        };
+        let mut report = Report {
+            findings: vec![
+                finding("a", Verdict::Restored),
+                finding("b", refused("w", "h")),
+            ],
+        };
+        report.overrule_all([
+            finding("b", Verdict::Restored),
+            finding("a", left_out()),
+            finding("c", left_out()),
+        ]);
+        let expected = [
+            finding("a", left_out()),
+            finding("b", refused("w", "h")),
+            finding("c", left_out()),
+        ];
+        assert_eq!(report.findings, expected);
     }
 }

@@ -37,6 +37,15 @@ pub struct StagedTable {
     pub to_name: String,
 }
 
+impl StagedTable {
+    /// What it is and the name that it gets, for messages: as other objects are named.
+    #[must_use]
+    pub fn new_name(&self) -> String {
+        let (schema, name) = (self.to_schema.escape_debug(), self.to_name.escape_debug());
+        format!("table {schema}.{name}")
+    }
+}
+
 /// Tables that are being restored into an existing database. Every method can be called again after a failure or a crash, and then
 /// goes on.
 ///
@@ -51,6 +60,7 @@ pub struct TableRestore {
     stages: BTreeMap<String, String>,
     options: PlanOptions,
     skip_missing_foreign_keys: bool,
+    skip_missing_sequences: bool,
 }
 
 impl TableRestore {
@@ -92,6 +102,7 @@ impl TableRestore {
                 ..PlanOptions::default()
             },
             skip_missing_foreign_keys: false,
+            skip_missing_sequences: false,
         }
     }
 
@@ -107,6 +118,13 @@ impl TableRestore {
     #[must_use]
     pub fn skip_missing_foreign_keys(mut self) -> Self {
         self.skip_missing_foreign_keys = true;
+        self
+    }
+
+    /// Leaves out defaults that use sequences which neither are restored nor exist.
+    #[must_use]
+    pub fn skip_missing_sequences(mut self) -> Self {
+        self.skip_missing_sequences = true;
         self
     }
 
@@ -143,6 +161,7 @@ impl TableRestore {
                 tables: &self.tables,
                 stages: &self.stages,
                 skip_missing_foreign_keys: self.skip_missing_foreign_keys,
+                skip_missing_sequences: self.skip_missing_sequences,
                 options: &options,
             };
             let bytes = workshop.work(archive, progress).await?;
@@ -223,7 +242,7 @@ impl TableRestore {
         })
     }
 
-    /// Sets the sequences of the tables' columns, at least as far as the columns have gone.
+    /// Sets the sequences of the tables' columns, and those that came along with the tables.
     ///
     /// # Errors
     /// What the server says.
@@ -231,6 +250,7 @@ impl TableRestore {
         let session = self.site.open().await?;
         for value in values {
             let Some((schema, table, column)) = &value.owned_by else {
+                self.free_sequence(&session, value).await?;
                 continue;
             };
             let staged = self
@@ -240,6 +260,7 @@ impl TableRestore {
             let Some((staged, stage)) =
                 staged.and_then(|staged| Some((staged, self.stages.get(&staged.to_schema)?)))
             else {
+                self.free_sequence(&session, value).await?;
                 continue;
             };
             let sql = format!(
@@ -253,6 +274,23 @@ impl TableRestore {
             run(&session, "cannot set sequences", &sql).await?;
         }
         Ok(())
+    }
+
+    /// Sets a sequence that belongs to none of the tables, if it came along.
+    async fn free_sequence(&self, session: &Session, value: &SequenceValue) -> Result<(), Fault> {
+        let Some(stage) = self.stages.get(&value.schema) else {
+            return Ok(());
+        };
+        let sql = format!(
+            "SELECT pg_catalog.setval(c.oid::pg_catalog.regclass, {}, {}) FROM pg_catalog.pg_class AS c \
+             WHERE c.oid = pg_catalog.to_regclass({}) AND c.relkind = 'S' AND NOT EXISTS (SELECT FROM pg_catalog.pg_depend AS d \
+               WHERE d.deptype IN ('a', 'i') AND d.classid = 'pg_catalog.pg_class'::pg_catalog.regclass AND d.objid = c.oid \
+               AND d.refclassid = 'pg_catalog.pg_class'::pg_catalog.regclass)",
+            value.last_value,
+            value.is_called,
+            literal(&qualified(stage, &value.name))
+        );
+        run(session, "cannot set sequences", &sql).await
     }
 
     /// Builds indexes and constraints, foreign keys, triggers, policies, comments and rights.

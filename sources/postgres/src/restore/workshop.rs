@@ -41,6 +41,20 @@ const NEEDED: &str = "SELECT o.kind, o.schema, o.reference, o.finder FROM ( \
      WHERE o.oid >= 16384 AND NOT EXISTS (SELECT FROM pg_catalog.pg_depend AS e WHERE e.deptype = 'e' AND e.classid = o.class \
        AND e.objid = o.oid) ORDER BY o.finder <> 'to_regprocedure', o.oid";
 
+/// Columns whose defaults use a sequence: schema, table and column; the sequence, its schema, and schema and table that it belongs to.
+const BORROWED: &str = "SELECT n.nspname, c.relname, a.attname, s.oid::pg_catalog.regclass::text, m.nspname, o.nspname, t.relname \
+     FROM pg_catalog.pg_attrdef AS f JOIN pg_catalog.pg_class AS c ON c.oid = f.adrelid \
+     JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace \
+     JOIN pg_catalog.pg_attribute AS a ON a.attrelid = f.adrelid AND a.attnum = f.adnum \
+     JOIN pg_catalog.pg_depend AS d ON d.classid = 'pg_catalog.pg_attrdef'::pg_catalog.regclass AND d.objid = f.oid \
+       AND d.refclassid = 'pg_catalog.pg_class'::pg_catalog.regclass \
+     JOIN pg_catalog.pg_class AS s ON s.oid = d.refobjid AND s.relkind = 'S' \
+     JOIN pg_catalog.pg_namespace AS m ON m.oid = s.relnamespace \
+     LEFT JOIN pg_catalog.pg_depend AS w ON w.deptype IN ('a', 'i') AND w.classid = 'pg_catalog.pg_class'::pg_catalog.regclass \
+       AND w.objid = s.oid AND w.refclassid = 'pg_catalog.pg_class'::pg_catalog.regclass \
+     LEFT JOIN pg_catalog.pg_class AS t ON t.oid = w.refobjid LEFT JOIN pg_catalog.pg_namespace AS o ON o.oid = t.relnamespace \
+     ORDER BY 1, 2, 3";
+
 /// Indexes, owned sequences and statistics objects of a table: their kind, schema and name.
 fn followers(table: &str) -> String {
     let table = format!("{}::pg_catalog.regclass", literal(table));
@@ -69,6 +83,7 @@ pub(super) struct Workshop<'a> {
     /// For each schema of the target, the hidden one in which its things wait.
     pub(super) stages: &'a BTreeMap<String, String>,
     pub(super) skip_missing_foreign_keys: bool,
+    pub(super) skip_missing_sequences: bool,
     pub(super) options: &'a PlanOptions,
 }
 
@@ -90,6 +105,7 @@ impl Workshop<'_> {
         self.build(&session, archive).await?;
         self.extensions(&session, &outside).await?;
         self.foreign_keys(&session, &outside, progress).await?;
+        self.defaults(&session, &outside, progress).await?;
         self.rename(&session, &outside).await?;
         drop((session, outside));
         let schemas = self.stages.values().cloned().collect();
@@ -185,6 +201,55 @@ impl Workshop<'_> {
             run(session, CONTEXT, &drop).await?;
             progress.warning(&format!(
                 "foreign key {key} of {table} is left out: {to} neither is restored nor exists"
+            ));
+        }
+        Ok(())
+    }
+
+    /// Leaves out, or refuses, defaults that use sequences which neither are restored nor exist.
+    async fn defaults(
+        &self,
+        session: &Session,
+        outside: &Session,
+        progress: &dyn Progress,
+    ) -> Result<(), Fault> {
+        for row in ask(session, CONTEXT, BORROWED).await? {
+            let (schema, table, column) = (row.text(0), row.text(1), row.text(2));
+            let staged = |schema: &str, table: &str| {
+                let mut tables = self.tables.iter();
+                tables.any(|staged| staged.schema == schema && staged.name == table)
+            };
+            let (sequence, sequence_schema) = (row.text(3), row.text(4));
+            let owner = row.maybe(5).zip(row.maybe(6));
+            let comes_along = match owner {
+                Some((schema, table)) => staged(schema, table),
+                None => self.stages.contains_key(&sequence_schema),
+            };
+            if !staged(&schema, &table)
+                || comes_along
+                || exists(outside, "to_regclass", &sequence).await?
+            {
+                continue;
+            }
+            let name = qualified(&schema, &table);
+            if !self.skip_missing_sequences {
+                return Err(Fault::new(
+                    ErrorCode::FailedPrecondition,
+                    format!(
+                        "the default of column {} of {name} uses sequence {sequence}, which neither is restored nor exists",
+                        column.escape_debug()
+                    ),
+                )
+                .hint("use skip_missing_sequences or skip_missing_sequence_owners"));
+            }
+            let drop = format!(
+                "ALTER TABLE {name} ALTER COLUMN {} DROP DEFAULT",
+                quote(&column)
+            );
+            run(session, CONTEXT, &drop).await?;
+            progress.warning(&format!(
+                "the default of column {} of {name} is left out: sequence {sequence} neither is restored nor exists",
+                column.escape_debug()
             ));
         }
         Ok(())
@@ -304,7 +369,12 @@ fn free_name(name: &str, table: &str, to: &str, taken: &BTreeSet<String>) -> Str
     candidate
 }
 
-async fn exists(session: &Session, finder: &str, reference: &str) -> Result<bool, Fault> {
+/// Whether a reference leads to something.
+pub(crate) async fn exists(
+    session: &Session,
+    finder: &str,
+    reference: &str,
+) -> Result<bool, Fault> {
     let sql = format!(
         "SELECT pg_catalog.{finder}({}) IS NOT NULL",
         literal(reference)
@@ -318,7 +388,7 @@ async fn exists(session: &Session, finder: &str, reference: &str) -> Result<bool
 }
 
 /// Names of relations, types and statistics in a schema, which share one space as far as we care.
-pub(super) async fn names_in(session: &Session, schema: &str) -> Result<BTreeSet<String>, Fault> {
+pub(crate) async fn names_in(session: &Session, schema: &str) -> Result<BTreeSet<String>, Fault> {
     let schema = literal(schema);
     let sql = format!(
         "SELECT x.name FROM (SELECT relname AS name, relnamespace AS place FROM pg_catalog.pg_class \

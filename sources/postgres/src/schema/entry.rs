@@ -1,5 +1,6 @@
 //! One object of a schema archive.
 
+use super::statement;
 use crate::layout::Oid;
 use serde::{Deserialize, Serialize};
 
@@ -149,6 +150,12 @@ impl Entry {
         } else {
             otherwise
         }
+    }
+
+    /// The owner that it is given; `None` for what belongs to whoever owns something else, as an index does.
+    #[must_use]
+    pub fn own_owner(&self) -> Option<&str> {
+        statement::owner(self).and(self.owner.as_deref())
     }
 
     /// Whether it is the relation with this object id.

@@ -18,6 +18,8 @@ pub struct PlanOptions {
     pub rights: bool,
     /// Whether objects get their owners; otherwise everything belongs to the role that restores.
     pub owners: bool,
+    /// Whether a database whose owner does not exist belongs to the role that restores; otherwise that is an error.
+    pub skip_missing_roles: bool,
     /// The tablespaces that the target has; objects of others go to the default one.
     pub tablespaces: BTreeSet<String>,
     /// Whether publications are made.
@@ -33,6 +35,7 @@ impl Default for PlanOptions {
         Self {
             rights: true,
             owners: true,
+            skip_missing_roles: false,
             tablespaces: BTreeSet::new(),
             publications: true,
             subscriptions: true,

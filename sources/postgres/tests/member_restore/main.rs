@@ -7,7 +7,9 @@ mod killed;
 mod labels;
 mod newer;
 mod noted;
+mod options;
 mod store;
+mod survey;
 mod tables;
 mod wrap;
 

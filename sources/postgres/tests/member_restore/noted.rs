@@ -60,7 +60,7 @@ async fn differences_are_noted_and_phases_are_shown() {
     let extension = format!("database again: extension citext: version {version} instead of 0.9");
     for note in [
         extension.as_str(),
-        "database again: rights of roles that do not exist are left out: gone_role",
+        "database again: rights: those of roles that do not exist are left out: gone_role",
         "database again: table public.placed: its tablespace gone_space does not exist; the default one is used",
     ] {
         assert!(has(&begun, note), "{note}: {begun:?}");

@@ -2,19 +2,18 @@
 
 use bytes::{BufMut, Bytes, BytesMut};
 use holdfast_source::{Inlet, LoggedRelation, LoggedRestore, Notes};
-use holdfast_types::{
-    ByteCount, ErrorCode, Fault, KeyRange, Position, Relation, TableName, Target,
-};
+use holdfast_types::{ByteCount, Fault, KeyRange, Position, Relation, TableName, Target};
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::plan::{Base, DatabasePlan, Into, RelationPlan, RestorePlan};
+use super::plan::{Base, DatabasePlan, Into, RelationPlan};
 use super::{Destination, Restorer, Told};
 use crate::answer::run;
 use crate::globals::Globals;
 use crate::layout::Oid;
-use crate::member::catalog::from_json;
-use crate::restore::{Finding, Progress, TargetFacts, Verdict, Wish, limit_rights};
-use crate::schema::{Archive, DumpTool, EntryId, Kind, OWN_PUBLICATIONS, Plan, PlanOptions};
+use crate::restore::{
+    Finding, TargetFacts, Verdict, limit_rights, spare_missing_roles, tablespaces,
+};
+use crate::schema::{Archive, DumpTool, Entry, EntryId, Kind, OWN_PUBLICATIONS, Plan, PlanOptions};
 use crate::session::Session;
 
 /// Base objects of one span: several, so that a span is worth a lease; not all, so that workers share a table.
@@ -24,7 +23,7 @@ const SPAN_OBJECTS: usize = 8;
 const OBJECT_BYTES: u64 = 64 << 20;
 
 /// Databases that every server has: without anything in them they are not restored with a whole source.
-const OWN_DATABASES: [&str; 2] = ["postgres", "template1"];
+pub(super) const OWN_DATABASES: [&str; 2] = ["postgres", "template1"];
 
 /// The bound before a base object, or before a part of the rows that changed.
 pub(super) fn bound(kind: u8, number: u32) -> Bytes {
@@ -36,13 +35,17 @@ pub(super) fn bound(kind: u8, number: u32) -> Bytes {
 
 /// A database's definitions.
 pub(super) struct Definitions {
-    /// All of them.
+    /// All of them, as they were.
     pub(super) archive: Archive,
-    /// Those that are made.
+    /// Those that are made, as they are made.
     pub(super) subset: Archive,
     pub(super) options: PlanOptions,
+    /// Roles that are there, or are made before.
+    pub(super) roles: BTreeSet<String>,
     /// Roles that are not there, and get nothing.
-    missing_roles: BTreeSet<String>,
+    pub(super) missing_roles: BTreeSet<String>,
+    /// What the options make of objects.
+    pub(super) differences: Vec<Finding>,
 }
 
 impl Definitions {
@@ -63,41 +66,17 @@ impl Restorer {
     ) -> Result<Vec<LoggedRelation>, Fault> {
         let plan = self.plan(restore, inlet).await?;
         let maintenance = self.target.maintenance().await?;
-        let offers = TargetFacts::read(&maintenance).await?;
-        let globals = globals(restore, &plan, inlet).await?;
-        let mut refusals = Vec::new();
-        let mut made = Vec::new();
-        for database in &plan.databases {
-            let own = globals.as_ref();
-            let definitions = self.definitions(restore, database, &offers, own, inlet);
-            let definitions = definitions.await?;
-            if is_bare(restore, database, &definitions.archive) {
-                continue;
-            }
-            let told = Told::of(restore, &database.name);
-            refusals.extend(check(
-                database,
-                &definitions,
-                &offers,
-                globals.as_ref(),
-                &told,
-            )?);
-            let twin = |(other, _): &(&DatabasePlan, Definitions)| {
-                other.name == database.name && matches!(other.into, Into::New(_))
-            };
-            if made.iter().any(twin) {
-                let why = "two databases of the backup would get that name";
-                refusals.push((format!("database {}", database.name), why.to_owned(), None));
-            }
-            made.push((database, definitions));
+        let survey = self.survey(restore, &plan, &maintenance, inlet).await?;
+        survey.refuse()?;
+        survey.note(restore);
+        if let Some(globals) = &survey.globals {
+            make_globals(&maintenance, globals, &survey.offers, &restore.notes).await?;
         }
-        refuse(refusals)?;
-        if let Some(globals) = &globals {
-            make_globals(&maintenance, globals, &offers, &restore.notes).await?;
-        }
+        let tablespaces = tablespaces(&maintenance).await?;
         drop(maintenance);
         let mut relations = Vec::new();
-        for (database, definitions) in &made {
+        for (database, mut definitions) in survey.made {
+            definitions.options.tablespaces.clone_from(&tablespaces);
             let told = Told::of(restore, &database.name);
             match self.destination(restore, database)? {
                 Destination::New(new) => {
@@ -105,23 +84,26 @@ impl Restorer {
                     new.before(&definitions.plan(), &told).await?;
                 }
                 Destination::Existing(tables) => {
-                    let tool = DumpTool::find(self.env(), offers.major, self.tools.as_deref());
-                    let tool = tool.await?;
-                    tables.prepare(&definitions.archive, &tool, &told).await?;
+                    let tool = self.tool(survey.offers.major).await?;
+                    tables.prepare(&definitions.subset, &tool, &told).await?;
                 }
             }
-            if !restore.options.schema_only {
+            if restore.options.reads_rows() {
                 for relation in &database.relations {
                     let cut = cut(database, relation, restore.part_size, inlet).await?;
                     relations.push(cut);
                 }
             }
         }
-        restore.steps.clear();
         Ok(relations)
     }
 
-    /// Reads a database's definitions.
+    /// The pg_dump that writes down tables under their new names.
+    pub(super) async fn tool(&self, major: u32) -> Result<DumpTool, Fault> {
+        DumpTool::find(self.env(), major, self.tools.as_deref()).await
+    }
+
+    /// Reads a database's definitions, and leaves out what the options leave out.
     pub(super) async fn definitions(
         &self,
         restore: &LoggedRestore,
@@ -131,56 +113,114 @@ impl Restorer {
         inlet: &dyn Inlet,
     ) -> Result<Definitions, Fault> {
         let newest = database.newest()?;
+        let options = &restore.options;
         let bytes = inlet.blob(newest.layer, &newest.catalog.schema).await?;
-        let mut archive = Archive::parse(&bytes)?;
+        let archive = Archive::parse(&bytes)?;
         let chosen = database.chosen();
-        if let (Into::New(Some(chosen)), true) =
-            (&database.into, restore.options.skip_missing_foreign_keys)
+        let mut made = archive.clone();
+        let mut differences = Vec::new();
+        if let (Into::New(Some(chosen)), true) = (&database.into, options.skip_missing_foreign_keys)
         {
-            let told = Told::of(restore, &database.name);
-            skip_foreign_keys(&mut archive, chosen, &told);
+            differences.extend(skip_foreign_keys(&mut made, chosen));
         }
-        let exists = |role: &str| {
-            let mut made = globals.iter().flat_map(|globals| &globals.roles);
-            offers.roles.contains(role) || made.any(|other| other.name == role)
-        };
-        let missing_roles = limit_rights(&mut archive, restore.options.grants, exists);
-        let subset = match &chosen {
-            None => archive.clone(),
-            Some(chosen) => archive.subset(chosen)?,
-        };
+        if let Some(chosen) = &chosen {
+            made = made.subset(chosen)?;
+            if options.skip_missing_sequence_owners {
+                differences.extend(free_sequences(&mut made, chosen));
+                made = made.subset(chosen)?;
+            }
+        }
+        if let (Some(chosen), Into::Existing(_)) = (&chosen, &database.into) {
+            // Tables that are only there for a moment belong to nobody in particular.
+            let own = made.own(chosen);
+            let others = made.entries.iter_mut().filter(|it| !own.contains(&it.id));
+            others.for_each(|entry| entry.owner = None);
+        }
+        let mut roles = offers.roles.clone();
+        let brought = globals.iter().flat_map(|globals| &globals.roles);
+        roles.extend(brought.map(|role| role.name.clone()));
+        let exists = |role: &str| roles.contains(role);
+        let missing_roles = limit_rights(&mut made, options.grants, exists);
+        if options.skip_missing_roles {
+            let spared = spare_missing_roles(&mut made, options.owners, exists);
+            differences.extend(spared);
+        }
         Ok(Definitions {
             archive,
-            subset,
+            subset: made,
             options: PlanOptions {
+                owners: options.owners,
+                skip_missing_roles: options.skip_missing_roles,
                 tablespaces: offers.tablespaces.clone(),
                 publications: chosen.is_none(),
                 subscriptions: chosen.is_none(),
                 ..PlanOptions::default()
             },
+            roles,
             missing_roles,
+            differences,
         })
     }
 }
 
 /// Leaves out foreign keys to tables that are not restored.
-fn skip_foreign_keys(archive: &mut Archive, chosen: &BTreeSet<Oid>, told: &Told) {
+fn skip_foreign_keys(archive: &mut Archive, chosen: &BTreeSet<Oid>) -> Vec<Finding> {
     let others = archive.entries.iter();
     let others: BTreeSet<EntryId> = others
         .filter(|entry| entry.label == "TABLE" && !chosen.contains(&entry.oid))
         .map(|entry| entry.id)
         .collect();
-    archive.entries.retain(|entry| {
-        let is_skipped =
-            entry.kind() == Kind::ForeignKey && entry.needs.iter().any(|id| others.contains(id));
-        if is_skipped {
-            told.warning(&format!(
-                "{} is left out: it points to a table that is not restored",
-                entry.display_name()
-            ));
-        }
-        !is_skipped
+    let tables = archive.entries.iter();
+    let tables = tables.filter(|entry| entry.label == "TABLE" && chosen.contains(&entry.oid));
+    let tables: BTreeSet<EntryId> = tables.map(|entry| entry.id).collect();
+    let skipped = archive.entries.iter();
+    let skipped: Vec<&Entry> = skipped
+        .filter(|entry| entry.kind() == Kind::ForeignKey)
+        .filter(|entry| entry.needs.iter().any(|id| others.contains(id)))
+        .collect();
+    let told = skipped
+        .iter()
+        .filter(|entry| entry.needs.iter().any(|id| tables.contains(id)));
+    let why = "it points to a table that is not restored";
+    let found = told.map(|entry| Finding {
+        object: entry.display_name(),
+        verdict: Verdict::LeftOut {
+            why: why.to_owned(),
+        },
     });
+    let found = found.collect();
+    let ids = skipped.iter().map(|entry| entry.id).collect();
+    archive.remove(&ids);
+    found
+}
+
+/// Takes sequences away from tables that are not restored.
+fn free_sequences(archive: &mut Archive, chosen: &BTreeSet<Oid>) -> Vec<Finding> {
+    let mut cuts: BTreeMap<EntryId, EntryId> = BTreeMap::new();
+    let mut found = Vec::new();
+    for entry in &archive.entries {
+        if let Some(owner) = archive.foreign_owner(entry, chosen) {
+            let how = format!(
+                "it belongs to no column: {} is not restored",
+                owner.display_name()
+            );
+            found.push(Finding {
+                object: entry.display_name(),
+                verdict: Verdict::Changed { how },
+            });
+            cuts.insert(entry.id, owner.id);
+        }
+    }
+    for entry in &mut archive.entries {
+        if let Some(owner) = cuts.get(&entry.id) {
+            entry.needs.retain(|need| need != owner);
+        }
+    }
+    archive.entries.retain(|entry| {
+        let is_cut = entry.needs.iter().any(|need| cuts.contains_key(need));
+        !(entry.label == "SEQUENCE OWNED BY" && is_cut)
+    });
+    found
 }
 
 /// Whether a database is one that every server has, and holds nothing.
@@ -194,142 +234,6 @@ pub(super) fn is_bare(restore: &LoggedRestore, database: &DatabasePlan, archive:
             Kind::Publication => entry.name.starts_with(OWN_PUBLICATIONS),
             _ => false,
         })
-}
-
-type Refusal = (String, String, Option<String>);
-
-fn check(
-    database: &DatabasePlan,
-    definitions: &Definitions,
-    offers: &TargetFacts,
-    globals: Option<&Globals>,
-    told: &Told,
-) -> Result<Vec<Refusal>, Fault> {
-    let wish = Wish {
-        facts: &database.newest()?.catalog.facts,
-        archive: &definitions.subset,
-        globals,
-        name: &database.name,
-        options: &definitions.options,
-    };
-    let mut refusals = Vec::new();
-    let report = match &database.into {
-        Into::New(_) => wish.check(offers),
-        Into::Existing(_) => {
-            if !offers.databases.contains(&database.name) {
-                refusals.push((
-                    format!("database {}", database.name.escape_debug()),
-                    "it does not exist".to_owned(),
-                    Some("create it, or restore the whole database".to_owned()),
-                ));
-            }
-            wish.check_objects(offers)
-        }
-    };
-    for Finding { object, verdict } in report.findings {
-        match verdict {
-            Verdict::Refused { why, hint } => refusals.push((object, why, Some(hint))),
-            Verdict::Changed { how } => told.warning(&format!("{object}: {how}")),
-            Verdict::Restored | Verdict::LeftOut { .. } => {}
-        }
-    }
-    if !definitions.missing_roles.is_empty() {
-        let roles: Vec<String> = definitions
-            .missing_roles
-            .iter()
-            .map(|role| role.escape_debug().to_string())
-            .collect();
-        let roles = roles.join(", ");
-        told.warning(&format!(
-            "rights of roles that do not exist are left out: {roles}"
-        ));
-    }
-    refusals.extend(lone_parents(database, definitions));
-    if let Into::New(Some(chosen)) = &database.into {
-        let others = definitions
-            .subset
-            .entries
-            .iter()
-            .filter(|entry| entry.label == "TABLE" && !chosen.contains(&entry.oid));
-        refusals.extend(others.map(|entry| {
-            (
-                entry.display_name(),
-                "a table that is restored needs it".to_owned(),
-                Some("restore that table too, or skip foreign keys to it with skip_missing_foreign_keys".to_owned()),
-            )
-        }));
-    }
-    Ok(refusals)
-}
-
-/// Partitions that are not restored though their parent is: its rows would be missing without a word.
-fn lone_parents(database: &DatabasePlan, definitions: &Definitions) -> Vec<Refusal> {
-    let Some(chosen) = database.chosen() else {
-        return Vec::new();
-    };
-    let attached = definitions.archive.entries.iter();
-    let attached = attached.filter(|entry| entry.label == "TABLE ATTACH");
-    let mut refusals = Vec::new();
-    for attach in attached {
-        let tables: Vec<_> = attach
-            .needs
-            .iter()
-            .filter_map(|id| definitions.archive.entry(*id))
-            .filter(|entry| entry.label == "TABLE")
-            .collect();
-        if tables.iter().any(|table| chosen.contains(&table.oid)) {
-            let others = tables.iter().filter(|table| !chosen.contains(&table.oid));
-            refusals.extend(others.map(|table| {
-                (
-                    table.display_name(),
-                    "it is the parent, or a partition, of a table that is restored".to_owned(),
-                    Some("name a partitioned table together with all of its partitions".to_owned()),
-                )
-            }));
-        }
-    }
-    refusals
-}
-
-/// One error for everything that stands against a restore.
-fn refuse(refusals: Vec<Refusal>) -> Result<(), Fault> {
-    if refusals.is_empty() {
-        return Ok(());
-    }
-    let list: Vec<String> = refusals
-        .iter()
-        .map(|(object, why, _)| format!("{object}: {why}"))
-        .collect();
-    let mut hints: Vec<String> = Vec::new();
-    for hint in refusals.into_iter().filter_map(|(.., hint)| hint) {
-        if !hints.contains(&hint) {
-            hints.push(hint);
-        }
-    }
-    let fault = Fault::new(
-        ErrorCode::FailedPrecondition,
-        format!("the backup cannot be restored here: {}", list.join("; ")),
-    );
-    Err(match hints.is_empty() {
-        true => fault,
-        false => fault.hint(hints.join("; ")),
-    })
-}
-
-/// Roles and tablespaces, which come with a whole source.
-async fn globals(
-    restore: &LoggedRestore,
-    plan: &RestorePlan,
-    inlet: &dyn Inlet,
-) -> Result<Option<Globals>, Fault> {
-    match plan.databases.first() {
-        Some(database) if restore.target == Target::Source && !restore.into_existing => {
-            let newest = database.newest()?;
-            let bytes = inlet.blob(newest.layer, &newest.catalog.globals).await?;
-            from_json(&bytes).map(Some)
-        }
-        _ => Ok(None),
-    }
 }
 
 /// Makes the roles at once, and each tablespace that can be made: its directory may not be there, and then the default one is used.

@@ -31,6 +31,7 @@ pub(super) fn choose(
                     name.as_str().escape_debug()
                 ),
             )
+            .hint("see what it has with `holdfast backups show`")
         })
     };
     let databases = match &restore.target {

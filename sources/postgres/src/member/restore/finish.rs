@@ -118,12 +118,13 @@ impl Restorer {
         let mut sum = RowSum::default();
         let plan = definitions.plan();
         let is_whole = matches!(database.into, Into::New(None));
-        if !restore.options.schema_only {
+        if restore.options.reads_rows() {
             sum = self
                 .settle_rows(restore, database, new.marks(), &session, inlet)
                 .await?;
             if is_whole {
-                self.large_objects(database, new.marks(), &session, inlet)
+                let roles = &definitions.roles;
+                self.large_objects(restore, database, roles, new.marks(), &session, inlet)
                     .await?;
             }
         }
@@ -174,10 +175,12 @@ impl Restorer {
             return self.read_back(restore, database, &database.name).await;
         }
         let mut sum = RowSum::default();
-        if !restore.options.schema_only {
+        if restore.options.reads_rows() {
             sum = self
                 .settle_rows(restore, database, tables.marks(), &session, inlet)
                 .await?;
+        }
+        if !restore.options.schema_only {
             tables
                 .sequences(&sequence_values(database, inlet).await?)
                 .await?;
@@ -225,7 +228,7 @@ impl Restorer {
             compare(database, relation, &loaded)?;
             total.merge(&loaded);
         }
-        if !is_compared {
+        if !is_compared && !restore.options.schema_only {
             let told = Told::of(restore, &database.name);
             let tables = database.relations.len();
             told.phase("comparing the rows", tables, total.bytes.0);

@@ -14,7 +14,7 @@ use super::{Destination, Restorer, lock};
 use crate::fingerprint::RowForms;
 use crate::layout::Oid;
 use crate::member::catalog::{split_relation_id, to_json};
-use crate::restore::{LoadOutcome, LoadTarget, RowBlock, load_noted};
+use crate::restore::{LoadOutcome, LoadTarget, RowBlock, load_noted, verify_noted};
 use crate::session::Session;
 use crate::tuple::take;
 
@@ -86,6 +86,8 @@ struct Loader<'a> {
     target: LoadTarget,
     forms: Arc<RowForms>,
     oid: Oid,
+    /// Whether rows are written; otherwise they are read and summed as if.
+    writes: bool,
     inlet: &'a dyn Inlet,
 }
 
@@ -138,6 +140,7 @@ impl Restorer {
             target,
             forms: Arc::new(forms),
             oid: layout.oid,
+            writes: !restore.options.schema_only,
             inlet,
         };
         let (layer, names) = base_objects(database, relation, inlet).await?;
@@ -147,7 +150,7 @@ impl Restorer {
                 continue;
             }
             let done = loader.base(number, layer, name, changed.as_ref()).await?;
-            tell(progress, bound(0, number + 1), done).await?;
+            loader.tell(progress, bound(0, number + 1), done).await?;
         }
         if let Some(changed) = changed
             && covered.changed.0 < covered.changed.1
@@ -160,21 +163,6 @@ impl Restorer {
             .advance(None, nothing.0, nothing.1, nothing.2)
             .await
     }
-}
-
-async fn tell(
-    progress: &mut dyn LoadProgress,
-    upto: bytes::Bytes,
-    done: Loaded,
-) -> Result<(), Fault> {
-    progress
-        .advance(
-            Some(upto),
-            ByteCount(done.read),
-            done.sum.bytes,
-            done.sum.rows,
-        )
-        .await
 }
 
 fn find<'a>(
@@ -218,6 +206,21 @@ pub(super) async fn parts_of(
 }
 
 impl Loader<'_> {
+    async fn tell(
+        &self,
+        progress: &mut dyn LoadProgress,
+        upto: bytes::Bytes,
+        done: Loaded,
+    ) -> Result<(), Fault> {
+        let written = match self.writes {
+            true => done.sum.bytes,
+            false => ByteCount(0),
+        };
+        progress
+            .advance(Some(upto), ByteCount(done.read), written, done.sum.rows)
+            .await
+    }
+
     async fn part(
         &self,
         part: &str,
@@ -229,6 +232,9 @@ impl Loader<'_> {
             String::from_utf8(json.into()).ok()
         };
         let marks = self.destination.marks();
+        if !self.writes {
+            return verify_noted(&self.session, marks, part, rows, note).await;
+        }
         load_noted(&self.session, marks, &self.target, part, rows, note).await
     }
 
@@ -290,7 +296,8 @@ impl Loader<'_> {
                 let part = changed_part(self.oid, number);
                 let outcome = self.part(&part, rows.boxed(), &sum).await?;
                 let read = lock(&sum).bytes.0;
-                tell(progress, bound(1, number + 1), loaded(outcome, read, &sum)).await?;
+                let done = loaded(outcome, read, &sum);
+                self.tell(progress, bound(1, number + 1), done).await?;
             }
             // What was loaded before, or lies before the range, is passed over.
             while self.batch(&parts, &sum).await?.rows > 0 {}

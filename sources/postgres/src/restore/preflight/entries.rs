@@ -1,7 +1,7 @@
 //! What becomes of one object of a schema.
 
 use super::target::TargetFacts;
-use super::{Verdict, Wish, refused};
+use super::{MISSING_ROLE, Verdict, Wish, refused};
 use crate::schema::{Entry, Kind};
 
 /// The verdict on an entry; `None` for what is no object of its own.
@@ -33,12 +33,14 @@ pub(super) fn verdict(wish: &Wish<'_>, entry: &Entry, target: &TargetFacts) -> O
         .or_else(|| collation(entry, target))
         .or_else(|| access_method(wish, entry, target));
     Some(objection.unwrap_or_else(|| match &entry.tablespace {
-        Some(name) if !name.is_empty() && !target.tablespaces.contains(name) => Verdict::Changed {
-            how: format!(
-                "its tablespace {} does not exist; the default one is used",
-                name.escape_debug()
-            ),
-        },
+        Some(name) if !name.is_empty() && !wish.tablespace_exists(name, target) => {
+            Verdict::Changed {
+                how: format!(
+                    "its tablespace {} does not exist; the default one is used",
+                    name.escape_debug()
+                ),
+            }
+        }
         _ => Verdict::Restored,
     }))
 }
@@ -73,15 +75,12 @@ fn extension(wish: &Wish<'_>, entry: &Entry, target: &TargetFacts) -> Option<Ver
 }
 
 fn roles(wish: &Wish<'_>, entry: &Entry, target: &TargetFacts) -> Option<Verdict> {
-    let owner = entry
-        .owner
-        .as_deref()
-        .filter(|_| wish.options.owners && !entry.drop.is_empty());
+    let owner = entry.own_owner().filter(|_| wish.options.owners);
     if let Some(owner) = owner {
         if !wish.role_exists(owner, target) {
             return Some(refused(
                 format!("its owner {} does not exist", owner.escape_debug()),
-                "create the role; a restore of the whole source brings its roles along",
+                MISSING_ROLE,
             ));
         }
         if !target.is_superuser && target.roles.contains(owner) && !target.member_of.contains(owner)
@@ -100,7 +99,7 @@ fn roles(wish: &Wish<'_>, entry: &Entry, target: &TargetFacts) -> Option<Verdict
         .find(|role| !wish.role_exists(role, target))?;
     Some(refused(
         format!("role {} does not exist", missing.escape_debug()),
-        "create the role; a restore of the whole source brings its roles along",
+        MISSING_ROLE,
     ))
 }
 
@@ -142,14 +141,14 @@ fn names_after(text: &str, before: &[&str], stop: &[&str]) -> Vec<String> {
     roles
 }
 
-enum Token<'a> {
+pub(super) enum Token<'a> {
     Word(&'a str),
     Name(String),
     Sign(char),
 }
 
 /// Words, quoted names and signs of a statement; texts in single quotes are one sign.
-struct Tokens<'a>(&'a str);
+pub(super) struct Tokens<'a>(pub(super) &'a str);
 
 impl<'a> Iterator for Tokens<'a> {
     type Item = Token<'a>;

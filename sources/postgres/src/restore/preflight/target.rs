@@ -17,6 +17,8 @@ pub struct TargetFacts {
     pub is_superuser: bool,
     /// Whether it may create databases.
     pub may_create_databases: bool,
+    /// Whether it may create roles.
+    pub may_create_roles: bool,
     /// Names of databases.
     pub databases: BTreeSet<String>,
     /// Names of roles.
@@ -59,7 +61,7 @@ impl TargetFacts {
         let may_create = ask(
             session,
             context,
-            "SELECT rolcreatedb OR rolsuper FROM pg_catalog.pg_roles WHERE rolname = current_user",
+            "SELECT rolcreatedb OR rolsuper, rolcreaterole OR rolsuper FROM pg_catalog.pg_roles WHERE rolname = current_user",
         )
         .await?;
         let mut extensions = BTreeMap::new();
@@ -78,6 +80,7 @@ impl TargetFacts {
             in_recovery: info.in_recovery,
             is_superuser: info.superuser,
             may_create_databases: may_create.first().is_some_and(|row| row.flag(0)),
+            may_create_roles: may_create.first().is_some_and(|row| row.flag(1)),
             databases: names("SELECT datname FROM pg_catalog.pg_database").await?,
             roles: roles(session).await?,
             member_of: names(
