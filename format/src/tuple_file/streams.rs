@@ -53,7 +53,7 @@ impl Texture {
             ],
             Self::Long => [
                 WindowLog(21),
-                HashLog(16),
+                HashLog(15),
                 ChainLog(13),
                 MinMatch(7),
                 CParameter::Strategy(Strategy::ZSTD_fast),
