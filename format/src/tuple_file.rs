@@ -11,11 +11,16 @@
 
 mod assemble;
 mod column;
+mod decimal;
 mod decoder;
+mod dictionary;
 mod index;
+mod numbers;
 mod reader;
+mod recoded;
 mod rows;
 mod shuffle;
+mod streams;
 mod summary;
 mod writer;
 
@@ -32,10 +37,12 @@ const FORM: FileForm = FileForm {
     what: "a tuple file",
     header_magic: b"HFTUPL\r\n",
     trailer_magic: b"HFTPEND\n",
-    newest: 1,
+    newest: 2,
 };
-/// The version that is written.
-const VERSION: u16 = 1;
+/// The version of files whose columns are not compressed: they have nothing that version 1 cannot say.
+const VERSION_PLAIN: u16 = 1;
+/// The version of all others. It brought columns that are recoded.
+const VERSION: u16 = 2;
 /// The most columns: a field count of COPY is a signed number of 16 bits.
 const MAX_COLUMNS: u16 = i16::MAX as u16;
 /// The longest row: PostgreSQL sends none that is longer.
@@ -76,4 +83,8 @@ mod head {
     pub(super) const LENGTHS: u8 = 0b1100;
     /// The data are shuffled.
     pub(super) const SHUFFLED: u8 = 1 << 4;
+    /// Where the way in which the fields are recoded begins in the byte: 0 if they are not.
+    pub(super) const RECODED_SHIFT: u8 = 5;
+    /// The bits of it. Since version 2.
+    pub(super) const RECODED: u8 = 0b110_0000;
 }

@@ -225,11 +225,43 @@ fn sample_rows() -> Vec<Row> {
         .collect()
 }
 
+/// A `numeric` of two places.
+fn decimal(hundredths: i32) -> Vec<u8> {
+    let sign = if hundredths < 0 { 0x4000 } else { 0 };
+    let hundredths = hundredths.unsigned_abs();
+    let mut digits = vec![(hundredths / 100) as u16, (hundredths % 100 * 100) as u16];
+    let weight = if digits[0] == 0 { u16::MAX } else { 0 };
+    digits.retain(|digit| *digit != 0);
+    let weight = if digits.is_empty() { 0 } else { weight };
+    let head = [digits.len() as u16, weight, sign, 2];
+    let parts = head.iter().chain(&digits);
+    parts.flat_map(|part| part.to_be_bytes()).collect()
+}
+
+/// Rows whose columns are recoded: a time, a counter, decimals, few different texts and numbers.
+fn recoded_rows() -> Vec<Row> {
+    (0..40i64)
+        .map(|n| {
+            let scattered = (n * 7919) % 1009;
+            vec![
+                Some((-5_000_000 + scattered * 1000).to_be_bytes().to_vec()),
+                (n % 5 != 0).then(|| (n as i32 - 9).to_be_bytes().to_vec()),
+                Some(decimal(scattered as i32 * 31 - 9000)),
+                (n % 4 != 0).then(|| decimal(scattered as i32)),
+                (n % 3 != 0).then(|| ["open", "", "shipped"][n as usize % 7 % 3].into()),
+                Some(["EUR", "USD"][usize::from(n % 3 == 0)].into()),
+            ]
+        })
+        .collect()
+}
+
 #[test]
 fn every_truncation_and_every_flipped_bit_is_an_error() {
-    for level in [None, Some(1)] {
-        let (file, _) = write(6, &copy_rows(&sample_rows()), small(level, 13));
-        assert_eq!(read(&file).expect("sound"), copy_rows(&sample_rows()));
+    let rows = [sample_rows(), recoded_rows()];
+    for (rows, level) in rows.iter().flat_map(|rows| [(rows, None), (rows, Some(1))]) {
+        let block_rows = if rows.len() < 40 { 13 } else { 20 };
+        let (file, _) = write(6, &copy_rows(rows), small(level, block_rows));
+        assert_eq!(read(&file).expect("sound"), copy_rows(rows));
         for length in 0..file.len() {
             assert!(read(&file.slice(..length)).is_err(), "{length}");
             assert!(
@@ -252,11 +284,11 @@ fn every_truncation_and_every_flipped_bit_is_an_error() {
 /// Every byte of a block takes many values, under checksums that are right: the decoder alone must hold.
 #[test]
 fn every_byte_of_a_block_may_be_anything() {
-    let rows = copy_rows(&sample_rows());
-    for level in [None, Some(1)] {
+    let rows = [copy_rows(&sample_rows()), copy_rows(&recoded_rows())];
+    for (rows, level) in rows.iter().flat_map(|rows| [(rows, None), (rows, Some(1))]) {
         let (file, _) = write(
             6,
-            &rows,
+            rows,
             TupleFileOptions {
                 level,
                 ..Default::default()
@@ -280,6 +312,43 @@ fn every_byte_of_a_block_may_be_anything() {
             }
         }
     }
+}
+
+#[test]
+fn numbers_decimals_and_few_values_are_recoded_and_only_in_version_2() {
+    let rows = copy_rows(&recoded_rows());
+    let options = TupleFileOptions::default();
+    let (file, _) = write(6, &rows, options);
+    let (plain, _) = write(
+        6,
+        &rows,
+        TupleFileOptions {
+            level: None,
+            ..options
+        },
+    );
+    assert_eq!((plain[8], file[8]), (1, 2));
+    assert_eq!(read(&file).expect("sound"), rows);
+    // The first column: numbers of eight bytes, two bytes each, in steps of a thousand.
+    let step = 1000u64.to_le_bytes();
+    assert_eq!((file[16], file[17], file[18]), (1 << 5, 8, 2));
+    assert_eq!(file[27..35], step);
+    let recoded = |of: &Bytes| of.len() - (of.len() - footer_of(of)) - 16;
+    assert!(recoded(&file) * 3 < recoded(&plain), "{}", recoded(&file));
+    // Version 1 knows nothing of it.
+    let mut older = file.to_vec();
+    older[8] = 1;
+    let trailer = older.len() - 56;
+    older[trailer + 12] = 1;
+    reseal(&mut older);
+    let fault = read(&older.into()).expect_err("unknown to version 1");
+    assert_eq!(fault.code, ErrorCode::Corrupted);
+    let mut newer = file.to_vec();
+    newer[8] = 3;
+    newer[trailer + 12] = 3;
+    reseal(&mut newer);
+    let fault = read(&newer.into()).expect_err("unknown version");
+    assert_eq!(fault.code, ErrorCode::Unsupported);
 }
 
 #[test]

@@ -39,11 +39,15 @@ impl RowSum {
     pub fn merge(&mut self, other: &Self) {
         self.rows += other.rows;
         self.bytes += other.bytes;
-        let mut carry = 0u16;
-        for (byte, addend) in self.digest.0.iter_mut().zip(other.digest.0) {
-            let sum = u16::from(*byte) + u16::from(addend) + carry;
-            *byte = (sum & 0xff) as u8;
-            carry = sum >> 8;
+        let (own, _) = self.digest.0.as_chunks_mut::<8>();
+        let (others, _) = other.digest.0.as_chunks::<8>();
+        let mut carry = false;
+        for (word, addend) in own.iter_mut().zip(others) {
+            let (sum, over) =
+                u64::from_le_bytes(*word).overflowing_add(u64::from_le_bytes(*addend));
+            let (sum, over_again) = sum.overflowing_add(u64::from(carry));
+            *word = sum.to_le_bytes();
+            carry = over || over_again;
         }
     }
 }
@@ -51,6 +55,37 @@ impl RowSum {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn sums_carry_over_from_byte_to_byte_and_wrap_around() {
+        let of = |bytes: [u8; 32]| RowSum {
+            digest: Digest(bytes),
+            ..RowSum::default()
+        };
+        let bytewise = |left: [u8; 32], right: [u8; 32]| {
+            let mut carry = 0u16;
+            std::array::from_fn(|at| {
+                let sum = u16::from(left[at]) + u16::from(right[at]) + carry;
+                carry = sum >> 8;
+                sum as u8
+            })
+        };
+        let mut one = [0; 32];
+        one[0] = 1;
+        let mut samples = vec![[0; 32], [0xff; 32], one];
+        samples.extend((0..20u8).map(|n| Digest::of(&[n]).0));
+        // Ends of words that carry over, and do not.
+        samples
+            .extend((0..32).map(|at| std::array::from_fn(|byte| if byte < at { 0xff } else { 0 })));
+        for (left, right) in samples
+            .iter()
+            .flat_map(|left| samples.iter().map(move |right| (*left, *right)))
+        {
+            let mut sum = of(left);
+            sum.merge(&of(right));
+            assert_eq!(sum.digest.0, bytewise(left, right));
+        }
+    }
 
     #[test]
     fn the_sum_depends_on_rows_and_not_on_their_order() {

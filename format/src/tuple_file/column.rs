@@ -1,10 +1,11 @@
 //! One column of a block on its way into the file.
 
-use holdfast_types::{ErrorCode, Fault};
-use std::io::Cursor;
+use holdfast_types::Fault;
 
+use super::recoded;
 use super::shuffle::shuffle;
-use super::{LENGTH_LENGTH, MAX_SHUFFLED_WIDTH, NULL, STREAM_ZSTD, head};
+use super::streams::{Compressor, Texture, write_stream};
+use super::{LENGTH_LENGTH, MAX_SHUFFLED_WIDTH, NULL, head};
 use crate::wire::Encoder;
 
 /// Bytes up to which a field is copied in one go, without asking how long it is.
@@ -24,14 +25,16 @@ pub(super) struct ColumnBuilder {
 pub(super) struct Scratch {
     lengths: Vec<u32>,
     bytes: Vec<u8>,
+    pub(super) numbers: Vec<u64>,
+    pub(super) indices: Vec<u8>,
 }
 
 /// What the lengths of a column are like.
 #[derive(Debug, Clone, Copy)]
-struct Lengths {
-    nulls: usize,
-    shortest: u32,
-    longest: u32,
+pub(super) struct Lengths {
+    pub(super) nulls: usize,
+    pub(super) shortest: u32,
+    pub(super) longest: u32,
 }
 
 impl ColumnBuilder {
@@ -76,6 +79,38 @@ impl ColumnBuilder {
         }
     }
 
+    /// The fields that are not null.
+    pub(super) fn fields(&self) -> impl Iterator<Item = &[u8]> {
+        let present = self.lengths.iter().filter(|length| **length != NULL);
+        let mut rest = self.data.as_slice();
+        present.map(move |length| {
+            let (field, after) = rest.split_at_checked(*length as usize).unwrap_or_default();
+            rest = after;
+            field
+        })
+    }
+
+    /// How many those are.
+    pub(super) fn present(&self, found: Lengths) -> usize {
+        self.lengths.len().saturating_sub(found.nulls)
+    }
+
+    /// The same, one after another.
+    pub(super) fn data(&self) -> &[u8] {
+        &self.data
+    }
+
+    /// Writes which rows are null.
+    pub(super) fn write_nulls(
+        &self,
+        compressor: Option<&mut Compressor>,
+        scratch: &mut Scratch,
+        stored: &mut Vec<u8>,
+    ) -> Result<(), Fault> {
+        bitmap(&self.lengths, &mut scratch.bytes);
+        write_stream(compressor, Texture::Numbers, &scratch.bytes, stored)
+    }
+
     fn measure(&self) -> Lengths {
         let mut found = Lengths {
             nulls: 0,
@@ -95,13 +130,19 @@ impl ColumnBuilder {
     /// Writes the column: its head, its one length if there is one, and its streams.
     pub(super) fn write(
         &self,
-        compressor: &mut Option<zstd::bulk::Compressor<'static>>,
+        compressor: &mut Option<Compressor>,
         scratch: &mut Scratch,
         stored: &mut Vec<u8>,
     ) -> Result<(), Fault> {
         let found = self.measure();
         if found.nulls == self.lengths.len() {
             stored.push(head::ALL_NULL);
+            return Ok(());
+        }
+        // A file without compression is as version 1 has it, and as quick to write.
+        if let Some(some) = compressor
+            && recoded::write(self, found, some, scratch, stored)?
+        {
             return Ok(());
         }
         let is_constant = found.shortest == found.longest;
@@ -121,21 +162,31 @@ impl ColumnBuilder {
             stored.extend_from_slice(&length.0);
         }
         if found.nulls > 0 {
-            bitmap(&self.lengths, &mut scratch.bytes);
-            write_stream(compressor, &scratch.bytes, stored)?;
+            self.write_nulls(compressor.as_mut(), scratch, stored)?;
         }
         if !is_constant {
             scratch.lengths.clear();
             let present = self.lengths.iter().filter(|length| **length != NULL);
             scratch.lengths.extend(present);
             planes_of(&scratch.lengths, size, &mut scratch.bytes);
-            write_stream(compressor, &scratch.bytes, stored)?;
+            write_stream(
+                compressor.as_mut(),
+                Texture::Numbers,
+                &scratch.bytes,
+                stored,
+            )?;
         }
         if is_shuffled {
             shuffle(&self.data, found.longest as usize, &mut scratch.bytes);
-            write_stream(compressor, &scratch.bytes, stored)
+            write_stream(
+                compressor.as_mut(),
+                Texture::Numbers,
+                &scratch.bytes,
+                stored,
+            )
         } else {
-            write_stream(compressor, &self.data, stored)
+            let texture = Texture::of(self.data.len(), self.present(found));
+            write_stream(compressor.as_mut(), texture, &self.data, stored)
         }
     }
 }
@@ -172,43 +223,4 @@ fn planes_of(lengths: &[u32], size: u8, bytes: &mut Vec<u8>) {
     for shift in shifts {
         bytes.extend(lengths.iter().map(|length| (length >> (shift & 31)) as u8));
     }
-}
-
-/// Writes a stream: compressed, or as it is if that is not longer. One without bytes is left out.
-fn write_stream(
-    compressor: &mut Option<zstd::bulk::Compressor<'static>>,
-    bytes: &[u8],
-    stored: &mut Vec<u8>,
-) -> Result<(), Fault> {
-    if bytes.is_empty() {
-        return Ok(());
-    }
-    let start = stored.len();
-    let begin = start.saturating_add(4);
-    stored.extend_from_slice(&[0; 4]);
-    if let Some(compressor) = compressor {
-        stored.reserve(zstd::zstd_safe::compress_bound(bytes.len()));
-        let mut cursor = Cursor::new(&mut *stored);
-        cursor.set_position(begin as u64);
-        let outcome = compressor.compress_to_buffer(bytes, &mut cursor);
-        outcome.map_err(|error| {
-            Fault::new(
-                ErrorCode::Internal,
-                format!("a column cannot be compressed: {error}"),
-            )
-        })?;
-    }
-    let packed = stored.len().saturating_sub(begin);
-    let shrank = compressor.is_some() && packed < bytes.len();
-    if !shrank {
-        stored.truncate(begin);
-        stored.extend_from_slice(bytes);
-    }
-    // Lengths fit: a block holds less than 2^31 bytes.
-    let length = stored.len().saturating_sub(begin) as u32;
-    let head = length | if shrank { STREAM_ZSTD } else { 0 };
-    if let Some(place) = stored.get_mut(start..begin) {
-        place.copy_from_slice(&head.to_le_bytes());
-    }
-    Ok(())
 }

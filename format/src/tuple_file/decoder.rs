@@ -7,6 +7,7 @@ use std::ops::Range;
 
 use super::assemble::assemble;
 use super::index::least_length;
+use super::recoded::{self, Recoding};
 use super::{
     BLOCK_SIZE, FORM, MAX_SHUFFLED_WIDTH, NULL, STREAM_ZSTD, TupleBlock, TupleIndex, TupleRows,
     head,
@@ -23,6 +24,7 @@ pub struct TupleDecoder {
     zstd: Option<zstd::bulk::Decompressor<'static>>,
     columns: Vec<Column>,
     stream: Vec<u8>,
+    numbers: Vec<u64>,
 }
 
 impl fmt::Debug for TupleDecoder {
@@ -53,9 +55,9 @@ pub(super) struct Column {
     /// The width of shuffled fields; 0 if they are as they are.
     pub(super) shuffled: u32,
     /// Where the fields lie in the stored bytes, if they do.
-    in_place: Option<Range<usize>>,
+    pub(super) in_place: Option<Range<usize>>,
     /// The fields, if they do not.
-    unpacked: Vec<u8>,
+    pub(super) unpacked: Vec<u8>,
 }
 
 impl Column {
@@ -95,7 +97,14 @@ impl TupleIndex {
         decoder.columns.resize_with(count, Column::default);
         let mut at = 0;
         for number in 0..count {
-            decoder.column(number, stored, &mut at, rows, &mut budget)?;
+            decoder.column(
+                number,
+                stored,
+                &mut at,
+                rows,
+                &mut budget,
+                self.can_recode(),
+            )?;
         }
         if at != stored.len() || budget != 0 {
             return Err(FORM.damaged("a block has another length than the index says"));
@@ -116,11 +125,13 @@ impl TupleDecoder {
         at: &mut usize,
         rows: usize,
         budget: &mut usize,
+        can_recode: bool,
     ) -> Result<(), Fault> {
         let Self {
             zstd,
             columns,
             stream,
+            numbers,
         } = self;
         let Some(column) = columns.get_mut(number) else {
             return Ok(());
@@ -132,7 +143,9 @@ impl TupleDecoder {
         let size = (code & head::LENGTHS) >> head::LENGTHS_SHIFT;
         let nulls = code & head::NULLS;
         let is_shuffled = code & head::SHUFFLED != 0;
-        if code & !(head::NULLS | head::LENGTHS | head::SHUFFLED) != 0
+        let recoding = Recoding::of(code);
+        if code & !(head::NULLS | head::LENGTHS | head::SHUFFLED | head::RECODED) != 0
+            || (recoding.is_some() && (!can_recode || size != 0 || is_shuffled))
             || nulls > head::ALL_NULL
             || (is_shuffled && size != 0)
             || (nulls == head::ALL_NULL && code != head::ALL_NULL)
@@ -143,7 +156,11 @@ impl TupleDecoder {
             column.shape = Shape::Null;
             return Ok(());
         }
-        let width = if size == 0 {
+        let recoding = match recoding {
+            Some(recoding) => Some((recoding, source.take(Decoder::varint)?)),
+            None => None,
+        };
+        let width = if size == 0 && recoding.is_none() {
             Some(source.width()?)
         } else {
             None
@@ -155,6 +172,21 @@ impl TupleDecoder {
         } else {
             rows
         };
+        if let Some(recoding) = recoding {
+            let scratch = (stream, numbers);
+            let total = recoded::read(
+                recoding,
+                &mut source,
+                column,
+                (rows, present),
+                scratch,
+                *budget,
+            )?;
+            *budget = budget
+                .checked_sub(total)
+                .ok_or_else(|| FORM.damaged("a column is longer than its block"))?;
+            return Ok(());
+        }
         let total = match width {
             Some(width) => {
                 column.shape = if nulls == head::NO_NULLS {
@@ -199,7 +231,7 @@ impl TupleDecoder {
 }
 
 /// The stored bytes of a block, taken one after another.
-struct Source<'a> {
+pub(super) struct Source<'a> {
     zstd: &'a mut Option<zstd::bulk::Decompressor<'static>>,
     stored: &'a [u8],
     at: &'a mut usize,
@@ -210,19 +242,24 @@ impl<'a> Source<'a> {
         Decoder::new(self.stored.get(*self.at..).unwrap_or_default(), FORM.what)
     }
 
+    /// Takes fields off the front.
+    pub(super) fn take<T>(
+        &mut self,
+        of: impl FnOnce(&mut Decoder<'a>) -> Result<T, Fault>,
+    ) -> Result<T, Fault> {
+        let mut decoder = self.decoder();
+        let taken = of(&mut decoder)?;
+        *self.at = self.stored.len().saturating_sub(decoder.remaining());
+        Ok(taken)
+    }
+
     fn byte(&mut self) -> Result<u8, Fault> {
-        let byte = self.decoder().u8()?;
-        *self.at = self.at.saturating_add(1);
-        Ok(byte)
+        self.take(Decoder::u8)
     }
 
     /// The one length of all fields.
     fn width(&mut self) -> Result<u32, Fault> {
-        let mut decoder = self.decoder();
-        let width = decoder.varint()?;
-        let taken = decoder.remaining();
-        *self.at = self.stored.len().saturating_sub(taken);
-        match u32::try_from(width) {
+        match u32::try_from(self.take(Decoder::varint)?) {
             Ok(width) if width != NULL => Ok(width),
             _ => Err(FORM.damaged("a field is longer than any")),
         }
@@ -272,7 +309,7 @@ impl<'a> Source<'a> {
     }
 
     /// The next stream, in the buffer.
-    fn fill(&mut self, length: usize, buffer: &mut Vec<u8>) -> Result<(), Fault> {
+    pub(super) fn fill(&mut self, length: usize, buffer: &mut Vec<u8>) -> Result<(), Fault> {
         if let Some(range) = self.fill_or_point(length, buffer)? {
             buffer.extend_from_slice(self.stored.get(range).unwrap_or_default());
         }

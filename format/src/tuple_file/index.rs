@@ -6,7 +6,7 @@ use std::ops::Range;
 
 use super::{
     COUNT_LENGTH, FORM, LENGTH_LENGTH, MAX_BLOCK_LENGTH, MAX_BLOCK_ROWS, MAX_COLUMNS,
-    MAX_STORED_LENGTH,
+    MAX_STORED_LENGTH, VERSION,
 };
 use crate::indexed_file::{HEADER_LENGTH, TRAILER_LENGTH, Trailer};
 use crate::wire::Decoder;
@@ -60,6 +60,7 @@ impl TupleTail {
 /// The index and totals of one tuple file.
 #[derive(Debug, Clone)]
 pub struct TupleIndex {
+    version: u16,
     columns: u16,
     blocks: Vec<TupleBlock>,
     rows: RowCount,
@@ -97,11 +98,17 @@ impl TupleIndex {
             return Err(decoder.damaged("its totals do not add up"));
         }
         Ok(Self {
+            version: tail.trailer.version,
             columns,
             blocks,
             rows: RowCount(rows),
             logical: ByteCount(logical),
         })
+    }
+
+    /// Whether its columns may be recoded.
+    pub(super) fn can_recode(&self) -> bool {
+        self.version >= VERSION
     }
 
     /// Columns of every row.

@@ -5,11 +5,12 @@ use holdfast_types::{ByteCount, ErrorCode, Fault, Hasher, RowCount};
 use std::fmt;
 
 use super::column::{ColumnBuilder, Scratch};
+use super::streams::Compressor;
 use super::{
     BLOCK_SIZE, COUNT_LENGTH, FORM, LENGTH_LENGTH, MAX_BLOCK_ROWS, MAX_COLUMNS, MAX_ROW_LENGTH,
-    NULL, TupleFileSummary, VERSION,
+    NULL, TupleFileSummary, VERSION, VERSION_PLAIN,
 };
-use crate::indexed_file::{checksum, compressor};
+use crate::indexed_file::checksum;
 use crate::wire::Encoder;
 
 /// How a tuple file is written.
@@ -40,7 +41,7 @@ impl Default for TupleFileOptions {
 /// most 8 MiB and one row. What is finished is held until it is taken.
 pub struct TupleFileWriter {
     options: TupleFileOptions,
-    compressor: Option<zstd::bulk::Compressor<'static>>,
+    compressor: Option<Compressor>,
     count: u16,
     columns: Vec<ColumnBuilder>,
     scratch: Scratch,
@@ -83,14 +84,14 @@ impl TupleFileWriter {
             .hint(format!("the limit is {MAX_COLUMNS}")));
         }
         let [low, high] = columns.to_le_bytes();
-        let header = FORM.header(VERSION, [low, high, 0, 0]);
+        let header = FORM.header(version(options), [low, high, 0, 0]);
         let mut writer = Self {
             options: TupleFileOptions {
                 level: options.level,
                 block_size: options.block_size.clamp(1, BLOCK_SIZE),
                 block_rows: options.block_rows.clamp(1, MAX_BLOCK_ROWS),
             },
-            compressor: options.level.map(compressor).transpose()?,
+            compressor: options.level.map(Compressor::new).transpose()?,
             count: columns,
             columns: (0..columns).map(|_| ColumnBuilder::default()).collect(),
             scratch: Scratch::default(),
@@ -170,7 +171,7 @@ impl TupleFileWriter {
             .raw(&self.index.0)
             .u64(self.rows)
             .u64(self.logical);
-        let trailer = FORM.trailer(VERSION, &self.header, &footer.0, self.written)?;
+        let trailer = FORM.trailer(version(self.options), &self.header, &footer.0, self.written)?;
         self.emit(&footer.0);
         self.emit(&trailer);
         let summary = TupleFileSummary {
@@ -242,6 +243,14 @@ impl TupleFileWriter {
         self.block_rows = 0;
         self.block_length = 0;
         Ok(())
+    }
+}
+
+/// The version that a file says: the oldest that can say what is in it.
+fn version(options: TupleFileOptions) -> u16 {
+    match options.level {
+        Some(_) => VERSION,
+        None => VERSION_PLAIN,
     }
 }
 
