@@ -3,7 +3,7 @@
 use super::process::Program;
 use holdfast_env::Env;
 use holdfast_types::{ErrorCode, Fault};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 /// Where distributions keep the programs of one major version, as a directory of directories and what follows the name of one.
@@ -42,8 +42,9 @@ pub struct DumpTool {
 }
 
 impl DumpTool {
-    /// Looks in `preferred` (a directory from the settings, if any), in the directories of `PATH`, and where distributions keep
-    /// them, and takes the one of the server's own major version, or else the next newer.
+    /// Looks in `preferred` (a directory from the settings, if any), where distributions keep them, and in the directories of `PATH`, and takes the first one
+    /// of the server's own major version, or else the next newer. `PATH` comes last: what Debian has there is a script that starts the right one, and takes
+    /// longer for that than a small dump.
     ///
     /// # Errors
     /// `Unsupported`, naming what was found and how to install what is missing.
@@ -65,6 +66,9 @@ impl DumpTool {
             if let Some(major) = version_of(&path).await {
                 // The first directory wins: what the operator named comes before what was found.
                 found.entry(major).or_insert(path);
+                if major == server_major {
+                    break;
+                }
             }
         }
         choose(&found, server_major)
@@ -101,13 +105,6 @@ fn choose(found: &BTreeMap<u32, String>, server_major: u32) -> Result<DumpTool, 
 
 async fn directories(env: &Env, preferred: Option<&str>) -> Vec<String> {
     let mut list: Vec<String> = preferred.map(str::to_owned).into_iter().collect();
-    if let Some(path) = std::env::var_os("PATH") {
-        list.extend(
-            std::env::split_paths(&path)
-                .filter(|directory| directory.is_absolute())
-                .map(|directory| directory.to_string_lossy().into_owned()),
-        );
-    }
     let disk = env.disk.clone();
     let found = env
         .blocking(move || {
@@ -126,8 +123,23 @@ async fn directories(env: &Env, preferred: Option<&str>) -> Vec<String> {
         })
         .await;
     list.extend(found);
+    if let Some(path) = std::env::var_os("PATH") {
+        list.extend(
+            std::env::split_paths(&path)
+                .filter(|directory| directory.is_absolute())
+                .map(|directory| directory.to_string_lossy().into_owned()),
+        );
+    }
     list.extend(PLAIN.map(str::to_owned));
-    list
+    each_once(list)
+}
+
+/// Without those that come again: each is asked for its version.
+fn each_once(list: Vec<String>) -> Vec<String> {
+    let mut seen = BTreeSet::new();
+    list.into_iter()
+        .filter(|directory| seen.insert(directory.clone()))
+        .collect()
 }
 
 async fn version_of(path: &str) -> Option<u32> {
@@ -167,6 +179,24 @@ mod tests {
         assert_eq!(fault.code, ErrorCode::Unsupported);
         assert!(major(&[19], 15).is_err(), "an archive we cannot read");
         assert!(major(&[], 15).is_err());
+    }
+
+    #[test]
+    fn directories_are_asked_once_in_their_order() {
+        let list = ["/b", "/a", "/b", "/c", "/a"].map(str::to_owned);
+        assert_eq!(each_once(list.to_vec()), ["/b", "/a", "/c"]);
+    }
+
+    #[tokio::test]
+    async fn scripts_on_the_path_come_after_the_programs() {
+        let list = directories(&Env::system(), Some("/named")).await;
+        assert_eq!(list.first().map(String::as_str), Some("/named"));
+        let place = |directory: &str| list.iter().position(|listed| listed == directory);
+        let plain = place("/usr/bin").expect("listed");
+        for version in 14..=18 {
+            let program = place(&format!("/usr/lib/postgresql/{version}/bin"));
+            assert!(program.is_none_or(|program| program < plain), "{version}");
+        }
     }
 
     #[test]
