@@ -181,15 +181,41 @@ impl DatabaseRestore {
             .with_prefix(&session, "phase/analyze")
             .await?;
         if analyzed.is_empty() {
-            progress.phase("statistics for the planner", 1, 0);
-            progress.started("ANALYZE");
-            let application = self.site.open_as_application().await?;
-            // Statistics of an index on an expression run its function; that one fails is no reason to fail.
-            if let Err(fault) = run(&application, "cannot gather statistics", "ANALYZE").await {
+            self.analyze(&session, progress).await?;
+            self.site.marks.flush(&session, "analyze").await?;
+        }
+        Ok(())
+    }
+
+    /// Statistics for the planner. Those of an index on an expression run its function, and those of a foreign table ask its server: that one fails is no
+    /// reason to fail, nor to leave the others without.
+    async fn analyze(&self, session: &Session, progress: &dyn Progress) -> Result<(), Fault> {
+        let application = self.site.open_as_application().await?;
+        progress.phase("statistics for the planner", 1, 0);
+        progress.started("ANALYZE");
+        if run(&application, "cannot gather statistics", "ANALYZE")
+            .await
+            .is_ok()
+        {
+            progress.ended("ANALYZE", 0);
+            return Ok(());
+        }
+        let sql = "SELECT pg_catalog.quote_ident(n.nspname) || '.' || pg_catalog.quote_ident(c.relname) \
+             FROM pg_catalog.pg_class AS c JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace \
+             WHERE c.relkind IN ('r', 'p', 'm') AND n.nspname NOT IN ('pg_catalog', 'information_schema', 'pg_toast') ORDER BY 1";
+        let tables = ask(session, "cannot list tables", sql).await?;
+        progress.phase("statistics for the planner", tables.len(), 0);
+        for row in tables {
+            let table = row.text(0);
+            progress.started(&table);
+            let context = format!("cannot gather statistics of {table}");
+            if let Err(fault) = run(&application, &context, &format!("ANALYZE {table}")).await {
+                if fault.is_retryable() {
+                    return Err(fault);
+                }
                 progress.warning(&format!("not analyzed: {fault}"));
             }
-            progress.ended("ANALYZE", 0);
-            self.site.marks.flush(&session, "analyze").await?;
+            progress.ended(&table, 0);
         }
         Ok(())
     }

@@ -93,16 +93,13 @@ pub(super) async fn lanes_over(
     let session = site.open().await?;
     let marks = site.marks.with_prefix(&session, "entry/").await?;
     drop(session);
-    // The table of an index that is no constraint is not known: a sum without it would say too much is done.
-    let is_sized = steps.iter().all(|(bytes, _)| *bytes > 0);
-    let size = |bytes: u64| if is_sized { bytes } else { 0 };
     let all = steps.iter().map(|(bytes, _)| *bytes).sum();
-    progress.phase(phase, steps.len(), size(all));
+    progress.phase(phase, steps.len(), all);
     let (done, left): (Vec<_>, Vec<_>) = steps
         .iter()
         .partition(|(_, step)| marks.contains(&step.mark));
     for (bytes, step) in done {
-        progress.ended(&step.name, size(*bytes));
+        progress.ended(&step.name, *bytes);
     }
     let count = lanes.lanes.clamp(1, left.len().max(1));
     let queue: Mutex<VecDeque<&(u64, Step)>> = Mutex::new(left.into());
@@ -124,7 +121,7 @@ pub(super) async fn lanes_over(
                 Refusal::Fails => outcome?,
                 Refusal::Warns => site.or_warn(&session, step, outcome, progress).await?,
             }
-            progress.ended(&step.name, size(*bytes));
+            progress.ended(&step.name, *bytes);
             match next() {
                 Some(another) => sized = another,
                 None => return site.marks.flush(&session, phase).await,

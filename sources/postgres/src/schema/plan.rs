@@ -5,8 +5,8 @@
 use super::archive::Archive;
 use super::entry::{Entry, EntryId, Kind, Section};
 use super::statement::{self, UniqueConstraint, Validated};
-use crate::identifier::{literal, quote};
-use std::collections::BTreeSet;
+use crate::identifier::{literal, qualified, quote};
+use std::collections::{BTreeMap, BTreeSet};
 
 /// Publications whose names begin like this are our own: they are not restored.
 pub(crate) const OWN_PUBLICATIONS: &str = "holdfast_";
@@ -134,6 +134,8 @@ impl Plan {
             .map(|entry| entry.id)
             .collect();
         let mut last = Vec::new();
+        let tables = kept.iter().filter(|entry| entry.label == "TABLE");
+        let tables: BTreeMap<EntryId, &Entry> = tables.map(|entry| (entry.id, *entry)).collect();
         for entry in kept {
             let step = || step(entry, options, "", &entry.definition);
             match (entry.kind(), entry.section) {
@@ -151,7 +153,7 @@ impl Plan {
                 (Kind::Index | Kind::Constraint, _)
                     if !entry.needs.iter().any(|need| late.contains(need)) =>
                 {
-                    plan.indexes.push(index(entry, options));
+                    plan.indexes.push(index(entry, &tables, options));
                 }
                 (_, Section::After) => {
                     if matches!(entry.kind(), Kind::MaterializedView | Kind::View) {
@@ -179,7 +181,7 @@ fn is_kept(entry: &Entry, options: &PlanOptions) -> bool {
     }
 }
 
-fn index(entry: &Entry, options: &PlanOptions) -> IndexStep {
+fn index(entry: &Entry, tables: &BTreeMap<EntryId, &Entry>, options: &PlanOptions) -> IndexStep {
     let whole = step(entry, options, "", &entry.definition);
     match statement::unique_constraint(&entry.definition) {
         Some(UniqueConstraint {
@@ -196,7 +198,9 @@ fn index(entry: &Entry, options: &PlanOptions) -> IndexStep {
         },
         None => IndexStep {
             step: whole,
-            table: None,
+            table: (entry.needs.iter())
+                .find_map(|need| tables.get(need))
+                .and_then(|table| Some(qualified(table.schema.as_deref()?, &table.name))),
             split: None,
         },
     }

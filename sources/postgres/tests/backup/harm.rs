@@ -76,11 +76,12 @@ async fn a_hold_that_keeps_more_log_than_its_budget_is_given_up() {
     write_log(server, &database);
     let base = relations.iter().find(|it| !it.settles).expect("a table");
     given_up(read(&reads, &base.relation).await, server, 50);
-    // While it is settled.
-    let mut settles = job(51);
-    let backup = settles.backup(false);
-    let relations = settles.member.begin(&backup).await.expect("begun");
+    // While it is settled, by another worker: the one that has looked just now would not look again for a while.
+    let begins = job(51);
+    let backup = begins.backup(false);
+    let relations = begins.member.begin(&backup).await.expect("begun");
     write_log(server, &database);
+    let mut settles = job(51);
     let layer = SharedLayer::default();
     let outcome = settles.settle_all(&backup, &relations, &layer).await;
     let fault = outcome.expect_err("over its budget");

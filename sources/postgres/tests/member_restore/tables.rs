@@ -304,7 +304,7 @@ async fn foreign_keys_that_point_nowhere_are_refused_or_skipped_and_rights_are_f
     );
     assert!(
         has(&format!(
-            "rights of roles that do not exist are left out: {gone}"
+            "rights: those of roles that do not exist are left out: {gone}"
         )),
         "{notes:?}"
     );
