@@ -147,7 +147,7 @@ fn main() -> ExitCode {
                     ..Variant::PLAIN
                 },
             });
-            many(orders.collect(), jobs, false, Output::Text)
+            many(orders.collect(), jobs, true, Output::Text)
         }
     }
 }

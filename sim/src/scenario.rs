@@ -113,7 +113,8 @@ impl Scenario {
                 for (host, turn) in workers.zip(1..) {
                     for round in [0, 14] {
                         acts.push((at(round + turn), Act::Crash(host.clone())));
-                        acts.push((at(round + turn + 2), Act::Bounce(host.clone())));
+                        // For longer than a lease: it is taken away.
+                        acts.push((at(round + turn + 5), Act::Bounce(host.clone())));
                     }
                 }
             }

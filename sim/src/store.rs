@@ -30,6 +30,9 @@ const MUTATION: f64 = 0.05;
 /// How long a request waits that is held: longer than its deadline.
 const HOLD: Duration = Duration::from_secs(13);
 
+/// How often one object is damaged on its way, in a whole run: readers ask three times.
+const MOST_DAMAGES: u32 = 2;
+
 /// How the store misbehaves.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub(crate) struct StoreFaults {
@@ -69,6 +72,8 @@ struct Shared {
     /// The second that is running, and the requests in it.
     second: (u64, u32),
     injected: BTreeMap<&'static str, u64>,
+    /// How often an object was damaged on its way.
+    damages: BTreeMap<String, u32>,
     mutant: Option<Mutant>,
 }
 
@@ -92,6 +97,7 @@ impl Vault {
             deletions: 0,
             second: (0, 0),
             injected: BTreeMap::new(),
+            damages: BTreeMap::new(),
             mutant,
         })))
     }
@@ -115,7 +121,8 @@ impl Vault {
         let mut shared = self.lock();
         let place = collection.split("://").last().unwrap_or_default();
         if !path.is_empty() && !shared.released.contains(&job) {
-            shared.paused.insert(job, format!("{place}/{path}/"));
+            // What workers write. A manifest may be on its way from a leader that has just been told to stop.
+            shared.paused.insert(job, format!("{place}/{path}/data/"));
         }
     }
 
@@ -207,7 +214,7 @@ struct Way {
 }
 
 impl FaultPlan for Way {
-    fn next(&self, operation: StoreOp, _: &str) -> Injection {
+    fn next(&self, operation: StoreOp, path: &str) -> Injection {
         if !self.alive.load(Ordering::Relaxed) {
             return Injection {
                 delay: Duration::ZERO,
@@ -215,7 +222,7 @@ impl FaultPlan for Way {
             };
         }
         let mut shared = self.vault.lock();
-        let (injection, class) = shared.draw(operation);
+        let (injection, class) = shared.draw(operation, path);
         if let Some(class) = class {
             *shared.injected.entry(class).or_default() += 1;
         }
@@ -224,8 +231,15 @@ impl FaultPlan for Way {
 }
 
 impl Shared {
+    /// Whether an object may be damaged on its way once more: one that is damaged whenever it is read cannot be told from a damaged object.
+    fn may_damage(&mut self, path: &str) -> bool {
+        let count = self.damages.entry(path.to_owned()).or_default();
+        *count += 1;
+        *count <= MOST_DAMAGES
+    }
+
     /// What happens to a request or a piece of an answer, and how that is called.
-    fn draw(&mut self, operation: StoreOp) -> (Injection, Option<&'static str>) {
+    fn draw(&mut self, operation: StoreOp, path: &str) -> (Injection, Option<&'static str>) {
         let faults = self.faults;
         let at_once = |fault, class| {
             let injection = Injection {
@@ -236,13 +250,13 @@ impl Shared {
         };
         match operation {
             StoreOp::Chunk if self.rng.random_bool(faults.cut_read) => {
-                return if self.rng.random_bool(0.5) {
+                return if self.rng.random_bool(0.5) && self.may_damage(path) {
                     at_once(StoreFault::Truncate, "truncated read")
                 } else {
                     at_once(StoreFault::Reject, "broken read")
                 };
             }
-            StoreOp::Chunk if faults.flip > 0.0 && self.rng.random_bool(faults.flip) => {
+            StoreOp::Chunk if self.rng.random_bool(faults.flip) && self.may_damage(path) => {
                 return at_once(StoreFault::Flip(self.rng.random()), "flipped bit");
             }
             StoreOp::Chunk | StoreOp::Listed => return (Injection::NONE, None),
@@ -485,11 +499,15 @@ mod tests {
                 .await
                 .expect("another's");
             assert!(vault.late().is_empty());
-            create(&*store, "2026/layer/k", b"x").await.expect("a put");
-            assert_eq!(vault.late(), ["vault/2026/layer/k"]);
+            create(&*store, "2026/layer/data/k", b"x")
+                .await
+                .expect("a put");
+            assert_eq!(vault.late(), ["vault/2026/layer/data/k"]);
             vault.released(7);
             vault.paused(7, "memory://vault", "2026/layer");
-            create(&*store, "2026/layer/l", b"x").await.expect("a put");
+            create(&*store, "2026/layer/data/l", b"x")
+                .await
+                .expect("a put");
             assert_eq!(
                 vault.late().len(),
                 1,
