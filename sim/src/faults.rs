@@ -1,5 +1,7 @@
 //! What goes wrong, and when. Faults stay within what the design must survive, and all of them end when the chaos ends.
 
+mod kind;
+
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 use std::collections::{BTreeMap, VecDeque};
@@ -7,6 +9,7 @@ use std::time::Duration;
 
 use crate::config::Config;
 use crate::store::StoreFaults;
+use kind::Kind;
 
 /// Something for the driver to do.
 #[derive(Debug, Clone, PartialEq)]
@@ -94,54 +97,6 @@ pub(crate) struct Atlas {
     script: Option<VecDeque<(Duration, Act)>>,
     connections_until: Option<Duration>,
     struck: BTreeMap<&'static str, u64>,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Kind {
-    CoordinatorCrash,
-    WorkerCrash,
-    MemberCrash,
-    Blackout,
-    Partition,
-    OneWayPartition,
-    Isolation,
-    ClockSkew,
-    Store,
-    FullDisk,
-    Pause,
-    RegionCut,
-    SlowLink,
-    Loss,
-    RollingRestart,
-    Quiet,
-    SourceConnections,
-    LostSlots,
-}
-
-impl Kind {
-    /// How it is called where faults are counted.
-    fn name(self) -> &'static str {
-        match self {
-            Self::CoordinatorCrash => "coordinator crash",
-            Self::WorkerCrash => "worker crash",
-            Self::MemberCrash => "member crash",
-            Self::Blackout => "blackout",
-            Self::Partition => "partition",
-            Self::OneWayPartition => "one-way partition",
-            Self::Isolation => "isolation",
-            Self::ClockSkew => "clock skew",
-            Self::Store => "store",
-            Self::FullDisk => "full disk",
-            Self::Pause => "pause",
-            Self::RegionCut => "region cut",
-            Self::SlowLink => "slow link",
-            Self::Loss => "loss",
-            Self::RollingRestart => "rolling restart",
-            Self::Quiet => "quiet window",
-            Self::SourceConnections => "lost connections to a source",
-            Self::LostSlots => "lost slots",
-        }
-    }
 }
 
 impl Atlas {
@@ -530,10 +485,10 @@ impl Atlas {
     }
 
     fn crash_until(&mut self, host: &str, until: Duration, acts: &mut Vec<Act>) {
-        if !self.down.contains_key(host) {
-            self.down.insert(host.to_owned(), until);
+        self.down.entry(host.to_owned()).or_insert_with(|| {
             acts.push(Act::Crash(host.to_owned()));
-        }
+            until
+        });
     }
 
     /// Holds back what a host says and hears. A link is either held or cut, never both.
@@ -562,10 +517,11 @@ impl Atlas {
     ) {
         let until = self.until(now);
         let link = if one < two { (one, two) } else { (two, one) };
-        if !self.bad_links.contains_key(&link) {
-            acts.push(act(link.0.clone(), link.1.clone()));
-            self.bad_links.insert(link, until);
-        }
+        let (one, two) = link.clone();
+        self.bad_links.entry(link).or_insert_with(|| {
+            acts.push(act(one, two));
+            until
+        });
     }
 
     fn cut(&mut self, from: &str, to: &str, until: Duration, acts: &mut Vec<Act>) {
@@ -636,7 +592,10 @@ mod tests {
                 Act::Full(host, true) => assert!(wrong.insert(format!("{host} full"))),
                 Act::Full(host, false) => assert!(wrong.remove(&format!("{host} full"))),
                 Act::Hold(host) => {
-                    let cut = |link: &String| link.split('>').any(|end| end == host);
+                    let cut = |link: &String| {
+                        link.split_once('>')
+                            .is_some_and(|(from, to)| from == host || to == host)
+                    };
                     assert!(!wrong.iter().any(cut), "{host} is held and cut");
                     assert!(wrong.insert(format!("{host} held")));
                 }

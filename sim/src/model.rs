@@ -8,10 +8,12 @@
 mod catalog;
 mod client;
 mod merge;
+mod rows;
 mod server;
 mod settle;
 pub(crate) mod shop;
 
 pub(crate) use client::ModelFactory;
-pub(crate) use server::{ModelRow, ModelServer, Rows};
+pub(crate) use rows::{ModelRow, Rows};
+pub(crate) use server::ModelServer;
 pub(crate) use shop::Shop;

@@ -31,9 +31,6 @@ pub(crate) enum Mutant {
     BaseRowsWin,
     /// The log is given up before the layer that needs it is committed.
     ConfirmsEarly,
-    /// Production code accepts what is reported under a stale epoch.
-    #[cfg(feature = "mutants")]
-    StaleEpoch,
     /// Production code sweeps without asking the manifest.
     #[cfg(feature = "mutants")]
     SweepsAnything,
@@ -71,7 +68,6 @@ impl Mutant {
         {
             use holdfast_types::mutant::{Promise, break_promise};
             match self {
-                Self::StaleEpoch => break_promise(Promise::StaleIsRefused),
                 Self::SweepsAnything => break_promise(Promise::NamedIsKept),
                 Self::ForgottenEffects => break_promise(Promise::OwedIsDone),
                 Self::Overwrites => break_promise(Promise::WrittenOnce),

@@ -7,14 +7,12 @@ use std::sync::atomic::{AtomicU8, Ordering};
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
 pub enum Promise {
-    /// Nothing that is reported under a stale epoch is accepted.
-    StaleIsRefused = 1,
     /// What a manifest names is never swept.
-    NamedIsKept = 2,
+    NamedIsKept = 1,
     /// A new leader does what the one before it owed.
-    OwedIsDone = 3,
+    OwedIsDone = 2,
     /// Nothing is ever overwritten.
-    WrittenOnce = 4,
+    WrittenOnce = 3,
 }
 
 static BROKEN: AtomicU8 = AtomicU8::new(0);

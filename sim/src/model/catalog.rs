@@ -9,7 +9,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
-use super::server::DATABASE_OID;
+use super::rows::DATABASE_OID;
 
 /// What the rows of a table are made of.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 use super::catalog::{Catalog, Content, relation_id};
 use super::client::{ModelClient, room};
-use super::server::{ModelRow, key, row};
+use super::rows::{ModelRow, key, row};
 use super::settle::read_row;
 use crate::bank::DATABASE;
 use crate::mutant::Mutant;

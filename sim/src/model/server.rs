@@ -1,9 +1,8 @@
 //! The server: heaps of pages, a log of transactions, slots.
 
 use holdfast_postgres::changes::{ChangePosition, Event, RowChange, Transaction, Truncation};
-use holdfast_postgres::key::Key;
-use holdfast_postgres::layout::{Column, FileNode, Handling, Layout, Lsn, Oid};
-use holdfast_postgres::tuple::{Field, Tuple};
+use holdfast_postgres::layout::{FileNode, Layout, Lsn, Oid};
+use holdfast_postgres::tuple::Tuple;
 use holdfast_types::{ErrorCode, Fault, HoldId, JobId, Timestamp};
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
@@ -11,6 +10,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use super::rows::{ModelRow, Rows, key, layout, tuple};
 use crate::libc_override::EPOCH;
 use crate::trace;
 
@@ -25,18 +25,6 @@ const LONGEST_INVISIBLE: u64 = 60;
 /// Part of the commits that wait for something else, a standby for instance, and how long.
 const WAITING: f64 = 0.03;
 const WAITS: std::ops::RangeInclusive<u64> = 300..=2_500;
-
-/// A row: what it holds, and the big value that updates need not log.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct ModelRow {
-    /// What the account holds.
-    pub(crate) balance: u64,
-    /// The big value.
-    pub(crate) ballast: Vec<u8>,
-}
-
-/// Rows of the tables, by table and key.
-pub(crate) type Rows = BTreeMap<Oid, BTreeMap<u64, ModelRow>>;
 
 /// What a transaction does to one row or table.
 #[derive(Debug, Clone)]
@@ -131,84 +119,11 @@ struct State {
 #[derive(Debug, Clone)]
 pub(crate) struct ModelServer(Arc<Mutex<State>>);
 
-fn column(attnum: i16, name: &str, type_oid: u32, type_name: &str) -> Column {
-    Column {
-        attnum,
-        name: name.to_owned(),
-        type_oid: Oid(type_oid),
-        typmod: -1,
-        type_name: type_name.to_owned(),
-        collation: None,
-        not_null: true,
-        as_text: false,
-    }
-}
-
-/// The number of the database in which all tables are.
-pub(crate) const DATABASE_OID: Oid = Oid(16_384);
-
-/// The key of a row.
-pub(crate) fn key(number: u64) -> Result<Key, Fault> {
-    Key::join(&[Some(&number.to_be_bytes())])
-}
-
-/// A row as the log or a page has it.
-pub(crate) fn tuple(number: u64, balance: u64, ballast: Option<&[u8]>) -> Result<Tuple, Fault> {
-    let (number, balance) = (number.to_be_bytes(), balance.to_be_bytes());
-    let fields = [
-        Field::Value(&number),
-        Field::Value(&balance),
-        ballast.map_or(Field::Unchanged, Field::Value),
-    ];
-    Tuple::build(fields.into_iter())
-}
-
-/// A whole row from a tuple.
-pub(crate) fn row(tuple: &Tuple) -> Result<(u64, ModelRow), Fault> {
-    let fields: Vec<_> = tuple.fields().collect();
-    let number = |bytes: &[u8]| bytes.first_chunk().map(|bytes| u64::from_be_bytes(*bytes));
-    match fields.as_slice() {
-        [
-            Field::Value(key),
-            Field::Value(balance),
-            Field::Value(ballast),
-        ] => match (number(key), number(balance)) {
-            (Some(key), Some(balance)) => Ok((
-                key,
-                ModelRow {
-                    balance,
-                    ballast: ballast.to_vec(),
-                },
-            )),
-            _ => Err(malformed()),
-        },
-        _ => Err(malformed()),
-    }
-}
-
-fn malformed() -> Fault {
-    Fault::new(ErrorCode::Corrupted, "a row is not one of the model's")
-}
-
 impl ModelServer {
     /// A server with these empty tables.
     pub(crate) fn new(seed: u64, tables: &[(Oid, &str)]) -> Self {
         let heap = |(oid, name): &(Oid, &str)| {
-            let layout = Layout {
-                oid: *oid,
-                schema: "public".to_owned(),
-                name: (*name).to_owned(),
-                file_node: FileNode(oid.0),
-                columns: vec![
-                    column(1, "id", 20, "bigint"),
-                    column(2, "balance", 20, "bigint"),
-                    column(3, "ballast", 17, "bytea"),
-                ],
-                key: vec![0],
-                generated: Vec::new(),
-                filter: None,
-                handling: Handling::Keyed,
-            };
+            let layout = layout(*oid, name);
             let heap = Heap {
                 layout,
                 file_xid: 0,
@@ -313,10 +228,10 @@ impl ModelServer {
             .collect();
         // Files are numbered by the transaction that made them: go back to the last one before the position.
         for (oid, (layout, xid)) in &mut layouts {
-            let made = state.log.iter().filter(|logged| logged.commit < end);
-            let last = made
-                .filter(|logged| logged.writes.iter().any(|write| write.makes_file(*oid)))
-                .next_back();
+            let last = state.log.iter().rfind(|logged| {
+                let mut writes = logged.writes.iter();
+                logged.commit < end && writes.any(|write| write.makes_file(*oid))
+            });
             *xid = last.map_or(0, |logged| logged.xid);
             layout.file_node =
                 last.map_or(FileNode(oid.0), |logged| FileNode(FIRST_FILE + logged.xid));
@@ -673,6 +588,7 @@ impl Heap {
 
 #[cfg(test)]
 mod tests {
+    use super::super::rows::row;
     use super::*;
 
     const TABLE: Oid = Oid(5);

@@ -18,7 +18,7 @@ use super::catalog::{
     Catalog, Content, DatabasePlan, TableEntry, decode, encode, relation as relation_of,
 };
 use super::client::{ModelClient, room, table_name};
-use super::server::{Rows, key, row, tuple};
+use super::rows::{Rows, key, row, tuple};
 use crate::bank::DATABASE;
 use crate::libc_override::EPOCH;
 use crate::mutant::Mutant;
@@ -293,6 +293,6 @@ async fn copy_whole(
 }
 
 /// A whole row of a tuple object.
-pub(super) fn read_row(bytes: Bytes) -> Result<(u64, super::server::ModelRow), Fault> {
+pub(super) fn read_row(bytes: Bytes) -> Result<(u64, super::rows::ModelRow), Fault> {
     row(&holdfast_postgres::tuple::Tuple::parse(bytes, 3)?)
 }

@@ -6,7 +6,8 @@ use rand::{RngExt, SeedableRng};
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use super::server::{ModelRow, ModelServer, Rows, Write};
+use super::rows::{ModelRow, Rows};
+use super::server::{ModelServer, Write};
 use crate::config::Config;
 use crate::stage::{Progress, Stage};
 
