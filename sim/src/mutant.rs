@@ -56,9 +56,7 @@ impl Mutant {
             | Self::ConfirmsEarly => true,
             Self::LyingDisk | Self::ForgetfulStore | Self::RottenStore => false,
             #[cfg(feature = "mutants")]
-            Self::StaleEpoch | Self::SweepsAnything | Self::ForgottenEffects | Self::Overwrites => {
-                false
-            }
+            Self::SweepsAnything | Self::ForgottenEffects | Self::Overwrites => false,
         }
     }
 
