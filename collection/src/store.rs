@@ -4,6 +4,7 @@ use bytes::{Bytes, BytesMut};
 use futures::TryStreamExt;
 use holdfast_env::Env;
 use holdfast_format::{Envelope, Manifest};
+use holdfast_types::mutant::{self, Promise};
 use holdfast_types::{ByteCount, Digest, ErrorCode, Fault, Hasher};
 use object_store::path::Path;
 use object_store::{
@@ -299,7 +300,10 @@ impl CollectionStore {
         let put = self
             .retrying(|| {
                 let options = PutOptions {
-                    mode: PutMode::Create,
+                    mode: match mutant::is_broken(Promise::WrittenOnce) {
+                        true => PutMode::Overwrite,
+                        false => PutMode::Create,
+                    },
                     ..PutOptions::default()
                 };
                 let put = self.inner.objects.put_opts(at, payload.clone(), options);

@@ -2,6 +2,7 @@
 
 use futures::{StreamExt, TryStreamExt};
 use holdfast_format::Layer;
+use holdfast_types::mutant::{self, Promise};
 use holdfast_types::{ByteCount, Fault, JobId, LayerPath};
 use object_store::path::Path;
 use std::collections::BTreeSet;
@@ -42,6 +43,7 @@ impl CollectionStore {
     pub async fn sweep_layer(&self, path: &LayerPath, claim: Claim) -> Result<SweepReport, Fault> {
         let layer = self.find_layer(path).await?;
         let keep = match &layer {
+            Some(_) if mutant::is_broken(Promise::NamedIsKept) => Keep::default(),
             Some(layer) => self.named(layer).await?,
             None => Keep::default(),
         };

@@ -91,6 +91,7 @@ impl RaftStateMachine<TypeConfig> for MachineStore {
             .await
             .map_err(|fault| io::Error::new(io::ErrorKind::InvalidData, fault.to_string()))?;
         self.snapshots.adopt(&header, snapshot).await?;
+        tracing::info!(snapshot = %header.meta(), "snapshot installed");
         self.announce();
         Ok(())
     }

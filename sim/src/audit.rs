@@ -5,6 +5,7 @@ use futures::{StreamExt, TryStreamExt};
 use holdfast_client::{ControlApi, v1};
 use holdfast_collection::{CollectionStore, CollectionUri, StoreProvider};
 use holdfast_mvcc::MvccFactory;
+use holdfast_postgres::layout::Lsn;
 use holdfast_source::{Change, ReadRequest, Source, SourceFactory};
 use holdfast_types::{
     AsOf, Fault, Hlc, KeyRange, LayerPath, Position, Relation, SourceKind, Target, Timestamp,
@@ -17,9 +18,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::bank::{self, ACCOUNTS, DATABASE};
+use crate::model::{ModelRow, Rows, Shop, shop};
 use crate::operator::chain_of;
 use crate::outcome::Failure;
-use crate::places::{COLLECTION, REGIONS, SOURCE, SPARE, member_record};
+use crate::places::{
+    COLLECTION, LOG_COLLECTION, LOG_SOURCE, LOG_SPARE, SOURCE, SPARE, member_record, server_address,
+};
 use crate::script::{Script, surely};
 use crate::trace;
 
@@ -64,16 +68,19 @@ impl<'a> Audit<'a> {
         while backups.len() > MOST_RESTORES {
             backups.swap_remove(self.rng.random_range(0..backups.len()));
         }
-        let chains: BTreeSet<String> = backups.iter().map(|job| chain_of(&job.path)).collect();
+        let chains: BTreeSet<(String, String)> = backups
+            .iter()
+            .map(|job| (job.collection.clone(), chain_of(&job.path)))
+            .collect();
         let mut layers = BTreeMap::new();
-        for chain in &chains {
-            for layer in self.show(chain).await? {
-                layers.insert(layer.path.clone(), layer);
+        for (collection, chain) in &chains {
+            for layer in self.show(collection, chain).await? {
+                layers.insert((collection.clone(), layer.path.clone()), layer);
             }
-            self.verify(chain).await?;
+            self.verify(collection, chain).await?;
         }
         for backup in &backups {
-            let Some(layer) = layers.get(&backup.path) else {
+            let Some(layer) = layers.get(&(backup.collection.clone(), backup.path.clone())) else {
                 let seen = format!(
                     "job {} wrote {}, which is not listed",
                     backup.id, backup.path
@@ -81,6 +88,10 @@ impl<'a> Audit<'a> {
                 return Err(Failure::safety("D2", STAYS, seen));
             };
             let chain = chain_of(&backup.path);
+            if backup.source == LOG_SOURCE {
+                self.restore_log(&chain, &backup.as_of).await?;
+                continue;
+            }
             self.restore(&chain, position(&backup.as_of)?).await?;
             if layer.revision_history && !layer.start.is_empty() {
                 let instant = self.instant(layer)?;
@@ -101,9 +112,9 @@ impl<'a> Audit<'a> {
         })
     }
 
-    async fn show(&self, chain: &str) -> Result<Vec<v1::Layer>, Failure> {
+    async fn show(&self, collection: &str, chain: &str) -> Result<Vec<v1::Layer>, Failure> {
         let request = v1::ShowBackupRequest {
-            collection: COLLECTION.to_owned(),
+            collection: collection.to_owned(),
             subdir: chain.to_owned(),
             check_files: true,
         };
@@ -116,10 +127,10 @@ impl<'a> Audit<'a> {
         Ok(shown.layers)
     }
 
-    async fn verify(&self, chain: &str) -> Result<(), Failure> {
+    async fn verify(&self, collection: &str, chain: &str) -> Result<(), Failure> {
         let request = v1::SubmitVerifyRequest {
-            request_key: format!("verify-{}", chain.replace('/', "-")),
-            from: COLLECTION.to_owned(),
+            request_key: format!("verify-{collection}-{chain}").replace(['/', ':'], "-"),
+            from: collection.to_owned(),
             subdir: chain.to_owned(),
             ..v1::SubmitVerifyRequest::default()
         };
@@ -150,7 +161,7 @@ impl<'a> Audit<'a> {
         let what = format!("restore of {chain} as of {at}");
         self.script.succeed(answer.job, &what).await?;
         let mut rows = 0;
-        for region in REGIONS {
+        for region in self.script.config.members.clone() {
             let expected = self.content(SOURCE, region, DATABASE, Some(at)).await?;
             let restored = self.content(SPARE, region, &name, None).await?;
             if let Some(difference) = difference(&expected, &restored) {
@@ -162,6 +173,62 @@ impl<'a> Audit<'a> {
         }
         trace::event("user", format_args!("{what} compared: {rows} rows"));
         self.script.progress.mark("restores compared");
+        Ok(())
+    }
+
+    /// Restores a chain of the source whose history is a log, and compares each member with what its log says.
+    async fn restore_log(&mut self, chain: &str, at: &str) -> Result<(), Failure> {
+        self.restores += 1;
+        let name = format!("audit_{}", self.restores);
+        let request = v1::SubmitRestoreRequest {
+            request_key: name.clone(),
+            from: LOG_COLLECTION.to_owned(),
+            subdir: chain.to_owned(),
+            as_of: at.to_owned(),
+            into_source: LOG_SPARE.to_owned(),
+            target: Some(v1::Target {
+                databases: vec![DATABASE.to_owned()],
+                tables: Vec::new(),
+            }),
+            new_db_name: name.clone(),
+            ..v1::SubmitRestoreRequest::default()
+        };
+        let answer = surely(|| self.script.client.submit_restore(request.clone())).await?;
+        let what = format!("restore of {chain} as of {at}");
+        self.script.succeed(answer.job, &what).await?;
+        for region in &self.script.config.members {
+            let server = |source| self.script.servers.get(&server_address(source, region));
+            let (Some(source), Some(spare)) = (server(LOG_SOURCE), server(LOG_SPARE)) else {
+                return Err(Failure::Harness(format!("there is no server in {region}")));
+            };
+            let restored = spare.database(&name).unwrap_or_default();
+            let seen = format!("{what}, server {region} at {}", restored.at);
+            if !restored.is_published {
+                return Err(Failure::safety(
+                    "D1",
+                    RESTORE_EQUALS,
+                    format!("{seen}: it is not there"),
+                ));
+            }
+            let expected = source.at(Lsn(restored.at));
+            if let Some(difference) = difference(&named(&expected), &named(&restored.rows)) {
+                return Err(Failure::safety(
+                    "D1",
+                    RESTORE_EQUALS,
+                    format!("{seen}: {difference}"),
+                ));
+            }
+            let (total, whole) = (
+                Shop::total_of(&restored.rows),
+                Shop::total(&self.script.config),
+            );
+            if total != whole {
+                let seen = format!("{seen}: the accounts hold {total} instead of {whole}");
+                return Err(Failure::safety("D3", WHOLE, seen));
+            }
+        }
+        trace::event("user", format_args!("{what} compared"));
+        self.script.progress.mark("logged restores compared");
         Ok(())
     }
 
@@ -213,7 +280,10 @@ impl<'a> Audit<'a> {
     async fn swept(&self) -> Result<(), Failure> {
         let deadline = trace::now() + SWEEP_BOUND;
         loop {
-            let orphans = surely(|| self.orphans()).await?;
+            let mut orphans = surely(|| self.orphans(COLLECTION)).await?;
+            if self.script.config.log_source {
+                orphans.extend(surely(|| self.orphans(LOG_COLLECTION)).await?);
+            }
             let Some(orphan) = orphans.first() else {
                 return Ok(());
             };
@@ -229,10 +299,10 @@ impl<'a> Audit<'a> {
     }
 
     /// Objects in directories of layers that are not there, and objects of layers that their manifests do not name.
-    async fn orphans(&self) -> Result<Vec<String>, Fault> {
+    async fn orphans(&self, collection: &str) -> Result<Vec<String>, Fault> {
         let provider = self.script.vault.provider("user");
         let provider: Arc<dyn StoreProvider> = provider;
-        let uri: CollectionUri = COLLECTION.parse()?;
+        let uri: CollectionUri = collection.parse()?;
         let store = CollectionStore::open(&provider, &uri, &self.script.env).await?;
         let mut named = BTreeSet::new();
         for chain in store.list_chains().await? {
@@ -253,12 +323,28 @@ impl<'a> Audit<'a> {
                 }
             }
         }
-        let keys = self.script.vault.keys("vault").await;
+        let keys = self.script.vault.keys(uri.place()).await;
         Ok(keys
             .into_iter()
             .filter(|key| !named.contains(key) && !key.starts_with("metadata/"))
             .collect())
     }
+}
+
+/// Rows of the model's tables as bytes, by the tables' names.
+fn named(rows: &Rows) -> Content {
+    let bytes = |(key, row): (&u64, &ModelRow)| {
+        let mut value = row.balance.to_be_bytes().to_vec();
+        value.extend_from_slice(&row.ballast);
+        (key.to_be_bytes().to_vec(), value)
+    };
+    shop::TABLES
+        .iter()
+        .map(|(oid, name)| {
+            let rows = rows.get(oid).into_iter().flatten();
+            ((*name).to_owned(), rows.map(bytes).collect())
+        })
+        .collect()
 }
 
 fn position(text: &str) -> Result<Hlc, Failure> {

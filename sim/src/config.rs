@@ -6,6 +6,8 @@ use std::fmt;
 use std::time::Duration;
 
 use crate::mutant::Mutant;
+use crate::places::{REGIONS, SOURCE, SPARE, USER, ZONES, coordinator, member, teller, worker};
+use crate::scenario::Scenario;
 
 /// The parameters of one run.
 #[derive(Debug, Clone, PartialEq)]
@@ -14,6 +16,20 @@ pub(crate) struct Config {
     pub(crate) seed: u64,
     /// The promise that this world breaks, to test the simulator.
     pub(crate) mutant: Option<Mutant>,
+    /// The script that is played in the place of drawn faults.
+    pub(crate) scenario: Option<Scenario>,
+    /// How many coordinators there are: 3 or 5.
+    pub(crate) coordinators: u64,
+    /// The localities, 2 to 4.
+    pub(crate) regions: Vec<&'static str>,
+    /// In which of them the sources have a member, 1 to 4.
+    pub(crate) members: Vec<&'static str>,
+    /// Workers in each locality, 1 or 2.
+    pub(crate) zones: Vec<&'static str>,
+    /// How many operators work at once, 1 to 3.
+    pub(crate) operators: usize,
+    /// Whether there is a source whose history is a log as well.
+    pub(crate) log_source: bool,
     /// Simulated time between two turns of a host.
     pub(crate) tick: Duration,
     /// The least time a message takes.
@@ -40,6 +56,8 @@ pub(crate) struct Config {
     pub(crate) span_size: u64,
     /// Most time between two requests of an operator.
     pub(crate) operator_pause: Duration,
+    /// Whether operators, once there are jobs, do nothing but pause and resume them.
+    pub(crate) pauses_only: bool,
 }
 
 /// Kinds of faults: each is on or off for a whole run, so that the rest is also seen without it.
@@ -71,6 +89,28 @@ pub(crate) struct Faults {
     pub(crate) store_cut_reads: bool,
     /// Disks of coordinators and members are nearly full for a while.
     pub(crate) full_disks: bool,
+    /// What a host says and hears is held back for longer than a lease, and then delivered: the zombie.
+    pub(crate) pauses: bool,
+    /// A locality neither hears nor is heard.
+    pub(crate) region_cuts: bool,
+    /// A link is slow and jitters.
+    pub(crate) slow_links: bool,
+    /// A link loses messages.
+    pub(crate) loss: bool,
+    /// Coordinators are restarted, one after the other.
+    pub(crate) rolling_restarts: bool,
+    /// The object store answers some requests only when everybody has given them up.
+    pub(crate) store_holds: bool,
+    /// The object store refuses what goes beyond so many requests a second.
+    pub(crate) store_throttling: bool,
+    /// A bit of what is read from the object store is flipped.
+    pub(crate) store_flipped_bits: bool,
+    /// Nothing happens for a while.
+    pub(crate) quiet_windows: bool,
+    /// Connections to servers whose history is a log are lost in the middle.
+    pub(crate) source_connections: bool,
+    /// Such a server loses its slots, as in a failover.
+    pub(crate) lost_slots: bool,
 }
 
 impl Config {
@@ -80,15 +120,26 @@ impl Config {
         let rng = &mut rng;
         let min_latency = millis(rng, 1, 3);
         let part_size = 1 << rng.random_range(10..=13);
+        // What came later is drawn from a generator of its own, so that a seed still means what it meant.
+        let mut later = StdRng::seed_from_u64(seed ^ 0x51de_7a1e);
+        let later = &mut later;
+        let regions = REGIONS[..later.random_range(2..=REGIONS.len())].to_vec();
         Self {
             seed,
             mutant: None,
+            scenario: None,
+            coordinators: if later.random_bool(0.25) { 5 } else { 3 },
+            members: regions[..later.random_range(1..=regions.len())].to_vec(),
+            regions,
+            zones: ZONES[..later.random_range(1..=ZONES.len())].to_vec(),
+            operators: later.random_range(1..=3),
+            log_source: later.random_bool(0.6),
             tick: Duration::from_millis([2, 5][rng.random_range(0..2)]),
             min_latency,
             max_latency: min_latency + millis(rng, 1, 25),
             chaos: millis(rng, 15_000, 40_000),
             fault_interval: millis(rng, 300, 3_000),
-            faults: Faults::draw(rng),
+            faults: Faults::draw(rng, later),
             store_latency: millis(rng, 0, 150),
             accounts: rng.random_range(50..=500),
             ballast: rng.random_range(0..=400),
@@ -96,13 +147,96 @@ impl Config {
             part_size,
             span_size: part_size * rng.random_range(1..=6),
             operator_pause: millis(rng, 300, 3_000),
+            pauses_only: false,
         }
     }
 }
 
+impl Config {
+    /// The hosts of a locality: workers, members, tellers.
+    pub(crate) fn hosts_of(&self, region: &str) -> Vec<String> {
+        let mut hosts: Vec<_> = self.zones.iter().map(|zone| worker(region, zone)).collect();
+        if self.members.contains(&region) {
+            hosts.extend([
+                member(SOURCE, region),
+                member(SPARE, region),
+                teller(region),
+            ]);
+        }
+        hosts
+    }
+
+    /// All hosts that are not of a locality.
+    pub(crate) fn hosts_but(&self, region: &str) -> Vec<String> {
+        let others = self.regions.iter().filter(|other| **other != region);
+        (1..=self.coordinators)
+            .map(coordinator)
+            .chain(others.flat_map(|other| self.hosts_of(other)))
+            .chain([USER.to_owned()])
+            .collect()
+    }
+}
+
 impl Faults {
-    fn draw(rng: &mut StdRng) -> Self {
+    /// No faults at all.
+    pub(crate) const NONE: Self = Self {
+        coordinator_crashes: false,
+        worker_crashes: false,
+        member_crashes: false,
+        blackouts: false,
+        partitions: false,
+        one_way_partitions: false,
+        isolations: false,
+        clock_skew: false,
+        store_rejections: false,
+        store_lost_answers: false,
+        store_delays: false,
+        store_cut_reads: false,
+        full_disks: false,
+        pauses: false,
+        region_cuts: false,
+        slow_links: false,
+        loss: false,
+        rolling_restarts: false,
+        store_holds: false,
+        store_throttling: false,
+        store_flipped_bits: false,
+        quiet_windows: false,
+        source_connections: false,
+        lost_slots: false,
+    };
+
+    /// All of them.
+    pub(crate) const ALL: Self = Self {
+        coordinator_crashes: true,
+        worker_crashes: true,
+        member_crashes: true,
+        blackouts: true,
+        partitions: true,
+        one_way_partitions: true,
+        isolations: true,
+        clock_skew: true,
+        store_rejections: true,
+        store_lost_answers: true,
+        store_delays: true,
+        store_cut_reads: true,
+        full_disks: true,
+        pauses: true,
+        region_cuts: true,
+        slow_links: true,
+        loss: true,
+        rolling_restarts: true,
+        store_holds: true,
+        store_throttling: true,
+        store_flipped_bits: true,
+        quiet_windows: true,
+        source_connections: true,
+        lost_slots: true,
+    };
+
+    fn draw(rng: &mut StdRng, later: &mut StdRng) -> Self {
         let mut often = || rng.random_bool(0.6);
+        let mut now_and_then = || later.random_bool(0.4);
         Self {
             coordinator_crashes: often(),
             worker_crashes: often(),
@@ -117,11 +251,22 @@ impl Faults {
             store_cut_reads: often(),
             full_disks: often(),
             blackouts: rng.random_bool(0.3),
+            pauses: now_and_then(),
+            region_cuts: now_and_then(),
+            slow_links: now_and_then(),
+            loss: now_and_then(),
+            rolling_restarts: now_and_then(),
+            store_holds: now_and_then(),
+            store_throttling: now_and_then(),
+            store_flipped_bits: now_and_then(),
+            quiet_windows: now_and_then(),
+            source_connections: now_and_then(),
+            lost_slots: now_and_then(),
         }
     }
 
     /// Each kind with its name.
-    pub(crate) fn named(self) -> [(&'static str, bool); 13] {
+    pub(crate) fn named(self) -> [(&'static str, bool); 24] {
         [
             ("coordinator-crashes", self.coordinator_crashes),
             ("worker-crashes", self.worker_crashes),
@@ -136,7 +281,29 @@ impl Faults {
             ("store-delays", self.store_delays),
             ("store-cut-reads", self.store_cut_reads),
             ("full-disks", self.full_disks),
+            ("pauses", self.pauses),
+            ("region-cuts", self.region_cuts),
+            ("slow-links", self.slow_links),
+            ("loss", self.loss),
+            ("rolling-restarts", self.rolling_restarts),
+            ("store-holds", self.store_holds),
+            ("store-throttling", self.store_throttling),
+            ("store-flipped-bits", self.store_flipped_bits),
+            ("quiet-windows", self.quiet_windows),
+            ("source-connections", self.source_connections),
+            ("lost-slots", self.lost_slots),
         ]
+    }
+
+    /// Whether the object store ever misbehaves.
+    pub(crate) fn of_the_store(self) -> bool {
+        self.store_rejections
+            || self.store_lost_answers
+            || self.store_delays
+            || self.store_cut_reads
+            || self.store_holds
+            || self.store_throttling
+            || self.store_flipped_bits
     }
 }
 
@@ -154,9 +321,18 @@ impl fmt::Display for Config {
             .collect();
         write!(
             f,
-            "seed {}: tick {:?}, latency {:?}..{:?}, store {:?}, chaos {:?} with a fault every {:?}, {} accounts of {} bytes a member, \
+            "seed {}: {} coordinators, {} workers in {}, members in {}, {} operators, {}, tick {:?}, latency {:?}..{:?}, store {:?}, chaos {:?} with a fault every {:?}, {} accounts of {} bytes a member, \
              a transfer every {:?}, parts of {} bytes, spans of {} bytes, operators pause up to {:?}, faults: {}",
             self.seed,
+            self.coordinators,
+            self.regions.len() * self.zones.len(),
+            self.regions.join(" "),
+            self.members.join(" "),
+            self.operators,
+            match self.log_source {
+                true => "two sources",
+                false => "one source",
+            },
             self.tick,
             self.min_latency,
             self.max_latency,
@@ -174,7 +350,11 @@ impl fmt::Display for Config {
             } else {
                 faults.join(" ")
             }
-        )
+        )?;
+        match self.scenario {
+            Some(scenario) => write!(f, ", scenario {}", scenario.name()),
+            None => Ok(()),
+        }
     }
 }
 

@@ -75,6 +75,7 @@ impl Subscriber for TraceLog {
     fn event(&self, event: &Event<'_>) {
         let mut line = String::new();
         event.record(&mut Fields(&mut line));
+        crate::marks::look_at(&line);
         let metadata = event.metadata();
         HOST.with_borrow(|host| {
             trace::event(

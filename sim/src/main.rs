@@ -8,19 +8,25 @@ mod checks;
 mod config;
 mod door;
 mod faults;
+mod latencies;
 mod libc_override;
 mod log;
+mod marks;
 mod meta;
+mod model;
 mod mutant;
 mod operator;
 mod oracle;
 mod outcome;
 mod places;
+mod scenario;
 mod script;
 mod seeds;
 mod stage;
 mod store;
+mod summary;
 mod trace;
+mod variant;
 mod world;
 
 use clap::{Args, Parser, Subcommand};
@@ -29,7 +35,10 @@ use std::process::ExitCode;
 use clap::ValueEnum;
 use mutant::Mutant;
 use outcome::Failure;
-use seeds::SeedRange;
+use scenario::Scenario;
+use seeds::{Order, SeedRange};
+use summary::{Summary, Totals};
+use variant::Variant;
 
 /// Exit codes: 0 fine, 2 crash, 3 safety, 4 liveness, 5 harness.
 #[derive(Debug, Parser)]
@@ -66,6 +75,15 @@ enum Command {
         #[arg(long, default_value_t = 1)]
         jobs: usize,
     },
+    /// Run every script
+    Scenarios {
+        /// The seed of what the scripts leave open
+        #[arg(long, default_value_t = 1)]
+        seed: u64,
+        /// How many at once
+        #[arg(long, default_value_t = 1)]
+        jobs: usize,
+    },
 }
 
 #[derive(Debug, Args)]
@@ -80,11 +98,24 @@ struct RunArguments {
     #[arg(long, default_value_t = 1)]
     jobs: usize,
     /// Print every event, with log lines and what goes over the wire
-    #[arg(long)]
+    #[arg(long, alias = "full")]
     trace: bool,
-    /// Break a promise of the world: the run must fail
+    /// Print what a run amounted to as a line of JSON
+    #[arg(long, conflicts_with = "trace")]
+    json: bool,
+    /// Go on after a failure, of a range
     #[arg(long)]
-    mutant: Option<Mutant>,
+    keep_going: bool,
+    #[command(flatten)]
+    variant: Variant,
+}
+
+/// How what a run amounted to is said.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Output {
+    Text,
+    Json,
+    Trace,
 }
 
 /// Every seed that ever failed, with why.
@@ -92,21 +123,7 @@ const REGRESSIONS: &str = include_str!("../regressions.txt");
 
 fn main() -> ExitCode {
     match Arguments::parse().command {
-        Command::Run(RunArguments {
-            seed: Some(seed),
-            trace,
-            mutant,
-            ..
-        }) => one(seed, trace, mutant),
-        Command::Run(RunArguments {
-            seeds,
-            jobs,
-            mutant,
-            ..
-        }) => match seeds {
-            Some(range) => many(range.first..=range.last, jobs, mutant),
-            None => fail(&Failure::harness("neither a seed nor a range")),
-        },
+        Command::Run(arguments) => run(&arguments),
         Command::Meta { seed } => match meta::run(seed) {
             Ok(lines) => {
                 println!("meta: seed {seed}: two processes, {lines} equal lines");
@@ -116,9 +133,44 @@ fn main() -> ExitCode {
         },
         Command::Mutants { jobs } => mutants(jobs),
         Command::Regressions { jobs } => match seeds::in_file(REGRESSIONS) {
-            Ok(seeds) => many(seeds, jobs, None),
+            Ok(seeds) => {
+                let orders = seeds.into_iter().map(Order::plain).collect();
+                many(orders, jobs, false, Output::Text)
+            }
             Err(failure) => fail(&failure),
         },
+        Command::Scenarios { seed, jobs } => {
+            let orders = Scenario::value_variants().iter().map(|scenario| Order {
+                seed,
+                variant: Variant {
+                    scenario: Some(*scenario),
+                    ..Variant::PLAIN
+                },
+            });
+            many(orders.collect(), jobs, true, Output::Text)
+        }
+    }
+}
+
+fn run(arguments: &RunArguments) -> ExitCode {
+    let output = match (arguments.trace, arguments.json) {
+        (true, _) => Output::Trace,
+        (_, true) => Output::Json,
+        _ => Output::Text,
+    };
+    let variant = arguments.variant;
+    match (arguments.seed, arguments.seeds) {
+        (Some(seed), _) => one(Order { seed, variant }, output),
+        (None, Some(range)) => {
+            let orders = (range.first..=range.last).map(|seed| Order { seed, variant });
+            many(
+                orders.collect(),
+                arguments.jobs,
+                arguments.keep_going,
+                output,
+            )
+        }
+        (None, None) => fail(&Failure::harness("neither a seed nor a range")),
     }
 }
 
@@ -127,37 +179,57 @@ fn fail(failure: &Failure) -> ExitCode {
     ExitCode::from(failure.exit_code())
 }
 
-fn many(seeds: impl IntoIterator<Item = u64>, jobs: usize, mutant: Option<Mutant>) -> ExitCode {
+fn many(orders: Vec<Order>, jobs: usize, keep_going: bool, output: Output) -> ExitCode {
     let started = std::time::Instant::now();
-    match seeds::run(seeds, jobs, mutant) {
-        Ok(count) => {
-            println!(
-                "{count} seeds, all fine, {:.1} s",
-                started.elapsed().as_secs_f64()
-            );
-            ExitCode::SUCCESS
+    let mut totals = Totals::default();
+    let failed = seeds::run(orders, jobs, keep_going, &mut |summary| {
+        match output {
+            Output::Json => println!("{}", summary.json()),
+            _ => println!("{summary}"),
         }
-        Err((seed, code)) => {
-            eprintln!("seed {seed} failed; again: {}", reproduction(seed));
-            ExitCode::from(code)
-        }
+        totals.add(summary);
+    });
+    let took = started.elapsed().as_secs_f64();
+    match output {
+        Output::Json => println!("{}", totals.json(took)),
+        _ => println!("{totals}, {took:.1} s of real time"),
+    }
+    for (order, code) in &failed {
+        eprintln!(
+            "seed {} failed with exit code {code}; again: {}",
+            order.seed,
+            order.reproduction()
+        );
+    }
+    match failed.first() {
+        None => ExitCode::SUCCESS,
+        Some((_, code)) => ExitCode::from(*code),
     }
 }
 
 /// Seeds within which every mutant must be caught.
-const MUTANT_SEEDS: u64 = 40;
+const MUTANT_SEEDS: u64 = 200;
 
 fn mutants(jobs: usize) -> ExitCode {
     for mutant in Mutant::value_variants() {
         let name = mutant.name();
-        match seeds::run(1..=MUTANT_SEEDS, jobs, Some(*mutant)) {
-            Err((seed, code)) if code != Failure::harness("").exit_code() => {
-                println!("mutant {name}: caught by seed {seed}, exit code {code}");
+        let variant = Variant {
+            mutant: Some(*mutant),
+            ..Variant::PLAIN
+        };
+        let orders = (1..=MUTANT_SEEDS).map(|seed| Order { seed, variant });
+        let failed = seeds::run(orders.collect(), jobs, false, &mut |_| {});
+        match failed.first() {
+            Some((order, code)) if *code != Failure::harness("").exit_code() => {
+                println!(
+                    "mutant {name}: caught by seed {}, exit code {code}",
+                    order.seed
+                );
             }
-            Err((_, code)) => return ExitCode::from(code),
-            Ok(count) => {
+            Some((_, code)) => return ExitCode::from(*code),
+            None => {
                 return fail(&Failure::Harness(format!(
-                    "mutant {name} was not noticed in {count} seeds"
+                    "mutant {name} was not noticed in {MUTANT_SEEDS} seeds"
                 )));
             }
         }
@@ -165,21 +237,15 @@ fn mutants(jobs: usize) -> ExitCode {
     ExitCode::SUCCESS
 }
 
-/// The command that runs a seed again.
-fn reproduction(seed: u64) -> String {
-    format!("cargo xtask sim run --seed {seed} --trace")
-}
-
 /// Stack of the simulated world's thread: debug builds nest futures deeply.
 const STACK_SIZE: usize = 64 * 1024 * 1024;
 
 /// Runs one seed in a fresh thread of this process, whose hash seeds, entropy and clocks are simulated.
-fn one(seed: u64, traced: bool, mutant: Option<Mutant>) -> ExitCode {
-    let started = std::time::Instant::now();
+fn one(order: Order, output: Output) -> ExitCode {
     let run = std::thread::Builder::new()
         .name("world".to_owned())
         .stack_size(STACK_SIZE)
-        .spawn(move || world_thread(seed, traced, mutant));
+        .spawn(move || world_thread(order, output));
     let result = match run.map(std::thread::JoinHandle::join) {
         Ok(Ok(result)) => result,
         Ok(Err(_)) => Err(Failure::Crash("the world's thread panicked".to_owned())),
@@ -187,9 +253,10 @@ fn one(seed: u64, traced: bool, mutant: Option<Mutant>) -> ExitCode {
     };
     match result {
         Ok(summary) => {
-            if !traced {
-                let took = started.elapsed().as_secs_f64();
-                println!("{summary}, {took:.1} s of real time");
+            match output {
+                Output::Text => println!("{summary}"),
+                Output::Json => println!("{}", summary.json()),
+                Output::Trace => {}
             }
             ExitCode::SUCCESS
         }
@@ -197,26 +264,28 @@ fn one(seed: u64, traced: bool, mutant: Option<Mutant>) -> ExitCode {
     }
 }
 
-fn world_thread(seed: u64, traced: bool, mutant: Option<Mutant>) -> Result<String, Failure> {
+fn world_thread(order: Order, output: Output) -> Result<Summary, Failure> {
+    let seed = order.seed;
     libc_override::enter(seed);
+    let traced = output == Output::Trace;
     // A second subscriber cannot be set in one process, and there is none.
     let _ = tracing::subscriber::set_global_default(log::TraceLog::new(traced));
     if traced {
         trace::echo();
     }
-    let config = config::Config {
-        mutant,
-        ..config::Config::from_seed(seed)
-    };
+    let config = order.variant.config(seed);
+    if let Some(mutant) = config.mutant {
+        mutant.break_promise();
+    }
     trace::event("driver", format_args!("{config}"));
-    if !traced {
+    if output == Output::Text {
         println!("{config}");
     }
     // Any panic ends the run, also one that a runtime would swallow: nothing in production code may panic.
     std::panic::set_hook(Box::new(move |panic| {
         let backtrace = std::backtrace::Backtrace::capture();
         let failure = Failure::Crash(format!("{panic}"));
-        report(seed, &failure);
+        report(order, &failure);
         eprintln!("{backtrace}");
         std::process::exit(i32::from(failure.exit_code()));
     }));
@@ -224,34 +293,36 @@ fn world_thread(seed: u64, traced: bool, mutant: Option<Mutant>) -> Result<Strin
     let (events, hash) = trace::summary();
     match result {
         Ok(run) => {
-            let summary = format!(
-                "seed {seed}: ok, {:.1} s simulated, {events} events, trace {hash:016x}, {}",
-                run.elapsed.as_secs_f64(),
-                run.marks
-                    .iter()
-                    .map(|(what, count)| format!("{count} {what}"))
-                    .collect::<Vec<_>>()
-                    .join(", ")
-            );
-            trace::event("driver", format_args!("{summary}"));
+            let summary = Summary::new(seed, &run, events, hash);
+            // What it took of the real machine is no event: it differs from process to process.
+            trace::event("driver", format_args!("{}", summary.simulated()));
             trace::flush();
             Ok(summary)
         }
         Err(failure) => {
             trace::event("driver", format_args!("{failure}"));
-            report(seed, &failure);
+            report(order, &failure);
             Err(failure)
         }
     }
 }
 
-/// Says what failed, what came before, and how to see it again.
-fn report(seed: u64, failure: &Failure) {
+/// Says what failed, what came before, how everything stood, and how to see it again.
+fn report(order: Order, failure: &Failure) {
     trace::flush();
     if !trace::is_echoed() {
         for line in trace::last() {
             eprintln!("{line}");
         }
     }
-    eprintln!("\nseed {seed}: {failure}\nagain: {}", reproduction(seed));
+    eprintln!();
+    for line in trace::standing() {
+        eprintln!("{line}");
+    }
+    let config = order.variant.config(order.seed);
+    eprintln!(
+        "\n{config}\n\nseed {}: {failure}\nagain: {}",
+        order.seed,
+        order.reproduction()
+    );
 }

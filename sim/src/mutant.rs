@@ -15,9 +15,65 @@ pub(crate) enum Mutant {
     ForgetfulStore,
     /// The object store keeps some objects with one bit flipped.
     RottenStore,
+    /// Two spans of a table hold one page both.
+    OverlappingSpans,
+    /// A hold is in place before what is in its log's past is seen.
+    HoldDoesNotWait,
+    /// Changes are folded in another order than that of their commits.
+    FoldByArrival,
+    /// Values that the log does not have are taken for empty.
+    NoFixUp,
+    /// Values that the log does not have are read at another moment than the end of the backup.
+    FixUpReadsNow,
+    /// That a table was emptied is not said in the layer.
+    ForgottenTruncation,
+    /// A restore prefers older rows to newer ones.
+    BaseRowsWin,
+    /// The log is given up before the layer that needs it is committed.
+    ConfirmsEarly,
+    /// Production code sweeps without asking the manifest.
+    #[cfg(feature = "mutants")]
+    SweepsAnything,
+    /// Production code forgets what is owed when the leader changes.
+    #[cfg(feature = "mutants")]
+    ForgottenEffects,
+    /// Production code overwrites objects.
+    #[cfg(feature = "mutants")]
+    Overwrites,
 }
 
 impl Mutant {
+    /// Whether it shows only where there is a source whose history is a log.
+    pub(crate) fn needs_log(self) -> bool {
+        match self {
+            Self::OverlappingSpans
+            | Self::HoldDoesNotWait
+            | Self::FoldByArrival
+            | Self::NoFixUp
+            | Self::FixUpReadsNow
+            | Self::ForgottenTruncation
+            | Self::BaseRowsWin
+            | Self::ConfirmsEarly => true,
+            Self::LyingDisk | Self::ForgetfulStore | Self::RottenStore => false,
+            #[cfg(feature = "mutants")]
+            Self::SweepsAnything | Self::ForgottenEffects | Self::Overwrites => false,
+        }
+    }
+
+    /// Breaks the promise in production code, if it is one of those.
+    pub(crate) fn break_promise(self) {
+        #[cfg(feature = "mutants")]
+        {
+            use holdfast_types::mutant::{Promise, break_promise};
+            match self {
+                Self::SweepsAnything => break_promise(Promise::NamedIsKept),
+                Self::ForgottenEffects => break_promise(Promise::OwedIsDone),
+                Self::Overwrites => break_promise(Promise::WrittenOnce),
+                _ => {}
+            }
+        }
+    }
+
     /// Its name on the command line.
     pub(crate) fn name(self) -> String {
         self.to_possible_value()

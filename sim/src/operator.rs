@@ -10,8 +10,9 @@ use crate::bank::DATABASE;
 use crate::config::Config;
 use crate::oracle::{Oracle, is_terminal, judge};
 use crate::outcome::Failure;
-use crate::places::{COLLECTION, SOURCE, SPARE};
+use crate::places::{COLLECTION, LOG_COLLECTION, LOG_SOURCE, LOG_SPARE, SOURCE, SPARE};
 use crate::stage::{Progress, Stage};
+use crate::store::Vault;
 use crate::trace;
 
 /// Jobs that may be unfinished before the operators stop submitting.
@@ -26,6 +27,7 @@ pub(crate) struct Operator {
     pub(crate) config: Config,
     pub(crate) oracle: Oracle,
     pub(crate) progress: Progress,
+    pub(crate) vault: Vault,
     /// Tells the requests of operators apart.
     pub(crate) name: &'static str,
 }
@@ -45,7 +47,11 @@ impl Operator {
                 .iter()
                 .filter(|job| !is_terminal(job))
                 .count();
-            let result = match rng.random_range(0..100) {
+            let dice = match self.config.pauses_only && unfinished > 0 {
+                true => 99,
+                false => rng.random_range(0..100),
+            };
+            let result = match dice {
                 0..40 if unfinished < MOST_UNFINISHED => self.backup(&mut rng, number).await,
                 40..52 if unfinished < MOST_UNFINISHED => self.restore(&mut rng, number).await,
                 52..58 if unfinished < MOST_UNFINISHED => self.verify(number).await,
@@ -81,6 +87,9 @@ impl Operator {
         match self.client.list_jobs(request).await {
             Ok(list) => {
                 for job in list.jobs {
+                    if job.state == "paused" && job.kind == "BACKUP" {
+                        self.vault.paused(job.id, &job.collection, &job.path);
+                    }
                     self.oracle.note(job)?;
                 }
                 Ok(Ok(()))
@@ -103,16 +112,23 @@ impl Operator {
             4..7 => (Layer::AppendToLatest(true), false),
             _ => (Layer::AppendToLatest(true), true),
         };
+        let is_log = self.config.log_source && rng.random_bool(0.5);
+        let (source, into) = match is_log {
+            true => (LOG_SOURCE, LOG_COLLECTION),
+            false => (SOURCE, COLLECTION),
+        };
         let request = v1::SubmitBackupRequest {
             request_key: self.key(number),
-            source: SOURCE.to_owned(),
-            into: COLLECTION.to_owned(),
-            revision_history: history,
+            source: source.to_owned(),
+            into: into.to_owned(),
+            // The model keeps no history.
+            revision_history: history && !is_log,
             layer: Some(layer),
             ..v1::SubmitBackupRequest::default()
         };
+        let asked = trace::now();
         let first = self.client.submit_backup(request.clone()).await?;
-        self.submitted("backup", &first);
+        self.submitted("backup", &first, asked);
         if rng.random_bool(0.1) {
             let second = self.client.submit_backup(request).await?;
             self.same(&first, &second);
@@ -128,10 +144,13 @@ impl Operator {
         let backup = &backups[rng.random_range(0..backups.len())];
         let request = v1::SubmitRestoreRequest {
             request_key: self.key(number),
-            from: COLLECTION.to_owned(),
+            from: backup.collection.clone(),
             subdir: chain_of(&backup.path),
             as_of: backup.as_of.clone(),
-            into_source: SPARE.to_owned(),
+            into_source: match backup.source.as_str() {
+                LOG_SOURCE => LOG_SPARE.to_owned(),
+                _ => SPARE.to_owned(),
+            },
             target: Some(v1::Target {
                 databases: vec![DATABASE.to_owned()],
                 tables: Vec::new(),
@@ -139,8 +158,9 @@ impl Operator {
             new_db_name: format!("{}_{number}", self.name),
             ..v1::SubmitRestoreRequest::default()
         };
+        let asked = trace::now();
         let answer = self.client.submit_restore(request).await?;
-        self.submitted("restore", &answer);
+        self.submitted("restore", &answer, asked);
         Ok(())
     }
 
@@ -154,8 +174,9 @@ impl Operator {
             subdir: "LATEST".to_owned(),
             ..v1::SubmitVerifyRequest::default()
         };
+        let asked = trace::now();
         let answer = self.client.submit_verify(request).await?;
-        self.submitted("verify", &answer);
+        self.submitted("verify", &answer, asked);
         Ok(())
     }
 
@@ -171,9 +192,9 @@ impl Operator {
         }
         let job = &jobs[rng.random_range(0..jobs.len())];
         let verb = match (job.state.as_str(), rng.random_range(0..20)) {
-            (_, 0) => "cancel",
+            (_, 0) if !self.config.pauses_only => "cancel",
             ("paused" | "pause-requested", _) => "resume",
-            (_, 1..8) => "pause",
+            (_, ..8) => "pause",
             _ => return Ok(()),
         };
         let request = v1::ControlJobRequest {
@@ -181,7 +202,13 @@ impl Operator {
             verb: verb.to_owned(),
             reason: "as the simulation wishes".to_owned(),
         };
+        if verb != "pause" {
+            self.vault.released(job.id);
+        }
+        let asked = trace::now();
         self.client.control_job(request).await?;
+        self.progress
+            .took("control", trace::now().saturating_sub(asked));
         self.progress.mark(match verb {
             "cancel" => "cancels",
             "resume" => "resumes",
@@ -191,8 +218,10 @@ impl Operator {
         Ok(())
     }
 
-    fn submitted(&self, what: &'static str, answer: &v1::SubmitJobResponse) {
+    fn submitted(&self, what: &'static str, answer: &v1::SubmitJobResponse, asked: Duration) {
         self.progress.mark("submitted");
+        self.progress
+            .took("submission", trace::now().saturating_sub(asked));
         trace::event(
             "user",
             format_args!(

@@ -5,6 +5,7 @@ use holdfast_types::{ErrorCode, Fault, JobState};
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::rc::Rc;
+use std::time::Duration;
 
 use crate::outcome::Failure;
 use crate::trace;
@@ -14,6 +15,12 @@ use crate::trace;
 pub(crate) struct JobSeen {
     /// The last answer about it.
     pub(crate) job: v1::Job,
+    /// When it was seen first.
+    first: Duration,
+    /// When it was first seen at its end.
+    ended: Option<Duration>,
+    /// Whether it was seen going on after it was paused.
+    resumed: bool,
 }
 
 /// What the user was told. Clones share it.
@@ -93,8 +100,32 @@ impl Oracle {
                 ),
             );
         }
-        jobs.insert(job.id, JobSeen { job });
+        let now = trace::now();
+        let before = jobs.get(&job.id);
+        let seen = JobSeen {
+            first: before.map_or(now, |seen| seen.first),
+            ended: before
+                .and_then(|seen| seen.ended)
+                .or(is_terminal(&job).then_some(now)),
+            resumed: before.is_some_and(|seen| {
+                seen.resumed || (seen.job.state == "paused" && job.state == "running")
+            }),
+            job,
+        };
+        jobs.insert(seen.job.id, seen);
         Ok(())
+    }
+
+    /// How long the job took as its user saw it, if it is at its end.
+    pub(crate) fn took(&self, job: u64) -> Option<Duration> {
+        let jobs = self.0.borrow();
+        let seen = jobs.get(&job)?;
+        Some(seen.ended?.saturating_sub(seen.first))
+    }
+
+    /// Whether the job was seen going on after it was paused.
+    pub(crate) fn was_resumed(&self, job: u64) -> bool {
+        self.0.borrow().get(&job).is_some_and(|seen| seen.resumed)
     }
 
     /// Every job that was seen, oldest first.

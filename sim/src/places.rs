@@ -6,18 +6,29 @@ use holdfast_types::{Locality, MemberName, MemberRecord};
 pub(crate) const SOURCE: &str = "bank";
 /// The source that is restored into, with as many members in the same places.
 pub(crate) const SPARE: &str = "spare";
+/// The source whose history is a log, and the one that it is restored into.
+pub(crate) const LOG_SOURCE: &str = "ledger";
+/// See [`LOG_SOURCE`].
+pub(crate) const LOG_SPARE: &str = "copies";
+/// Where its backups go.
+pub(crate) const LOG_COLLECTION: &str = "memory://archive";
 /// Where backups go.
 pub(crate) const COLLECTION: &str = "memory://vault";
-/// The localities; each has a member of each source, and two workers.
-pub(crate) const REGIONS: [&str; 3] = ["ap", "eu", "us"];
-/// Zones of a region; each has a worker.
+/// The localities that there may be.
+pub(crate) const REGIONS: [&str; 4] = ["ap", "eu", "us", "sa"];
+/// The zones that a locality may have; each has a worker.
 pub(crate) const ZONES: [&str; 2] = ["a", "b"];
+
+/// The address of a server whose history is a log, as it is registered.
+pub(crate) fn server_address(source: &str, region: &str) -> String {
+    format!("postgres://holdfast@{source}-{region}:5432/postgres")
+}
+
+/// The host of the operators.
+pub(crate) const USER: &str = "user";
 
 const COORDINATOR_PORT: u16 = 7400;
 const MEMBER_PORT: u16 = 7500;
-
-/// How many coordinators there are.
-pub(crate) const COORDINATORS: u64 = 3;
 
 /// The host of a coordinator.
 pub(crate) fn coordinator(node: u64) -> String {
@@ -29,14 +40,19 @@ pub(crate) fn coordinator_address(node: u64) -> String {
     format!("{}:{COORDINATOR_PORT}", coordinator(node))
 }
 
-/// The addresses of all coordinators.
-pub(crate) fn coordinator_addresses() -> Vec<String> {
-    (1..=COORDINATORS).map(coordinator_address).collect()
+/// The addresses of so many coordinators.
+pub(crate) fn coordinator_addresses(count: u64) -> Vec<String> {
+    (1..=count).map(coordinator_address).collect()
 }
 
 /// The host of a worker.
 pub(crate) fn worker(region: &str, zone: &str) -> String {
     format!("work-{region}-{zone}")
+}
+
+/// The host of a member's application.
+pub(crate) fn teller(region: &str) -> String {
+    format!("teller-{region}")
 }
 
 /// The host of a source's member.

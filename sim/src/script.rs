@@ -4,17 +4,19 @@
 use holdfast_client::{ClientOptions, ControlApi, GrpcClient, v1};
 use holdfast_env::Env;
 use holdfast_types::{ErrorCode, Fault};
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use crate::audit::Audit;
 use crate::bank::Teller;
 use crate::config::Config;
+use crate::model::ModelServer;
 use crate::operator::Operator;
 use crate::oracle::{Oracle, is_terminal, judge};
 use crate::outcome::Failure;
 use crate::places::{
-    COLLECTION, COORDINATORS, REGIONS, SOURCE, SPARE, coordinator_address, coordinator_addresses,
-    member_address,
+    COLLECTION, LOG_COLLECTION, LOG_SOURCE, LOG_SPARE, SOURCE, SPARE, coordinator_address,
+    coordinator_addresses, member_address, server_address,
 };
 use crate::stage::{Progress, Stage};
 use crate::store::Vault;
@@ -23,6 +25,9 @@ use crate::store::Vault;
 const LOOK_INTERVAL: Duration = Duration::from_millis(250);
 /// Attempts at something that must succeed once nothing fails any more.
 const ATTEMPTS: u32 = 40;
+
+/// The operators that there may be.
+const OPERATORS: [&str; 3] = ["ann", "bob", "cid"];
 
 /// Everything that the script acts with.
 #[derive(Debug, Clone)]
@@ -33,6 +38,7 @@ pub(crate) struct Script {
     pub(crate) oracle: Oracle,
     pub(crate) progress: Progress,
     pub(crate) vault: Vault,
+    pub(crate) servers: BTreeMap<String, ModelServer>,
 }
 
 impl Script {
@@ -43,6 +49,7 @@ impl Script {
         progress: Progress,
         oracle: Oracle,
         vault: Vault,
+        servers: BTreeMap<String, ModelServer>,
     ) -> Result<Self, Fault> {
         let options = ClientOptions {
             call_timeout: Duration::from_secs(8),
@@ -50,7 +57,11 @@ impl Script {
             patience: Duration::from_secs(10),
             ..ClientOptions::default()
         };
-        let client = GrpcClient::new(env.clone(), &coordinator_addresses(), options)?;
+        let client = GrpcClient::new(
+            env.clone(),
+            &coordinator_addresses(config.coordinators),
+            options,
+        )?;
         Ok(Self {
             config,
             env,
@@ -58,6 +69,7 @@ impl Script {
             oracle,
             progress,
             vault,
+            servers,
         })
     }
 
@@ -65,15 +77,28 @@ impl Script {
     pub(crate) async fn run(self) -> Result<(), Failure> {
         self.start().await?;
         self.progress.enter(Stage::Chaos);
-        let operator = self.operator("ann");
-        let second = self.operator("bob");
-        let (seed, other_seed) = (self.env.entropy.next_u64(), self.env.entropy.next_u64());
+        let operators: Vec<_> = OPERATORS[..self.config.operators]
+            .iter()
+            .map(|name| (self.operator(name), self.env.entropy.next_u64()))
+            .collect();
         let work = async {
-            tokio::try_join!(operator.work(seed), second.work(other_seed))?;
+            let shifts = operators
+                .iter()
+                .map(|(operator, seed)| operator.work(*seed));
+            futures::future::try_join_all(shifts).await?;
             self.converge().await
         };
-        tokio::try_join!(work, operator.watch())?;
+        let watcher = self.operator("eve");
+        tokio::try_join!(work, watcher.watch())?;
         for job in self.oracle.jobs() {
+            self.progress.count("bytes redone", job.bytes_redone);
+            if let Some(time) = self.oracle.took(job.id) {
+                self.progress.took("job", time);
+            }
+            if job.kind == "RESTORE" && job.state == "succeeded" && self.oracle.was_resumed(job.id)
+            {
+                self.progress.mark("restores resumed");
+            }
             self.progress
                 .mark(match (job.kind.as_str(), job.state.as_str()) {
                     ("BACKUP", "succeeded") => "backups",
@@ -97,6 +122,7 @@ impl Script {
             config: self.config.clone(),
             oracle: self.oracle.clone(),
             progress: self.progress.clone(),
+            vault: self.vault.clone(),
             name,
         }
     }
@@ -104,7 +130,7 @@ impl Script {
     /// Nothing fails yet: everything must succeed, once the processes are up.
     async fn start(&self) -> Result<(), Failure> {
         self.progress.doing("init");
-        let members = (1..=COORDINATORS)
+        let members = (1..=self.config.coordinators)
             .map(|node| v1::MemberAddress {
                 node,
                 address: coordinator_address(node),
@@ -130,14 +156,17 @@ impl Script {
             surely(|| self.client.set_setting(name, value)).await?;
         }
         for source in [SOURCE, SPARE] {
-            let members = REGIONS
+            let members = self
+                .config
+                .members
+                .iter()
                 .map(|region| v1::Member {
-                    name: region.to_owned(),
+                    name: (*region).to_owned(),
                     locality: format!("region={region}"),
                     address: member_address(source, region),
                     ..v1::Member::default()
                 })
-                .to_vec();
+                .collect();
             let request = v1::RegisterSourceRequest {
                 name: source.to_owned(),
                 kind: "mvcc".to_owned(),
@@ -145,12 +174,34 @@ impl Script {
             };
             surely(|| self.client.register_source(request.clone())).await?;
         }
-        for region in REGIONS {
+        if self.config.log_source {
+            self.register_servers().await?;
+        }
+        for region in self.config.members.clone() {
             self.progress.doing(format!("opening accounts in {region}"));
             let address = member_address(SOURCE, region);
             let mut teller = Teller::new(self.env.clone(), self.config.clone(), region, &address)
                 .map_err(Failure::harness)?;
             teller.open_accounts().await.map_err(Failure::harness)?;
+        }
+        Ok(())
+    }
+
+    /// Registers the source whose history is a log, and the one that it is restored into.
+    async fn register_servers(&self) -> Result<(), Failure> {
+        for source in [LOG_SOURCE, LOG_SPARE] {
+            let member = |region: &&str| v1::Member {
+                name: (*region).to_owned(),
+                locality: format!("region={region}"),
+                address: server_address(source, region),
+                ..v1::Member::default()
+            };
+            let request = v1::RegisterSourceRequest {
+                name: source.to_owned(),
+                kind: "postgres".to_owned(),
+                members: self.config.members.iter().map(member).collect(),
+            };
+            surely(|| self.client.register_source(request.clone())).await?;
         }
         Ok(())
     }
@@ -190,6 +241,7 @@ impl Script {
             verb: "resume".to_owned(),
             reason: String::new(),
         };
+        self.vault.released(job);
         match self.client.control_job(request).await {
             Ok(_) => Ok(()),
             Err(fault) => judge(&fault),
@@ -199,14 +251,32 @@ impl Script {
     /// A fresh full, an incremental on it with history.
     async fn serve(&self) -> Result<(), Failure> {
         use v1::submit_backup_request::Layer;
-        for (layer, history, key) in [
-            (Layer::Full(true), false, "serve-full"),
-            (Layer::AppendToLatest(true), true, "serve-incremental"),
-        ] {
+        let mut layers = vec![
+            (SOURCE, COLLECTION, Layer::Full(true), false, "serve-full"),
+            (
+                SOURCE,
+                COLLECTION,
+                Layer::AppendToLatest(true),
+                true,
+                "serve-incremental",
+            ),
+        ];
+        if self.config.log_source {
+            let append = Layer::AppendToLatest(true);
+            layers.push((
+                LOG_SOURCE,
+                LOG_COLLECTION,
+                Layer::Full(true),
+                false,
+                "serve-base",
+            ));
+            layers.push((LOG_SOURCE, LOG_COLLECTION, append, false, "serve-changes"));
+        }
+        for (source, into, layer, history, key) in layers {
             let request = v1::SubmitBackupRequest {
                 request_key: key.to_owned(),
-                source: SOURCE.to_owned(),
-                into: COLLECTION.to_owned(),
+                source: source.to_owned(),
+                into: into.to_owned(),
                 revision_history: history,
                 layer: Some(layer),
                 ..v1::SubmitBackupRequest::default()

@@ -7,8 +7,9 @@ use std::process::{Child, Command, Stdio};
 use std::str::FromStr;
 use std::time::{Duration, Instant};
 
-use crate::mutant::Mutant;
 use crate::outcome::Failure;
+use crate::summary::Summary;
+use crate::variant::Variant;
 
 /// Real time that one seed may take before it is taken for wedged: many times what the slowest takes in a debug build.
 const MOST_TIME: Duration = Duration::from_secs(900);
@@ -42,89 +43,127 @@ impl FromStr for SeedRange {
     }
 }
 
+/// One run.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Order {
+    /// Its seed.
+    pub(crate) seed: u64,
+    /// What it is beside that.
+    pub(crate) variant: Variant,
+}
+
+impl Order {
+    /// A seed as it is.
+    pub(crate) fn plain(seed: u64) -> Self {
+        Self {
+            seed,
+            variant: Variant::PLAIN,
+        }
+    }
+
+    /// The command that does it again.
+    pub(crate) fn reproduction(self) -> String {
+        let words = [
+            "cargo xtask sim run --seed".to_owned(),
+            self.seed.to_string(),
+        ];
+        let words: Vec<_> = words
+            .into_iter()
+            .chain(self.variant.arguments())
+            .chain(["--trace".to_owned()])
+            .collect();
+        words.join(" ")
+    }
+}
+
 struct Running {
-    seed: u64,
+    order: Order,
     child: Child,
     started: Instant,
 }
 
-/// Runs seeds, `jobs` at once; stops at the first failure, whose output is shown. Gives the number of seeds that were run.
+/// Runs seeds, `jobs` at once. What went well is told as it ends. Stops at the first failure, whose output is shown, or goes on; gives the
+/// failures with their exit codes.
 pub(crate) fn run(
-    seeds: impl IntoIterator<Item = u64>,
+    orders: Vec<Order>,
     jobs: usize,
-    mutant: Option<Mutant>,
-) -> Result<usize, (u64, u8)> {
-    let mut waiting: VecDeque<u64> = seeds.into_iter().collect();
-    let count = waiting.len();
+    keep_going: bool,
+    well: &mut dyn FnMut(&Summary),
+) -> Vec<(Order, u8)> {
+    let mut waiting = VecDeque::from(orders);
     let mut running: Vec<Running> = Vec::new();
+    let mut failed = Vec::new();
     while !(waiting.is_empty() && running.is_empty()) {
         while running.len() < jobs.max(1)
-            && let Some(seed) = waiting.pop_front()
+            && let Some(order) = waiting.pop_front()
         {
-            match spawn(seed, mutant) {
+            match spawn(order) {
                 Ok(child) => running.push(Running {
-                    seed,
+                    order,
                     child,
                     started: Instant::now(),
                 }),
                 Err(error) => {
                     eprintln!("cannot start a child process: {error}");
-                    return Err((seed, Failure::harness("").exit_code()));
+                    failed.push((order, Failure::harness("").exit_code()));
+                    return failed;
                 }
             }
         }
         std::thread::sleep(POLL_INTERVAL);
         let mut index = 0;
         while index < running.len() {
-            match finished(&mut running[index], mutant.is_some()) {
+            match finished(&mut running[index]) {
                 None => index += 1,
-                Some(0) => drop(running.swap_remove(index)),
-                Some(code) => {
-                    let failed = running.swap_remove(index).seed;
-                    for mut other in running {
-                        let _ = other.child.kill();
-                        let _ = other.child.wait();
+                Some(Ok(summary)) => {
+                    well(&summary);
+                    running.swap_remove(index);
+                }
+                Some(Err(code)) => {
+                    failed.push((running.swap_remove(index).order, code));
+                    if !keep_going {
+                        for mut other in running {
+                            let _ = other.child.kill();
+                            let _ = other.child.wait();
+                        }
+                        return failed;
                     }
-                    return Err((failed, code));
                 }
             }
         }
     }
-    Ok(count)
+    failed
 }
 
-fn spawn(seed: u64, mutant: Option<Mutant>) -> std::io::Result<Child> {
+fn spawn(order: Order) -> std::io::Result<Child> {
     Command::new(std::env::current_exe()?)
-        .args(["run", "--seed", &seed.to_string()])
-        .args(mutant.map(|mutant| format!("--mutant={}", mutant.name())))
+        .args(["run", "--json", "--seed", &order.seed.to_string()])
+        .args(order.variant.arguments())
         .stdout(Stdio::piped())
-        .stderr(if mutant.is_some() {
-            Stdio::null()
-        } else {
-            Stdio::inherit()
+        .stderr(match order.variant.mutant {
+            Some(_) => Stdio::null(),
+            None => Stdio::inherit(),
         })
         .spawn()
 }
 
-/// The exit code of a child that has ended, or was ended because it took too long. Its report is shown, shortly if all was well: a
-/// run without trace says a few lines, which a pipe holds.
-fn finished(running: &mut Running, quiet: bool) -> Option<u8> {
+/// What a child that has ended said, or the exit code of one that failed, or was ended because it took too long. A run without trace says
+/// one line, which a pipe holds.
+fn finished(running: &mut Running) -> Option<Result<Summary, u8>> {
     let harness = Failure::harness("").exit_code();
+    let seed = running.order.seed;
     match running.child.try_wait() {
         Ok(None) if running.started.elapsed() < MOST_TIME => return None,
         Ok(None) => {
             let _ = running.child.kill();
             let _ = running.child.wait();
-            eprintln!(
-                "seed {} takes more than {MOST_TIME:?}: wedged",
-                running.seed
-            );
-            return Some(harness);
+            eprintln!("seed {seed} takes more than {MOST_TIME:?}: wedged");
+            return Some(Err(harness));
         }
         Ok(Some(_)) => {}
         Err(error) => {
-            eprintln!("seed {}: {error}", running.seed);
-            return Some(harness);
+            eprintln!("seed {seed}: {error}");
+            return Some(Err(harness));
         }
     }
     let mut report = String::new();
@@ -132,20 +171,15 @@ fn finished(running: &mut Running, quiet: bool) -> Option<u8> {
         let _ = stdout.read_to_string(&mut report);
     }
     let status = running.child.wait().ok()?;
-    if status.success() {
-        println!("{}", report.lines().last().unwrap_or_default());
-        Some(0)
-    } else {
-        if !quiet {
-            println!("{report}");
-        }
-        Some(
-            status
-                .code()
-                .and_then(|code| u8::try_from(code).ok())
-                .unwrap_or(2),
-        )
+    if !status.success() {
+        let code = status.code().and_then(|code| u8::try_from(code).ok());
+        return Some(Err(code.unwrap_or(2)));
     }
+    let line = report.lines().last().unwrap_or_default();
+    Some(Summary::from_json(line).ok_or_else(|| {
+        eprintln!("seed {seed} ended well, and said \"{line}\"");
+        harness
+    }))
 }
 
 /// The seeds of a file: one a line, anything after it is a remark.

@@ -3,7 +3,9 @@
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::rc::Rc;
+use std::time::Duration;
 
+use crate::latencies::Latencies;
 use crate::outcome::Failure;
 
 /// Where a run stands.
@@ -26,6 +28,7 @@ struct Shared {
     stage: Stage,
     failure: Option<Failure>,
     marks: BTreeMap<&'static str, u64>,
+    latencies: Latencies,
     doing: String,
 }
 
@@ -40,6 +43,7 @@ impl Progress {
             stage: Stage::Start,
             failure: None,
             marks: BTreeMap::new(),
+            latencies: Latencies::default(),
             doing: String::new(),
         })))
     }
@@ -67,7 +71,22 @@ impl Progress {
 
     /// Counts something that a good run should meet now and then.
     pub(crate) fn mark(&self, what: &'static str) {
-        *self.0.borrow_mut().marks.entry(what).or_default() += 1;
+        self.count(what, 1);
+    }
+
+    /// Adds to what is counted.
+    pub(crate) fn count(&self, what: &'static str, number: u64) {
+        *self.0.borrow_mut().marks.entry(what).or_default() += number;
+    }
+
+    /// Notes how long something took, in simulated time.
+    pub(crate) fn took(&self, what: &'static str, time: Duration) {
+        self.0.borrow_mut().latencies.add(what, time);
+    }
+
+    /// How long things took.
+    pub(crate) fn latencies(&self) -> Latencies {
+        self.0.borrow().latencies.clone()
     }
 
     /// What was counted.

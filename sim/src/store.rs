@@ -14,7 +14,7 @@ use object_store::{
 };
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -27,6 +27,12 @@ const NAME: &str = "simulated store";
 /// Part of the objects that a mutant strikes.
 const MUTATION: f64 = 0.05;
 
+/// How long a request waits that is held: longer than its deadline.
+const HOLD: Duration = Duration::from_secs(13);
+
+/// How often one object is damaged on its way, in a whole run: readers ask three times.
+const MOST_DAMAGES: u32 = 2;
+
 /// How the store misbehaves.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub(crate) struct StoreFaults {
@@ -36,6 +42,12 @@ pub(crate) struct StoreFaults {
     pub(crate) lose_answer: f64,
     /// Part of the pieces of answers after which an answer ends early, or breaks off.
     pub(crate) cut_read: f64,
+    /// Part of the pieces of answers in which a bit is flipped.
+    pub(crate) flip: f64,
+    /// Part of the requests that are served only after [`HOLD`].
+    pub(crate) hold: f64,
+    /// Requests a second beyond which all are rejected.
+    pub(crate) throttle: Option<u32>,
     /// The longest that a request waits.
     pub(crate) delay: Duration,
 }
@@ -49,8 +61,19 @@ struct Shared {
     rng: StdRng,
     /// What C2 forbids, when it happened.
     overwrites: Vec<String>,
+    /// Jobs that were shown as paused, by number, with the directory that they write to.
+    paused: BTreeMap<u64, String>,
+    /// Jobs that somebody has asked to go on, or to end.
+    released: BTreeSet<u64>,
+    /// Objects that were written for a job that was shown as paused.
+    late: Vec<String>,
     puts: u64,
     deletions: u64,
+    /// The second that is running, and the requests in it.
+    second: (u64, u32),
+    injected: BTreeMap<&'static str, u64>,
+    /// How often an object was damaged on its way.
+    damages: BTreeMap<String, u32>,
     mutant: Option<Mutant>,
 }
 
@@ -67,8 +90,14 @@ impl Vault {
             faults: StoreFaults::default(),
             rng: StdRng::seed_from_u64(seed),
             overwrites: Vec::new(),
+            paused: BTreeMap::new(),
+            released: BTreeSet::new(),
+            late: Vec::new(),
             puts: 0,
             deletions: 0,
+            second: (0, 0),
+            injected: BTreeMap::new(),
+            damages: BTreeMap::new(),
             mutant,
         })))
     }
@@ -87,10 +116,37 @@ impl Vault {
         self.lock().overwrites.clone()
     }
 
+    /// A job was shown as paused: from now on nothing is written to its directory, until somebody asks it to go on.
+    pub(crate) fn paused(&self, job: u64, collection: &str, path: &str) {
+        let mut shared = self.lock();
+        let place = collection.split("://").last().unwrap_or_default();
+        if !path.is_empty() && !shared.released.contains(&job) {
+            // What workers write. A manifest may be on its way from a leader that has just been told to stop.
+            shared.paused.insert(job, format!("{place}/{path}/data/"));
+        }
+    }
+
+    /// Somebody is about to ask a job to go on, or to end. Answers about it may be older than that from now on, so it is watched no more.
+    pub(crate) fn released(&self, job: u64) {
+        let mut shared = self.lock();
+        shared.released.insert(job);
+        shared.paused.remove(&job);
+    }
+
+    /// Objects that were written for a job that was shown as paused.
+    pub(crate) fn late(&self) -> Vec<String> {
+        self.lock().late.clone()
+    }
+
     /// Puts that took effect, and deletions.
     pub(crate) fn counts(&self) -> (u64, u64) {
         let shared = self.lock();
         (shared.puts, shared.deletions)
+    }
+
+    /// What went wrong with requests, by class.
+    pub(crate) fn injected(&self) -> BTreeMap<&'static str, u64> {
+        self.lock().injected.clone()
     }
 
     /// The keys of a bucket, in order.
@@ -158,7 +214,7 @@ struct Way {
 }
 
 impl FaultPlan for Way {
-    fn next(&self, operation: StoreOp, _: &str) -> Injection {
+    fn next(&self, operation: StoreOp, path: &str) -> Injection {
         if !self.alive.load(Ordering::Relaxed) {
             return Injection {
                 delay: Duration::ZERO,
@@ -166,32 +222,71 @@ impl FaultPlan for Way {
             };
         }
         let mut shared = self.vault.lock();
-        let faults = shared.faults;
-        if operation == StoreOp::Chunk && shared.rng.random_bool(faults.cut_read) {
-            let early = shared.rng.random_bool(0.5);
-            return Injection {
-                delay: Duration::ZERO,
-                fault: Some(if early {
-                    StoreFault::Truncate
-                } else {
-                    StoreFault::Reject
-                }),
-            };
+        let (injection, class) = shared.draw(operation, path);
+        if let Some(class) = class {
+            *shared.injected.entry(class).or_default() += 1;
         }
-        if matches!(operation, StoreOp::Chunk | StoreOp::Listed) {
-            return Injection::NONE;
+        injection
+    }
+}
+
+impl Shared {
+    /// Whether an object may be damaged on its way once more: one that is damaged whenever it is read cannot be told from a damaged object.
+    fn may_damage(&mut self, path: &str) -> bool {
+        let count = self.damages.entry(path.to_owned()).or_default();
+        *count += 1;
+        *count <= MOST_DAMAGES
+    }
+
+    /// What happens to a request or a piece of an answer, and how that is called.
+    fn draw(&mut self, operation: StoreOp, path: &str) -> (Injection, Option<&'static str>) {
+        let faults = self.faults;
+        let at_once = |fault, class| {
+            let injection = Injection {
+                delay: Duration::ZERO,
+                fault: Some(fault),
+            };
+            (injection, Some(class))
+        };
+        match operation {
+            StoreOp::Chunk if self.rng.random_bool(faults.cut_read) => {
+                return if self.rng.random_bool(0.5) && self.may_damage(path) {
+                    at_once(StoreFault::Truncate, "truncated read")
+                } else {
+                    at_once(StoreFault::Reject, "broken read")
+                };
+            }
+            StoreOp::Chunk if self.rng.random_bool(faults.flip) && self.may_damage(path) => {
+                return at_once(StoreFault::Flip(self.rng.random()), "flipped bit");
+            }
+            StoreOp::Chunk | StoreOp::Listed => return (Injection::NONE, None),
+            _ => {}
+        }
+        if let Some(most) = faults.throttle {
+            let now = trace::now().as_secs();
+            self.second = match self.second {
+                (second, count) if second == now => (now, count + 1),
+                _ => (now, 1),
+            };
+            if self.second.1 > most {
+                return at_once(StoreFault::Reject, "throttled");
+            }
         }
         let longest = u64::try_from(faults.delay.as_millis()).unwrap_or(u64::MAX);
-        let delay = Duration::from_millis(shared.rng.random_range(0..=longest));
+        let mut delay = Duration::from_millis(self.rng.random_range(0..=longest));
         let changes = matches!(operation, StoreOp::Put | StoreOp::Delete);
-        let fault = if shared.rng.random_bool(faults.reject) {
-            Some(StoreFault::Reject)
-        } else if changes && shared.rng.random_bool(faults.lose_answer) {
-            Some(StoreFault::LoseAnswer)
+        let (fault, mut class) = if self.rng.random_bool(faults.reject) {
+            (Some(StoreFault::Reject), Some("rejected"))
+        } else if changes && self.rng.random_bool(faults.lose_answer) {
+            (Some(StoreFault::LoseAnswer), Some("answer lost"))
         } else {
-            None
+            (None, None)
         };
-        Injection { delay, fault }
+        if faults.hold > 0.0 && self.rng.random_bool(faults.hold) {
+            delay += HOLD;
+            class = class.or(Some("held"));
+        }
+        (Injection { delay, fault }, class)
     }
 }
 
@@ -264,6 +359,9 @@ impl Bucket {
         let key = format!("{}/{location}", self.place);
         let mut shared = self.vault.lock();
         shared.puts += 1;
+        if shared.paused.values().any(|path| key.starts_with(path)) {
+            shared.late.push(key.clone());
+        }
         match shared.history.insert(key.clone(), content) {
             Some(before) if before != content => shared.overwrites.push(key),
             _ => {}
@@ -388,6 +486,33 @@ mod tests {
             let other = open(&vault.provider("b"));
             assert!(other.get(&Path::from("k")).await.is_ok());
             assert!(other.get(&Path::from("l")).await.is_err());
+        });
+    }
+
+    #[test]
+    fn what_is_written_for_a_paused_job_is_noticed() {
+        block_on(async {
+            let vault = Vault::new(1, None);
+            let store = open(&vault.provider("a"));
+            vault.paused(7, "memory://vault", "2026/layer");
+            create(&*store, "2026/other/k", b"x")
+                .await
+                .expect("another's");
+            assert!(vault.late().is_empty());
+            create(&*store, "2026/layer/data/k", b"x")
+                .await
+                .expect("a put");
+            assert_eq!(vault.late(), ["vault/2026/layer/data/k"]);
+            vault.released(7);
+            vault.paused(7, "memory://vault", "2026/layer");
+            create(&*store, "2026/layer/data/l", b"x")
+                .await
+                .expect("a put");
+            assert_eq!(
+                vault.late().len(),
+                1,
+                "an answer may be older than the request"
+            );
         });
     }
 

@@ -24,6 +24,7 @@ struct Trace {
 }
 
 thread_local! {
+    static STANDING: RefCell<Vec<String>> = const { RefCell::new(Vec::new()) };
     static TRACE: RefCell<Trace> = const {
         RefCell::new(Trace {
             echo: None,
@@ -75,6 +76,21 @@ pub(crate) fn last() -> Vec<String> {
         trace
             .try_borrow()
             .map(|trace| trace.last.iter().cloned().collect())
+            .unwrap_or_default()
+    })
+}
+
+/// Keeps lines that say how everything stands, for the report of a failure.
+pub(crate) fn show(lines: Vec<String>) {
+    STANDING.with_borrow_mut(|standing| *standing = lines);
+}
+
+/// How everything stood.
+pub(crate) fn standing() -> Vec<String> {
+    STANDING.with(|standing| {
+        standing
+            .try_borrow()
+            .map(|lines| lines.clone())
             .unwrap_or_default()
     })
 }

@@ -15,16 +15,20 @@ use std::time::Duration;
 use turmoil::Sim;
 
 use crate::bank::Teller;
-use crate::checks::Checker;
+use crate::checks::{Checker, Seen};
 use crate::config::Config;
 use crate::door;
 use crate::faults::{Act, Atlas, Hosts};
+use crate::latencies::Latencies;
 use crate::libc_override;
+use crate::marks;
+use crate::model::{ModelServer, Shop, shop};
 use crate::mutant::{LyingDisk, Mutant};
 use crate::oracle::Oracle;
 use crate::outcome::Failure;
 use crate::places::{
-    COORDINATORS, REGIONS, SOURCE, SPARE, ZONES, coordinator, member, member_address, worker,
+    LOG_SOURCE, LOG_SPARE, SOURCE, SPARE, USER, coordinator, member, member_address,
+    server_address, teller, worker,
 };
 use crate::script::Script;
 use crate::stage::{Progress, Stage};
@@ -51,6 +55,10 @@ pub(crate) struct Report {
     pub(crate) elapsed: Duration,
     /// What was counted.
     pub(crate) marks: BTreeMap<&'static str, u64>,
+    /// Faults by class.
+    pub(crate) faults: BTreeMap<&'static str, u64>,
+    /// How long things took.
+    pub(crate) latencies: Latencies,
 }
 
 /// One run's world.
@@ -63,9 +71,13 @@ struct World<'a> {
     atlas: Option<Atlas>,
     progress: Progress,
     vault: Vault,
+    /// Servers whose history is a log, by address.
+    servers: BTreeMap<String, ModelServer>,
     rng: StdRng,
     /// When the present stage began.
     since: Duration,
+    /// Since when nobody leads, if nobody does.
+    leaderless: Option<Duration>,
 }
 
 /// Runs a seed in this thread, whose clocks and entropy are simulated.
@@ -77,10 +89,30 @@ pub(crate) fn run(config: &Config) -> Result<Report, Failure> {
     marks.insert("terms", world.checker.terms());
     marks.insert("objects put", puts);
     marks.insert("objects deleted", deletions);
+    let moves = world.servers.values().map(ModelServer::moves).sum();
+    marks.insert("rows moved between pages", moves);
+    marks.extend(marks::seen());
+    let mut faults = world.vault.injected();
+    if let Some(atlas) = &world.atlas {
+        faults.extend(atlas.struck());
+    }
+    let result = result.and_then(|()| match config.scenario {
+        Some(scenario) => {
+            let mut met = marks.clone();
+            met.extend(&faults);
+            scenario.judge(&met)
+        }
+        None => Ok(()),
+    });
     let report = Report {
         elapsed: world.sim.elapsed(),
         marks,
+        faults,
+        latencies: world.progress.latencies(),
     };
+    if result.is_err() {
+        trace::show(world.standing());
+    }
     // Nothing of this world is worth taking down in order.
     std::mem::forget(world);
     result.map(|()| report)
@@ -106,15 +138,20 @@ impl World<'_> {
         rng.fill_bytes(&mut key);
         let key = ClusterKey::from_bytes(&key);
         let progress = Progress::new();
+        let servers = model_servers(config, &mut rng);
         let mut hosts = BTreeMap::new();
         let mut watched = Vec::new();
-        for node in 1..=COORDINATORS {
+        for node in 1..=config.coordinators {
             let host = Host::new(&coordinator(node), rng.next_u64(), &vault, config.mutant);
             watched.push(coordinators::start(&mut sim, node, &host, &key));
             hosts.insert(coordinator(node), host);
         }
-        for region in REGIONS {
-            for source in [SOURCE, SPARE] {
+        for region in config.regions.iter().copied() {
+            let sources = match config.members.contains(&region) {
+                true => &[SOURCE, SPARE][..],
+                false => &[],
+            };
+            for source in sources.iter().copied() {
                 let host = Host::new(
                     &member(source, region),
                     rng.next_u64(),
@@ -124,9 +161,10 @@ impl World<'_> {
                 members::start(&mut sim, &host, &member_address(source, region));
                 hosts.insert(member(source, region), host);
             }
-            for zone in ZONES {
+            for zone in config.zones.iter().copied() {
                 let host = Host::new(&worker(region, zone), rng.next_u64(), &vault, config.mutant);
-                workers::start(&mut sim, (region, zone), &host, &key);
+                let place = (region, zone);
+                workers::start(&mut sim, place, &host, &key, config.coordinators, &servers);
                 hosts.insert(worker(region, zone), host);
             }
         }
@@ -139,29 +177,40 @@ impl World<'_> {
             atlas: None,
             progress,
             vault,
+            servers,
             rng,
             since: Duration::ZERO,
+            leaderless: None,
         };
         world.people();
+        world.shops();
         world
     }
 
     /// The clients: the user with the script, and a teller at each member.
     fn people(&mut self) {
-        let host = Host::new("user", self.rng.next_u64(), &self.vault, self.config.mutant);
+        let host = Host::new(USER, self.rng.next_u64(), &self.vault, self.config.mutant);
         let (control, progress) = (host.clone(), self.progress.clone());
         let (config, vault) = (self.config.clone(), self.vault.clone());
-        self.sim.client("user", async move {
+        let servers = self.servers.clone();
+        self.sim.client(USER, async move {
             let oracle = Oracle::default();
-            let script = Script::new(config, control.env(), progress.clone(), oracle, vault)?;
+            let script = Script::new(
+                config,
+                control.env(),
+                progress.clone(),
+                oracle,
+                vault,
+                servers,
+            )?;
             if let Err(failure) = script.run().await {
                 progress.fail(failure);
             }
             Ok(())
         });
-        self.hosts.insert("user".to_owned(), host);
-        for region in REGIONS {
-            let name = format!("teller-{region}");
+        self.hosts.insert(USER.to_owned(), host);
+        for region in self.config.members.clone() {
+            let name = teller(region);
             let host = Host::new(&name, self.rng.next_u64(), &self.vault, self.config.mutant);
             let (control, progress) = (host.clone(), self.progress.clone());
             let config = self.config.clone();
@@ -172,6 +221,22 @@ impl World<'_> {
                 Ok(())
             });
             self.hosts.insert(name, host);
+        }
+    }
+
+    /// The applications of servers whose history is a log.
+    fn shops(&mut self) {
+        for region in self.config.members.clone() {
+            let address = server_address(LOG_SOURCE, region);
+            let Some(server) = self.servers.get(&address).cloned() else {
+                continue;
+            };
+            let (config, progress) = (self.config.clone(), self.progress.clone());
+            let seed = self.rng.next_u64();
+            self.sim.client(format!("shop-{region}"), async move {
+                Shop::open(server, config, seed).work(progress).await;
+                Ok(())
+            });
         }
     }
 
@@ -230,6 +295,17 @@ impl World<'_> {
             .filter_map(coordinators::Watched::look)
             .collect();
         self.checker.check(&seen)?;
+        self.time_failover(&seen);
+        for (address, server) in &self.servers {
+            if let Some(what) = server.violation() {
+                let holds = "a backup that is not terminal has its hold, at the position it reads from or before it";
+                return Err(Failure::safety("H1", holds, format!("{address}: {what}")));
+            }
+        }
+        if let Some(key) = self.vault.late().into_iter().next() {
+            let holds = "a job that is pending, paused or terminal has no lease, and no worker writes for it once it was shown as paused";
+            return Err(Failure::safety("J9", holds, format!("{key} was written")));
+        }
         match self.vault.overwrites().into_iter().next() {
             Some(key) => Err(Failure::safety(
                 "C2",
@@ -240,9 +316,63 @@ impl World<'_> {
         }
     }
 
+    /// How long nobody leads, once somebody did.
+    fn time_failover(&mut self, seen: &[Seen]) {
+        let now = self.sim.elapsed();
+        if seen.iter().any(|node| node.leads.is_some()) {
+            if let Some(since) = self.leaderless.take() {
+                self.progress.mark("failovers");
+                self.progress.took("failover", now.saturating_sub(since));
+            }
+        } else if self.checker.terms() > 0 {
+            self.leaderless.get_or_insert(now);
+        }
+    }
+
+    /// How each host stands, for the report of a failure.
+    fn standing(&self) -> Vec<String> {
+        let mut lines = vec![format!(
+            "stage {:?} since {:?}, {}",
+            self.progress.stage(),
+            self.since,
+            self.progress.wait()
+        )];
+        for (name, host) in &self.hosts {
+            let atlas = self.atlas.as_ref();
+            let state = match atlas {
+                Some(atlas) if atlas.is_down(name) => "down",
+                Some(atlas) if atlas.is_held(name) => "held back",
+                _ => "up",
+            };
+            lines.push(format!("{name:<10} {state}, life {}", host.life()));
+        }
+        for node in self
+            .coordinators
+            .iter()
+            .filter_map(coordinators::Watched::look)
+        {
+            let jobs: Vec<_> = node
+                .ledger
+                .jobs()
+                .filter(|job| !job.state().is_terminal())
+                .map(|job| format!("{} {}", job.id(), job.state()))
+                .collect();
+            lines.push(format!(
+                "{:<10} applied {:?}, {}, jobs: {}",
+                node.host,
+                node.ledger.applied(),
+                node.leads
+                    .map_or("follows".to_owned(), |term| format!("leads term {term}")),
+                jobs.join(", ")
+            ));
+        }
+        lines
+    }
+
     fn chaos(&mut self, now: Duration) {
         if self.atlas.is_none() {
-            self.atlas = Some(Atlas::new(&self.config, fault_hosts(&self.hosts), now));
+            let hosts = fault_hosts(&self.config, &self.hosts);
+            self.atlas = Some(Atlas::new(&self.config, hosts, now));
         }
         let over = now.saturating_sub(self.since) >= self.config.chaos;
         let acts = match &mut self.atlas {
@@ -288,11 +418,97 @@ impl World<'_> {
                 }
             }
             Act::Store(faults) => self.vault.set_faults(faults),
+            Act::LoseConnections(per_mille) => {
+                for server in self.servers.values() {
+                    server.lose_connections(f64::from(per_mille) / 1_000.0);
+                }
+            }
+            Act::DropSlots(number) => {
+                let region = self.config.members[number % self.config.members.len()];
+                if let Some(server) = self.servers.get(&server_address(LOG_SOURCE, region)) {
+                    server.drop_slots();
+                }
+            }
+            Act::Hold(host) => {
+                self.progress.mark("pauses of hosts");
+                for other in self.others(&host) {
+                    self.sim.hold(host.as_str(), other);
+                }
+            }
+            Act::Release(host) => {
+                for other in self.others(&host) {
+                    self.sim.release(host.as_str(), other);
+                }
+            }
+            Act::Slow(from, to, most) => self.sim.set_link_max_message_latency(from, to, most),
+            Act::Lose(from, to, per_mille) => {
+                let rate = f64::from(per_mille) / 1_000.0;
+                self.sim.set_link_fail_rate(from, to, rate);
+            }
+            Act::CrashLeader(time) => {
+                let seen = self
+                    .coordinators
+                    .iter()
+                    .filter_map(coordinators::Watched::look);
+                let leader = seen
+                    .filter(|node| node.leads.is_some())
+                    .max_by_key(|node| node.leads);
+                if let Some(leader) = leader {
+                    self.choose(Act::Crash(leader.host), time);
+                }
+            }
+            Act::HoldBusiestWorker(time) => {
+                let seen = self
+                    .coordinators
+                    .iter()
+                    .filter_map(coordinators::Watched::look);
+                let newest = seen.max_by_key(|node| node.ledger.applied().index);
+                let worker = newest.and_then(|node| {
+                    let mut tasks = node.ledger.jobs().flat_map(|job| job.leased_tasks());
+                    tasks.find_map(|task| task.lease.map(|lease| lease.worker.to_string()))
+                });
+                if let Some(worker) = worker {
+                    self.choose(Act::Hold(worker), time);
+                }
+            }
         }
+    }
+
+    /// Does what a script left to the driver to choose, and remembers to undo it.
+    fn choose(&mut self, act: Act, time: Duration) {
+        let until = self.sim.elapsed() + time;
+        let Some(atlas) = &mut self.atlas else { return };
+        let is_so = match &act {
+            Act::Crash(host) => atlas.is_down(host),
+            Act::Hold(host) => atlas.is_held(host),
+            _ => false,
+        };
+        if !is_so {
+            atlas.note_until(&act, until);
+            self.perform(act);
+        }
+    }
+
+    fn others(&self, host: &str) -> Vec<String> {
+        let others = self.hosts.keys().filter(|other| *other != host);
+        others.cloned().collect()
     }
 }
 
-fn fault_hosts(hosts: &BTreeMap<String, Host>) -> Hosts {
+fn model_servers(config: &Config, rng: &mut StdRng) -> BTreeMap<String, ModelServer> {
+    let mut servers = BTreeMap::new();
+    if config.log_source {
+        for region in &config.members {
+            for source in [LOG_SOURCE, LOG_SPARE] {
+                let server = ModelServer::new(rng.next_u64(), &shop::TABLES);
+                servers.insert(server_address(source, region), server);
+            }
+        }
+    }
+    servers
+}
+
+fn fault_hosts(config: &Config, hosts: &BTreeMap<String, Host>) -> Hosts {
     let of = |prefixes: &[&str]| {
         hosts
             .keys()
@@ -305,6 +521,11 @@ fn fault_hosts(hosts: &BTreeMap<String, Host>) -> Hosts {
         workers: of(&["work-"]),
         members: of(&[SOURCE, SPARE]),
         all: hosts.keys().cloned().collect(),
+        regions: config
+            .regions
+            .iter()
+            .map(|region| config.hosts_of(region))
+            .collect(),
     }
 }
 

@@ -11,6 +11,7 @@ mod ids;
 mod job;
 mod locality;
 mod lsn;
+pub mod mutant;
 mod position;
 mod restore_options;
 mod row_sum;

@@ -11,13 +11,14 @@ pub(crate) struct SimArguments {
     arguments: Vec<String>,
 }
 
-/// Runs the simulator in the release profile; its exit code is passed on.
+/// Runs the simulator in the profile that is made for it; its exit code is passed on.
 pub(crate) fn run(arguments: &SimArguments) -> ExitCode {
     let status = Command::new(env!("CARGO"))
         .args([
             "run",
             "--quiet",
-            "--release",
+            "--profile",
+            "sim",
             "--package",
             "holdfast-sim",
             "--",

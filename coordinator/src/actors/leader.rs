@@ -10,6 +10,7 @@ use actix::{
 use holdfast_ledger::{Effect, invariants};
 use holdfast_node::{Backoff, Supervised, supervise};
 use holdfast_proto::v1;
+use holdfast_types::mutant::{self, Promise};
 use holdfast_types::{Epoch, Incarnation, JobId, JobState, TaskId, WorkerId};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -395,6 +396,9 @@ impl LeaderActor {
     fn survey(&mut self) {
         self.survey_due = false;
         if let Some(staff) = &mut self.staff {
+            if staff.office.term > 1 && mutant::is_broken(Promise::OwedIsDone) {
+                return;
+            }
             staff.survey(&self.core);
         }
     }

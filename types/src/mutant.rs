@@ -1,0 +1,42 @@
+//! Deliberate bugs, with which the simulator proves that it would notice them. They are there only in builds with the feature `mutants`, which no
+//! product has: without it [`is_broken`] is `false`, and everything behind it is gone.
+
+use std::sync::atomic::{AtomicU8, Ordering};
+
+/// A promise that production code breaks on purpose.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Promise {
+    /// What a manifest names is never swept.
+    NamedIsKept = 1,
+    /// A new leader does what the one before it owed.
+    OwedIsDone = 2,
+    /// Nothing is ever overwritten.
+    WrittenOnce = 3,
+}
+
+static BROKEN: AtomicU8 = AtomicU8::new(0);
+
+/// Breaks a promise in this process from now on.
+pub fn break_promise(promise: Promise) {
+    BROKEN.store(promise as u8, Ordering::Relaxed);
+}
+
+/// Whether this process breaks a promise.
+#[must_use]
+pub fn is_broken(promise: Promise) -> bool {
+    cfg!(feature = "mutants") && BROKEN.load(Ordering::Relaxed) == promise as u8
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_product_breaks_a_promise() {
+        assert!(!is_broken(Promise::WrittenOnce));
+        break_promise(Promise::WrittenOnce);
+        assert_eq!(is_broken(Promise::WrittenOnce), cfg!(feature = "mutants"));
+        assert!(!is_broken(Promise::NamedIsKept));
+    }
+}
