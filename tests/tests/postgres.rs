@@ -423,7 +423,7 @@ async fn a_job_tells_what_it_is_busy_with_and_what_did_not_go_as_usual() {
         text.contains("indexes of database again: 2 of 3, ") && text.contains("gated"),
         "{text}"
     );
-    let rights = "database again: rights of roles that do not exist are left out: gone_role";
+    let rights = "database again: rights: those of roles that do not exist are left out: gone_role";
     assert!(text.contains(&format!("note: {rights}")), "{text}");
     let step = &json["members"][0]["running"][0]["step"];
     assert_eq!(step["done"], 2, "{json:#}");
