@@ -3,6 +3,7 @@
 mod jobs;
 mod member;
 mod node;
+mod schedule;
 mod words;
 
 pub(crate) use jobs::{
@@ -14,6 +15,7 @@ pub(crate) use node::{
     BenchCommand, DemoArgs, HoldCommand, InitArgs, LimitArgs, MemberCommand, MvccCommand,
     MvccMember, Role, SettingCommand, SourceArgs, SourceCommand, StartArgs,
 };
+pub(crate) use schedule::{AlterScheduleArgs, CreateScheduleArgs, ScheduleCommand};
 pub(crate) use words::{either, read_words};
 
 use clap::{Args, Parser, Subcommand};
@@ -78,6 +80,9 @@ pub(crate) enum Command {
     /// Look at what a collection holds
     #[command(subcommand)]
     Backups(BackupsCommand),
+    /// Back up again and again
+    #[command(subcommand)]
+    Schedule(ScheduleCommand),
     /// Look at jobs and control them
     #[command(subcommand)]
     Job(JobCommand),
@@ -140,6 +145,11 @@ mod tests {
             "holdfast init --members 1=a:1,2=b:1",
             "holdfast init --key-file k",
             "holdfast status --json",
+            "holdfast schedule create bank INTO file:///b --recurring @hourly --full-backup @daily --label nightly --if-not-exists --first-run now",
+            "holdfast schedule create bank --into file:///b --recurring @daily --full-backup ALWAYS --on-execution-failure pause --on-previous-running skip",
+            "holdfast schedule alter 7 --recurring @daily --into file:///c --revision-history true",
+            "holdfast schedule run 7",
+            "holdfast job list --schedule 7",
             "holdfast --coordinator a:1,b:2 source add bank --member m1=a:1@region=eu,zone=b --member m2=b:1",
             "holdfast source add shop --member m1=postgres://u:p@h:1/d?sslmode=require@region=eu",
             "holdfast source update shop --member m1=postgres://u@h:1/d --clear-passwords",

@@ -9,6 +9,7 @@ mod hold;
 mod job;
 mod mvcc;
 mod restore;
+mod schedule;
 mod sim;
 mod source;
 mod start;
@@ -33,6 +34,7 @@ pub(crate) async fn run(context: &Context, command: Command) -> Result<Exit, Fau
         Command::Restore(arguments) => restore::run(context, arguments).await,
         Command::Verify(arguments) => verify::run(context, arguments).await,
         Command::Backups(command) => backups::run(context, command).await,
+        Command::Schedule(command) => schedule::run(context, command).await,
         Command::Job(command) => job::run(context, command).await,
         Command::Member(command) => cluster::member(context, command).await,
         Command::Setting(command) => cluster::setting(context, command).await,

@@ -64,6 +64,23 @@ pub trait ControlApi: Debug + Send + Sync {
     ) -> Result<v1::CheckRestoreResponse, Fault>;
     /// Gives up a chain's hold; [`ControlApi::cluster_status`] lists them.
     async fn drop_hold(&self, hold: u64) -> Result<v1::DropHoldResponse, Fault>;
+    /// Makes a schedule of backups, or a pair.
+    async fn create_schedule(
+        &self,
+        request: v1::CreateScheduleRequest,
+    ) -> Result<v1::CreateScheduleResponse, Fault>;
+    /// Changes a schedule, and what it shares with its pair.
+    async fn alter_schedule(
+        &self,
+        request: v1::AlterScheduleRequest,
+    ) -> Result<v1::ListSchedulesResponse, Fault>;
+    /// Pauses, resumes, runs or drops a schedule.
+    async fn control_schedule(
+        &self,
+        request: v1::ControlScheduleRequest,
+    ) -> Result<v1::ControlScheduleResponse, Fault>;
+    /// All schedules.
+    async fn list_schedules(&self) -> Result<v1::ListSchedulesResponse, Fault>;
     /// The chains of a collection.
     async fn list_backups(&self, collection: &str) -> Result<v1::ListBackupsResponse, Fault>;
     /// The layers of a chain.

@@ -149,6 +149,32 @@ impl ControlApi for GrpcClient {
         call!(self, Mutation, short, drop_hold, request)
     }
 
+    async fn create_schedule(
+        &self,
+        request: v1::CreateScheduleRequest,
+    ) -> Result<v1::CreateScheduleResponse, Fault> {
+        call!(self, Mutation, long, create_schedule, request)
+    }
+
+    async fn alter_schedule(
+        &self,
+        request: v1::AlterScheduleRequest,
+    ) -> Result<v1::ListSchedulesResponse, Fault> {
+        call!(self, Mutation, short, alter_schedule, request)
+    }
+
+    async fn control_schedule(
+        &self,
+        request: v1::ControlScheduleRequest,
+    ) -> Result<v1::ControlScheduleResponse, Fault> {
+        call!(self, Mutation, short, control_schedule, request)
+    }
+
+    async fn list_schedules(&self) -> Result<v1::ListSchedulesResponse, Fault> {
+        let request = v1::ListSchedulesRequest {};
+        call!(self, Repeatable, short, list_schedules, request)
+    }
+
     async fn list_backups(&self, collection: &str) -> Result<v1::ListBackupsResponse, Fault> {
         let request = v1::ListBackupsRequest {
             collection: collection.into(),

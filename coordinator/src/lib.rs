@@ -33,6 +33,7 @@ mod office;
 pub mod plan;
 mod questions;
 mod replica;
+mod schedule;
 mod server;
 mod sessions;
 mod spec_cache;

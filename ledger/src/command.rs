@@ -3,8 +3,9 @@
 
 use holdfast_types::{
     ByteCount, ClusterId, ControlVerb, Digest, Epoch, Fault, HoldId, Incarnation, JobId, JobSpec,
-    LayerPath, Locality, MemberName, ObjectRef, PlannedSpan, Relation, RequestKey, RowCount,
-    Sealed, SettledDatabase, SourceName, SourceRecord, TaskId, Timestamp, WorkerId,
+    LayerPath, Locality, MemberName, NewSchedule, ObjectRef, PlannedSpan, Relation, RequestKey,
+    RowCount, RunResult, ScheduleChange, ScheduleId, ScheduleVerb, Sealed, SettledDatabase,
+    SourceName, SourceRecord, TaskId, Timestamp, WorkerId,
 };
 use serde::{Deserialize, Serialize};
 
@@ -172,6 +173,45 @@ pub enum Action {
     DropHold {
         /// Which.
         hold: HoldId,
+    },
+    /// Makes a schedule, or a pair.
+    CreateSchedule {
+        /// What.
+        schedule: Box<NewSchedule>,
+        /// Nothing is made if there is one of that label.
+        if_not_exists: bool,
+    },
+    /// Changes a schedule, and what it shares with its pair.
+    AlterSchedule {
+        /// Which; either of a pair.
+        schedule: ScheduleId,
+        /// What changes.
+        change: Box<ScheduleChange>,
+    },
+    /// An operator's wish.
+    ControlSchedule {
+        /// Which schedule.
+        schedule: ScheduleId,
+        /// What is wished.
+        verb: ScheduleVerb,
+    },
+    /// The leader has found a schedule's next regular time.
+    PlanSchedule {
+        /// Which schedule.
+        schedule: ScheduleId,
+        /// The time.
+        next: Timestamp,
+    },
+    /// A run that was due has begun, or could not. Refused if none was due then.
+    FireSchedule {
+        /// Which schedule.
+        schedule: ScheduleId,
+        /// When it was due.
+        due: Timestamp,
+        /// The next regular time.
+        next: Timestamp,
+        /// What became of the run.
+        result: Box<RunResult>,
     },
 }
 

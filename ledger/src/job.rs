@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use holdfast_types::{
     BackupSpec, ByteCount, Digest, Epoch, Fault, Hlc, HoldId, JobId, JobKind, JobSpec, JobState,
-    MemberName, Phase, Relation, RequestKey, RowCount, Settled, TaskId, Timestamp,
+    MemberName, Phase, Relation, RequestKey, RowCount, ScheduledRun, Settled, TaskId, Timestamp,
 };
 use serde::{Deserialize, Serialize};
 
@@ -139,6 +139,8 @@ pub struct Job {
     pub(crate) id: JobId,
     pub(crate) spec: Arc<JobSpec>,
     pub(crate) request: Option<RequestKey>,
+    /// The run of a schedule that it is.
+    pub(crate) scheduled: Option<ScheduledRun>,
     pub(crate) hold: Option<HoldId>,
     pub(crate) state: JobState,
     pub(crate) phase: Phase,
@@ -190,6 +192,12 @@ impl Job {
     #[must_use]
     pub fn request(&self) -> Option<&RequestKey> {
         self.request.as_ref()
+    }
+
+    /// The run of a schedule that it is, if it is one.
+    #[must_use]
+    pub fn scheduled(&self) -> Option<ScheduledRun> {
+        self.scheduled
     }
 
     /// Its hold, until every member has let go of it.

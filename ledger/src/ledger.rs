@@ -3,8 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use holdfast_types::{
-    ClusterId, Digest, HoldId, JobId, RequestKey, SourceName, SourceRecord, TaskId, Timestamp,
-    WorkerId,
+    ClusterId, Digest, HoldId, JobId, RequestKey, ScheduleId, SourceName, SourceRecord, TaskId,
+    Timestamp, WorkerId,
 };
 use serde::{Deserialize, Serialize};
 
@@ -15,6 +15,7 @@ use crate::effect::Effect;
 use crate::hold::HoldRecord;
 use crate::job::Job;
 use crate::outcome::Outcome;
+use crate::schedule::ScheduleRecord;
 use crate::settings::Settings;
 use crate::snapshot;
 use crate::tasks::Lease;
@@ -44,6 +45,7 @@ pub struct Ledger {
     pub(crate) holds: BTreeMap<HoldId, HoldRecord>,
     pub(crate) catalogue: Catalogue,
     pub(crate) requests: BTreeMap<RequestKey, JobId>,
+    pub(crate) schedules: BTreeMap<ScheduleId, ScheduleRecord>,
     /// Jobs that may owe an effect or hold a lease: those that are not terminal, and terminal ones with something left to clear
     /// away. Computed from the rest, so that the thousands of jobs that are kept for show cost nothing.
     pub(crate) attention: BTreeSet<JobId>,

@@ -32,6 +32,7 @@ mod outcome;
 mod pending;
 mod progress;
 mod queries;
+mod schedule;
 mod settings;
 mod snapshot;
 mod tasks;
@@ -51,6 +52,7 @@ pub use job::{Counters, Doom, FinishResult, Job, JobError, JobNote, Swept, Trans
 pub use ledger::{Ledger, LogPosition};
 pub use outcome::{Outcome, ReportOutcome};
 pub use progress::{JobProgress, MemberProgress, RunningTask, Starved};
+pub use schedule::{LastRun, ScheduleRecord};
 pub use settings::{MAX_BACKOFF, Setting, Settings};
 pub use snapshot::SNAPSHOT_VERSION;
 pub use tasks::{Lease, ReadyTask, TaskKind, TaskView};

@@ -1,7 +1,8 @@
 //! What the coordinator asks of the state.
 
 use holdfast_types::{
-    HoldId, JobId, JobSpec, Locality, RequestKey, SourceName, SourceRecord, TaskId, WorkerId,
+    HoldId, JobId, JobSpec, Locality, RequestKey, ScheduleId, SourceName, SourceRecord, TaskId,
+    WorkerId,
 };
 
 use crate::catalogue::Catalogue;
@@ -9,6 +10,7 @@ use crate::hold::HoldRecord;
 use crate::job::Job;
 use crate::ledger::Ledger;
 use crate::pending::Stage;
+use crate::schedule::ScheduleRecord;
 use crate::settings::Settings;
 use crate::tasks::{Place, ReadyTask, Segment, SlotRef, StepRun, TaskView, Work};
 use crate::worker::WorkerRecord;
@@ -62,6 +64,25 @@ impl Ledger {
     #[must_use]
     pub fn job_of_request(&self, key: &RequestKey) -> Option<JobId> {
         self.requests.get(key).copied()
+    }
+
+    /// All schedules, by id: the oldest first.
+    pub fn schedules(&self) -> impl Iterator<Item = &ScheduleRecord> {
+        self.schedules.values()
+    }
+
+    /// A schedule.
+    #[must_use]
+    pub fn schedule(&self, id: ScheduleId) -> Option<&ScheduleRecord> {
+        self.schedules.get(&id)
+    }
+
+    /// The runs of a schedule that are under way, the oldest first.
+    pub fn runs_under_way(&self, id: ScheduleId) -> impl Iterator<Item = &Job> {
+        self.unsettled_jobs().filter(move |job| {
+            let is_of = job.scheduled().is_some_and(|run| run.schedule == id);
+            is_of && !job.state().is_terminal()
+        })
     }
 
     /// All holds, by id.

@@ -81,8 +81,8 @@ impl Operator {
     pub(crate) async fn look(&self) -> Result<Result<(), Fault>, Failure> {
         let request = v1::ListJobsRequest {
             all: true,
-            states: Vec::new(),
             limit: 1_000,
+            ..v1::ListJobsRequest::default()
         };
         match self.client.list_jobs(request).await {
             Ok(list) => {

@@ -15,6 +15,7 @@ pub mod mutant;
 mod position;
 mod restore_options;
 mod row_sum;
+mod schedule;
 mod seal;
 mod settled;
 mod source;
@@ -35,6 +36,10 @@ pub use lsn::Lsn;
 pub use position::{AsOf, Hlc, Position, PositionKind, Window};
 pub use restore_options::RestoreOptions;
 pub use row_sum::RowSum;
+pub use schedule::{
+    BackupTemplate, Cadence, NewSchedule, OnFailure, OnPrevious, Pairing, RunResult,
+    ScheduleChange, ScheduleId, ScheduleVerb, ScheduledLayer, ScheduledRun,
+};
 pub use seal::Sealed;
 pub use settled::{Settled, SettledDatabase};
 pub use source::{

@@ -285,6 +285,9 @@ pub(crate) enum JobCommand {
         /// Only this state; may be repeated
         #[arg(long, value_name = "STATE")]
         state: Vec<String>,
+        /// Only runs of this schedule; may be repeated
+        #[arg(long, value_name = "SCHEDULE")]
+        schedule: Vec<u64>,
         /// At most this many
         #[arg(long, default_value_t = 100)]
         limit: u32,

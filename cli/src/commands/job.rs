@@ -13,7 +13,20 @@ use crate::views::{ControlledView, JobView, JobsView};
 pub(super) async fn run(context: &Context, command: JobCommand) -> Result<Exit, Fault> {
     let api = context.client()?;
     match command {
-        JobCommand::List { all, state, limit } => list(context, &api, all, state, limit).await,
+        JobCommand::List {
+            all,
+            state,
+            schedule,
+            limit,
+        } => {
+            let request = v1::ListJobsRequest {
+                all,
+                states: state,
+                limit,
+                schedules: schedule,
+            };
+            list(context, &api, request).await
+        }
         JobCommand::Show { job } => {
             let view = JobView::from(api.get_job(job).await?);
             context.output.result(&view, || view.text());
@@ -39,12 +52,9 @@ pub(super) async fn run(context: &Context, command: JobCommand) -> Result<Exit, 
 async fn list(
     context: &Context,
     api: &GrpcClient,
-    all: bool,
-    states: Vec<String>,
-    limit: u32,
+    request: v1::ListJobsRequest,
 ) -> Result<Exit, Fault> {
-    if let Some(unknown) = states
-        .iter()
+    if let Some(unknown) = (request.states.iter())
         .find(|name| JobState::ALL.iter().all(|state| state.as_str() != *name))
     {
         let known: Vec<&str> = JobState::ALL.iter().map(|state| state.as_str()).collect();
@@ -54,7 +64,6 @@ async fn list(
         )
         .hint(format!("use one of: {}", known.join(", "))));
     }
-    let request = v1::ListJobsRequest { all, states, limit };
     let view = JobsView::from(api.list_jobs(request).await?);
     context.output.result(&view, || view.text());
     Ok(Exit::Ok)

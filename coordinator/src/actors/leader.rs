@@ -24,6 +24,7 @@ use crate::actors::finisher::{Finish, Finisher};
 use crate::actors::hold_keeper::{HoldKeeper, MemberHold};
 use crate::actors::hold_watch::HoldWatch;
 use crate::actors::lease_keeper::LeaseKeeper;
+use crate::actors::schedule_clock::ScheduleClock;
 use crate::actors::starter::Starter;
 use crate::actors::sweeper::{Retention, Sweeper};
 use crate::api::ensure_identity;
@@ -101,6 +102,7 @@ struct Staff {
     _hold_watch: HoldWatch,
     _lease_keeper: LeaseKeeper,
     _retention: Retention,
+    _schedule_clock: ScheduleClock,
 }
 
 impl Staff {
@@ -119,6 +121,7 @@ impl Staff {
         let (lease_core, lease_office) = both();
         let (retention_core, retention_office) = both();
         let (watch_core, watch_office) = both();
+        let (clock_core, clock_office) = both();
         Self {
             dispatcher: Dispatcher::start(dispatch_core, dispatch_office),
             starts: runner("starter", core, &office, Starter::new),
@@ -129,6 +132,7 @@ impl Staff {
             _hold_watch: HoldWatch::start(watch_core, watch_office),
             _lease_keeper: LeaseKeeper::start(lease_core, lease_office),
             _retention: Retention::start(retention_core, retention_office),
+            _schedule_clock: ScheduleClock::start(clock_core, clock_office),
             office,
         }
     }

@@ -8,6 +8,7 @@
 //! | committer | batches workers' reports into raft entries and acknowledges them |
 //! | lease keeper | ends the leases of workers that fell silent |
 //! | hold watch | has holds on members whose history is a log looked after |
+//! | schedule clock | submits the backups that are due |
 //! | starter, finisher, hold releaser, sweeper | perform one kind of effect each ([`effect_runner`]) |
 
 pub(crate) mod committer;
@@ -18,5 +19,6 @@ pub(crate) mod hold_keeper;
 pub(crate) mod hold_watch;
 pub(crate) mod leader;
 pub(crate) mod lease_keeper;
+pub(crate) mod schedule_clock;
 pub(crate) mod starter;
 pub(crate) mod sweeper;

@@ -341,6 +341,58 @@ impl Control for ControlService {
         .await
     }
 
+    async fn create_schedule(
+        &self,
+        request: Request<v1::CreateScheduleRequest>,
+    ) -> Result<Response<v1::CreateScheduleResponse>, Status> {
+        self.unary(
+            request,
+            CallKind::Mutation,
+            self.limits.long,
+            |api, request| api.create_schedule(request),
+        )
+        .await
+    }
+
+    async fn alter_schedule(
+        &self,
+        request: Request<v1::AlterScheduleRequest>,
+    ) -> Result<Response<v1::ListSchedulesResponse>, Status> {
+        self.unary(
+            request,
+            CallKind::Mutation,
+            self.limits.short,
+            |api, request| api.alter_schedule(request),
+        )
+        .await
+    }
+
+    async fn control_schedule(
+        &self,
+        request: Request<v1::ControlScheduleRequest>,
+    ) -> Result<Response<v1::ControlScheduleResponse>, Status> {
+        self.unary(
+            request,
+            CallKind::Mutation,
+            self.limits.short,
+            |api, request| api.control_schedule(request),
+        )
+        .await
+    }
+
+    async fn list_schedules(
+        &self,
+        request: Request<v1::ListSchedulesRequest>,
+    ) -> Result<Response<v1::ListSchedulesResponse>, Status> {
+        self.unary(
+            request,
+            CallKind::Repeatable,
+            self.limits.short,
+            |api, _| api.list_schedules(),
+        )
+        .await
+    }
+
     async fn list_backups(
         &self,
         request: Request<v1::ListBackupsRequest>,

@@ -5,8 +5,8 @@ use holdfast_client::{ControlApi, JobStream};
 use holdfast_ledger::{Action, Job, Outcome};
 use holdfast_proto::v1;
 use holdfast_types::{
-    ControlVerb, ErrorCode, Fault, HoldId, JobEvent, JobId, JobState, Millis, NodeId, SourceName,
-    SourceRecord, Timestamp, Verdict,
+    ControlVerb, ErrorCode, Fault, HoldId, JobEvent, JobId, JobState, Millis, NodeId, ScheduledRun,
+    SourceName, SourceRecord, Timestamp, Verdict,
 };
 use std::cmp::Reverse;
 use std::fmt;
@@ -18,7 +18,7 @@ use super::passing::LeaderLine;
 use super::{check, cluster, collections, holds, watch};
 use crate::core::Core;
 use crate::replica::unexpected;
-use crate::submit;
+use crate::{schedule, submit};
 
 /// Jobs listed if the request does not say how many.
 const DEFAULT_LIMIT: usize = 100;
@@ -173,6 +173,7 @@ fn read_verb(text: &str) -> Result<ControlVerb, Fault> {
 /// Which jobs a list shows.
 struct Filter {
     states: Vec<JobState>,
+    schedules: Vec<u64>,
     all: bool,
     limit: usize,
 }
@@ -194,12 +195,19 @@ impl Filter {
         });
         Ok(Self {
             states: states.collect::<Result<_, _>>()?,
+            schedules: request.schedules.clone(),
             all: request.all,
             limit: match request.limit {
                 0 => DEFAULT_LIMIT,
                 limit => (limit as usize).min(MAX_LIMIT),
             },
         })
+    }
+
+    /// Whether it is a run of a schedule that is asked for, if any is.
+    fn is_asked_for(&self, job: &Job) -> bool {
+        let is_named = |run: ScheduledRun| self.schedules.contains(&run.schedule.0);
+        self.schedules.is_empty() || job.scheduled().is_some_and(is_named)
     }
 
     fn shows(&self, state: JobState, finished: Option<Timestamp>, now: Timestamp) -> bool {
@@ -261,6 +269,7 @@ impl ControlApi for Coordinator {
                 let mut listed: Vec<&Job> = ledger
                     .jobs()
                     .filter(|job| filter.shows(job.state(), job.finished_at(), seen.now))
+                    .filter(|job| filter.is_asked_for(job))
                     .collect();
                 listed.sort_by_key(|job| (job.state().is_terminal(), Reverse(job.id())));
                 v1::ListJobsResponse {
@@ -393,6 +402,31 @@ impl ControlApi for Coordinator {
         holds::drop_hold(&self.core, HoldId(hold)).await
     }
 
+    async fn create_schedule(
+        &self,
+        request: v1::CreateScheduleRequest,
+    ) -> Result<v1::CreateScheduleResponse, Fault> {
+        schedule::create(&self.core, request).await
+    }
+
+    async fn alter_schedule(
+        &self,
+        request: v1::AlterScheduleRequest,
+    ) -> Result<v1::ListSchedulesResponse, Fault> {
+        schedule::alter(&self.core, request).await
+    }
+
+    async fn control_schedule(
+        &self,
+        request: v1::ControlScheduleRequest,
+    ) -> Result<v1::ControlScheduleResponse, Fault> {
+        schedule::control(&self.core, request).await
+    }
+
+    async fn list_schedules(&self) -> Result<v1::ListSchedulesResponse, Fault> {
+        schedule::list(&self.core).await
+    }
+
     async fn list_backups(&self, collection: &str) -> Result<v1::ListBackupsResponse, Fault> {
         collections::list(&self.core, collection).await
     }
@@ -476,7 +510,7 @@ mod tests {
             Filter::read(&v1::ListJobsRequest {
                 all,
                 states: states.iter().map(ToString::to_string).collect(),
-                limit: 0,
+                ..v1::ListJobsRequest::default()
             })
         };
         let plain = filter(false, &[]).expect("legal");

@@ -84,6 +84,8 @@ pub(crate) fn job_view(ledger: &Ledger, job: &Job, seen: Seen<'_>) -> v1::Job {
         hold_standings: (hold.zip(seen.office))
             .map(|(hold, office)| office.standings.of(hold.id))
             .unwrap_or_default(),
+        schedule: job.scheduled().map_or(0, |run| run.schedule.0),
+        schedule_due: show_time(job.scheduled().map(|run| run.due)),
     }
 }
 

@@ -23,19 +23,19 @@ const PLACES_TRIED: u32 = 20;
 const PLACE_STEP: Millis = Millis(10);
 
 /// A request, read.
-struct Wanted {
+pub(super) struct Wanted {
     request: Option<RequestKey>,
-    source: SourceName,
-    target: Target,
-    collection: CollectionUri,
+    pub(super) source: SourceName,
+    pub(super) target: Target,
+    pub(super) collection: CollectionUri,
     mode: BackupMode,
     as_of: Option<AsOf>,
-    history: bool,
+    pub(super) history: bool,
     start_chain: Option<bool>,
-    execution_locality: Locality,
+    pub(super) execution_locality: Locality,
 }
 
-fn read(request: v1::SubmitBackupRequest) -> Result<Wanted, Fault> {
+pub(super) fn read(request: v1::SubmitBackupRequest) -> Result<Wanted, Fault> {
     use v1::submit_backup_request::Layer;
     let mode = match request.layer {
         Some(Layer::Full(true)) => BackupMode::Full,
@@ -137,7 +137,7 @@ pub(super) fn identify(
     Ok((cluster, source))
 }
 
-fn check_capabilities(kind: SourceKind, wanted: &Wanted) -> Result<(), Fault> {
+pub(super) fn check_capabilities(kind: SourceKind, wanted: &Wanted) -> Result<(), Fault> {
     let refuse = |code, what: &str, hint: &str| {
         let what = format!("source {} of kind {kind} {what}", wanted.source);
         Err(Fault::new(code, what).hint(hint))

@@ -2,6 +2,7 @@
 
 mod backup;
 mod restore;
+mod schedulable;
 mod server_address;
 mod sources;
 mod target;
@@ -17,7 +18,9 @@ use crate::core::Core;
 
 pub(crate) use backup::submit_backup;
 pub(crate) use restore::{restore_spec, submit_restore};
+pub(crate) use schedulable::{check_schedulable, read_collection, read_template};
 pub(crate) use sources::{read_source, source_view};
+pub(crate) use target::wire_target;
 pub(crate) use verify::submit_verify;
 
 /// Ids that are drawn for one submission before it is given up: two in a row that are taken mean a clock far in the past.

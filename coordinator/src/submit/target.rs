@@ -43,6 +43,16 @@ pub(super) fn read_target(wire: Option<v1::Target>) -> Result<Target, Fault> {
     }
 }
 
+/// A target as it was asked for.
+pub(crate) fn wire_target(target: &Target) -> v1::Target {
+    let (databases, tables) = match target {
+        Target::Source => (Vec::new(), Vec::new()),
+        Target::Databases(names) => (names.iter().cloned().collect(), Vec::new()),
+        Target::Tables(names) => (Vec::new(), names.iter().map(ToString::to_string).collect()),
+    };
+    v1::Target { databases, tables }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

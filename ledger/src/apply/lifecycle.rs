@@ -198,6 +198,7 @@ impl Apply<'_> {
             job.tasks = Default::default();
             job.list.clear(true);
         }
+        self.run_ended(id);
         self.moved.insert(id);
     }
 }

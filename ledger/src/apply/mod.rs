@@ -9,6 +9,7 @@ mod leases;
 mod lifecycle;
 mod reports;
 mod retention;
+mod schedules;
 mod sources;
 mod submit;
 mod workers;
@@ -120,6 +121,19 @@ impl<'a> Apply<'a> {
                 layer,
             } => self.hold_advanced(*hold, member, layer),
             Action::DropHold { hold } => self.drop_hold(*hold),
+            Action::CreateSchedule {
+                schedule,
+                if_not_exists,
+            } => self.create_schedule(schedule, *if_not_exists),
+            Action::AlterSchedule { schedule, change } => self.alter_schedule(*schedule, change),
+            Action::ControlSchedule { schedule, verb } => self.control_schedule(*schedule, *verb),
+            Action::PlanSchedule { schedule, next } => self.plan_schedule(*schedule, *next),
+            Action::FireSchedule {
+                schedule,
+                due,
+                next,
+                result,
+            } => self.fire_schedule(*schedule, *due, *next, result),
         };
         result.unwrap_or_else(Outcome::Refused)
     }

@@ -53,6 +53,7 @@ impl Apply<'_> {
     pub(super) fn drop_source(&mut self, name: &SourceName) -> Result<Outcome, Fault> {
         self.registered(name)?;
         self.check_idle(name, "dropped")?;
+        self.check_unscheduled(name)?;
         self.check_not_held(name)?;
         self.abandon_holds(name, &BTreeSet::new());
         self.ledger.sources.remove(name);

@@ -56,6 +56,7 @@ impl Apply<'_> {
             id,
             spec: Arc::new(spec.clone()),
             request: request.cloned(),
+            scheduled: None,
             hold,
             state: JobState::Pending,
             phase: Phase::Planning,

@@ -9,6 +9,7 @@ mod jobs;
 mod layers;
 mod leases;
 mod registry;
+mod schedules;
 mod steps;
 
 use std::fmt;
@@ -59,6 +60,7 @@ pub fn check(ledger: &Ledger) -> Vec<Violation> {
     holds::check(ledger, &mut findings);
     layers::check_chains(ledger, &mut findings);
     jobs::check_requests(ledger, &mut findings);
+    schedules::check(ledger, &mut findings);
     findings.0
 }
 

@@ -39,12 +39,16 @@ pub enum InvariantId {
     /// See [`InvariantId::sentence`].
     H2,
     /// See [`InvariantId::sentence`].
+    S1,
+    /// See [`InvariantId::sentence`].
+    S2,
+    /// See [`InvariantId::sentence`].
     K1,
 }
 
 impl InvariantId {
     /// Every invariant.
-    pub const ALL: [Self; 17] = [
+    pub const ALL: [Self; 19] = [
         Self::J1,
         Self::J2,
         Self::J3,
@@ -61,6 +65,8 @@ impl InvariantId {
         Self::B2,
         Self::H1,
         Self::H2,
+        Self::S1,
+        Self::S2,
         Self::K1,
     ];
 
@@ -84,6 +90,8 @@ impl InvariantId {
             Self::B2 => "B2",
             Self::H1 => "H1",
             Self::H2 => "H2",
+            Self::S1 => "S1",
+            Self::S2 => "S2",
             Self::K1 => "K1",
         }
     }
@@ -110,6 +118,10 @@ impl InvariantId {
             Self::B2 => "the lists that a job keeps for show stay within their bounds",
             Self::H1 => "a backup that is not terminal has its hold, at the position it reads from",
             Self::H2 => "a hold is released only when its job is terminal, and then on some member",
+            Self::S1 => "a run of a schedule is at most one job, and a run never comes due again",
+            Self::S2 => {
+                "a schedule of incrementals has its fulls' schedule, and none runs while it is paused or waits"
+            }
             Self::K1 => "what is computed from the state equals the state",
         }
     }

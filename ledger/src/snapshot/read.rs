@@ -13,6 +13,7 @@ use crate::codec;
 use crate::hold::HoldRecord;
 use crate::job::Job;
 use crate::ledger::Ledger;
+use crate::schedule::ScheduleRecord;
 use crate::settings::Settings;
 use crate::tasks::{Chunk, Segment};
 use crate::worker::WorkerRecord;
@@ -191,6 +192,11 @@ fn take(ledger: &mut Ledger, tag: Tag, payload: &[u8]) -> Result<(), Fault> {
         Tag::Requests => {
             let records: Vec<(RequestKey, JobId)> = codec::decode_all(payload)?;
             ledger.requests.extend(records);
+        }
+        Tag::Schedules => {
+            let records: Vec<ScheduleRecord> = codec::decode_all(payload)?;
+            let records = records.into_iter().map(|record| (record.id, record));
+            ledger.schedules.extend(records);
         }
         Tag::Layers => {
             let records: Vec<LayerRecord> = codec::decode_all(payload)?;

@@ -37,6 +37,7 @@ impl Ledger {
         sections.records(Tag::Workers, self.workers.values())?;
         sections.records(Tag::Holds, self.holds.values())?;
         sections.records(Tag::Requests, self.requests.iter())?;
+        sections.records(Tag::Schedules, self.schedules.values())?;
         sections.records(Tag::Layers, self.catalogue.iter())?;
         for job in self.jobs.values() {
             sections.job(job)?;

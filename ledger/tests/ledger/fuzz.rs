@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, VecDeque};
 use holdfast_ledger::{Action, Checkpoint, Grant, Ledger, PartRef, Report, ReportBody, TaskView};
 use holdfast_types::{
     ByteCount, ControlVerb, Digest, Epoch, ErrorCode, Fault, HoldId, HoldUse, Incarnation, JobId,
-    JobSpec, JobState, Millis, Phase, RowCount, TaskId,
+    JobSpec, JobState, Millis, Phase, RowCount, RunResult, ScheduleVerb, TaskId,
 };
 use proptest::prelude::*;
 use proptest::strategy::ValueTree;
@@ -120,6 +120,7 @@ impl Fuzz {
                 value: u64::from(b % 14) / 2,
             },
             17 if b.is_multiple_of(2) => self.source(a, b),
+            25 => self.schedule(a, b),
             _ => {
                 let effect = pick(self.ledger().pending_effects(), a)?;
                 perform(&self.world, &effect)?
@@ -316,6 +317,53 @@ impl Fuzz {
                     None => Action::ForgetJobs {
                         jobs: vec![self.job(b), self.job(b / 2)],
                     },
+                }
+            }
+        }
+    }
+
+    fn schedule(&self, a: u16, b: u16) -> Action {
+        let all: Vec<_> = self.ledger().schedules().collect();
+        let due = all
+            .iter()
+            .find_map(|schedule| Some((schedule.id, schedule.next_run?)));
+        let schedule = pick(all.iter().map(|it| it.id).collect(), b).unwrap_or_default();
+        let next = self.world.now.plus(Millis(u64::from(b)));
+        match a % 12 {
+            0 => Action::CreateSchedule {
+                schedule: Box::new(specs::schedule(
+                    u64::from(b % 16),
+                    (b.is_multiple_of(2)).then_some(u64::from(b / 16 % 16)),
+                    next,
+                )),
+                if_not_exists: b.is_multiple_of(5),
+            },
+            1 => Action::AlterSchedule {
+                schedule,
+                change: Box::new(specs::change(b, next)),
+            },
+            2 | 3 => Action::ControlSchedule {
+                schedule,
+                verb: match b % 8 {
+                    0 => ScheduleVerb::Drop,
+                    1 | 2 => ScheduleVerb::Pause,
+                    3..=5 => ScheduleVerb::Resume { next },
+                    _ => ScheduleVerb::RunNow,
+                },
+            },
+            4 => Action::PlanSchedule { schedule, next },
+            _ => {
+                let (schedule, due) = due.unwrap_or((schedule, next));
+                Action::FireSchedule {
+                    schedule,
+                    due,
+                    next,
+                    result: Box::new(match b % 8 {
+                        0 => RunResult::Skipped,
+                        1 => RunResult::Refused(Fault::new(ErrorCode::ChainRule, "broken")),
+                        2 => RunResult::Refused(Fault::new(ErrorCode::Unavailable, "no store")),
+                        _ => RunResult::Job(self.job(b / 8)),
+                    }),
                 }
             }
         }

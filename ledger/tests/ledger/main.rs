@@ -10,6 +10,7 @@ mod jobs;
 mod leader;
 mod logged;
 mod reports;
+mod schedules;
 mod settling;
 mod snapshots;
 mod specs;

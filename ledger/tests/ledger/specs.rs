@@ -2,9 +2,10 @@
 
 use holdfast_ledger::LayerRecord;
 use holdfast_types::{
-    BackupMember, BackupSpec, Digest, Hlc, HoldUse, JobSpec, LayerPath, Locality, MemberRecord,
-    ParentLayer, RestoreMember, RestoreOptions, RestoreSpec, SourceKind, SourceRecord, Target,
-    Timestamp, VerifySpec,
+    BackupMember, BackupSpec, BackupTemplate, Cadence, Digest, Hlc, HoldUse, JobSpec, LayerPath,
+    Locality, MemberRecord, NewSchedule, OnFailure, OnPrevious, Pairing, ParentLayer,
+    RestoreMember, RestoreOptions, RestoreSpec, ScheduleChange, ScheduleId, SourceKind,
+    SourceRecord, Target, Timestamp, VerifySpec,
 };
 
 pub(crate) const COLLECTION: &str = "file:///backups";
@@ -103,4 +104,71 @@ pub(crate) fn verify() -> JobSpec {
         layers: vec![(LayerPath::full("full-000010"), Digest::of(b"manifest"))],
         execution_locality: Locality::default(),
     })
+}
+
+/// A schedule of the source `app`; with `incremental` a pair, whose halves have these ids.
+pub(crate) fn schedule(full: u64, incremental: Option<u64>, next: Timestamp) -> NewSchedule {
+    NewSchedule {
+        label: format!("schedule {full}"),
+        template: BackupTemplate {
+            source: "app".parse().expect("a name"),
+            target: Target::Source,
+            collection: COLLECTION.to_owned(),
+            history: false,
+            execution_locality: Locality::default(),
+        },
+        full: ScheduleId(full),
+        full_cadence: Cadence {
+            cron: "0 0 * * 0".to_owned(),
+            next,
+        },
+        incremental: incremental.map(|id| (ScheduleId(id), "0 * * * *".to_owned())),
+        on_failure: OnFailure::Reschedule,
+        on_previous: OnPrevious::Skip,
+    }
+}
+
+/// Some change of a schedule.
+pub(crate) fn change(by: u16, next: Timestamp) -> ScheduleChange {
+    let cadence = || Cadence {
+        cron: "@daily".to_owned(),
+        next,
+    };
+    let nothing = ScheduleChange::default();
+    match by % 7 {
+        0 => ScheduleChange {
+            collection: Some("file:///elsewhere".to_owned()),
+            ..nothing
+        },
+        1 => ScheduleChange {
+            pairing: Some(Pairing::Single),
+            full: Some(cadence()),
+            ..nothing
+        },
+        2 => ScheduleChange {
+            pairing: Some(Pairing::Pair(
+                ScheduleId(u64::from(by / 7 % 16)),
+                "@hourly".to_owned(),
+            )),
+            ..nothing
+        },
+        3 => ScheduleChange {
+            on_failure: Some([OnFailure::Retry, OnFailure::Pause][usize::from(by / 7 % 2)]),
+            on_previous: Some(OnPrevious::Start),
+            ..nothing
+        },
+        4 => ScheduleChange {
+            history: Some(true),
+            label: Some("other".to_owned()),
+            ..nothing
+        },
+        5 => ScheduleChange {
+            label: Some(String::new()),
+            ..nothing
+        },
+        _ => ScheduleChange {
+            incremental: Some(cadence()),
+            ..nothing
+        },
+    }
 }
