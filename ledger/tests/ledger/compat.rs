@@ -18,7 +18,7 @@ use holdfast_ledger::{
 };
 use holdfast_types::{
     ByteCount, ClusterId, ControlVerb, Digest, Epoch, ErrorCode, Fault, HoldId, Incarnation, JobId,
-    JobSpec, LayerPath, RowCount, TaskId,
+    JobSpec, LayerPath, Millis, RowCount, RunResult, ScheduleId, ScheduleVerb, TaskId, Timestamp,
 };
 
 use crate::specs;
@@ -81,6 +81,29 @@ fn commands() -> Vec<Command> {
         job: full,
         objects: 2,
         bytes: ByteCount(3),
+    });
+    let due = Timestamp::from_millis(5_000);
+    world.done(Action::CreateSchedule {
+        schedule: Box::new(specs::schedule(7, Some(8), due)),
+        if_not_exists: false,
+    });
+    world.done(Action::FireSchedule {
+        schedule: ScheduleId(7),
+        due,
+        next: due.plus(Millis(1_000)),
+        result: Box::new(RunResult::Job(settled)),
+    });
+    world.done(Action::AlterSchedule {
+        schedule: ScheduleId(8),
+        change: Box::new(specs::change(4, due)),
+    });
+    world.apply(Action::PlanSchedule {
+        schedule: ScheduleId(8),
+        next: due,
+    });
+    world.done(Action::ControlSchedule {
+        schedule: ScheduleId(8),
+        verb: ScheduleVerb::Pause,
     });
     world.apply(Action::Batch(odd_actions()));
     world.log.into_iter().map(|(_, command)| command).collect()
@@ -249,9 +272,14 @@ fn the_fixture_holds_every_action() {
             Action::ForgetJobs { .. } => 18,
             Action::HoldAdvanced { .. } => 19,
             Action::DropHold { .. } => 20,
+            Action::CreateSchedule { .. } => 21,
+            Action::AlterSchedule { .. } => 22,
+            Action::ControlSchedule { .. } => 23,
+            Action::PlanSchedule { .. } => 24,
+            Action::FireSchedule { .. } => 25,
         }
     }
-    let mut seen = [false; 21];
+    let mut seen = [false; 26];
     for command in commands() {
         seen[number(&command.action)] = true;
         if let Action::Batch(actions) = &command.action {
@@ -260,5 +288,5 @@ fn the_fixture_holds_every_action() {
             }
         }
     }
-    assert_eq!(seen, [true; 21]);
+    assert_eq!(seen, [true; 26]);
 }
