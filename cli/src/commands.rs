@@ -11,6 +11,7 @@ mod mvcc;
 mod restore;
 mod sim;
 mod source;
+mod sql;
 mod start;
 mod verify;
 
@@ -34,6 +35,7 @@ pub(crate) async fn run(context: &Context, command: Command) -> Result<Exit, Fau
         Command::Verify(arguments) => verify::run(context, arguments).await,
         Command::Backups(command) => backups::run(context, command).await,
         Command::Job(command) => job::run(context, command).await,
+        Command::Sql { execute, source } => sql::run(context, execute, &source).await,
         Command::Member(command) => cluster::member(context, command).await,
         Command::Setting(command) => cluster::setting(context, command).await,
         Command::Mvcc(command) => mvcc::run(context, command).await,

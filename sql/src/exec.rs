@@ -5,6 +5,7 @@ mod backups;
 mod columns;
 mod explain;
 mod jobs;
+pub(crate) mod local;
 mod objects;
 mod queries;
 mod session;
@@ -14,7 +15,7 @@ mod unsupported;
 mod wait;
 
 #[cfg(test)]
-mod fake;
+pub(crate) mod fake;
 #[cfg(test)]
 mod tests;
 
@@ -129,7 +130,8 @@ impl Run<'_> {
     }
 
     fn known(&self) -> Known<'_> {
-        self.session.known(self.executor.env.clock.now(), self.parameters)
+        self.session
+            .known(self.executor.env.clock.now(), self.parameters)
     }
 
     async fn notice(&self, message: impl Into<String>, hint: Option<&str>) {
@@ -142,6 +144,9 @@ impl Run<'_> {
     }
 
     async fn statement(&self, statement: &Statement) -> Result<Answer, SqlError> {
+        if let Some(error) = unsupported::refusal(statement) {
+            return Err(error);
+        }
         match statement {
             Statement::Backup(backup) => self.backup(backup).await,
             Statement::Restore(restore) => self.restore(restore).await,
@@ -162,13 +167,10 @@ impl Run<'_> {
                 })
             }
             Statement::Explain(inner) => self.explain(inner).await,
-            other => match unsupported::refusal(other) {
-                Some(error) => Err(error),
-                None => Ok(Answer::Rows {
-                    tag: columns::tag_of(other),
-                    rows: self.show(other).await?,
-                }),
-            },
+            other => Ok(Answer::Rows {
+                tag: columns::tag_of(other),
+                rows: self.show(other).await?,
+            }),
         }
     }
 

@@ -19,7 +19,13 @@ pub(crate) fn parse_time(text: &str) -> Option<Timestamp> {
         .parse::<jiff::Timestamp>()
         .ok()
         .or_else(|| in_utc(text.parse::<DateTime>().ok()?))
-        .or_else(|| in_utc(text.parse::<Date>().ok()?.to_datetime(jiff::civil::Time::midnight())))?;
+        .or_else(|| {
+            in_utc(
+                text.parse::<Date>()
+                    .ok()?
+                    .to_datetime(jiff::civil::Time::midnight()),
+            )
+        })?;
     u64::try_from(time.as_microsecond())
         .ok()
         .map(Timestamp::from_micros)
@@ -36,9 +42,7 @@ pub(crate) fn parse_interval(text: &str) -> Option<i64> {
         return Some(micros);
     }
     let span: Span = text.parse().ok()?;
-    let duration = span
-        .to_duration(SpanRelativeTo::days_are_24_hours())
-        .ok()?;
+    let duration = span.to_duration(SpanRelativeTo::days_are_24_hours()).ok()?;
     i64::try_from(duration.as_micros()).ok()
 }
 
@@ -178,11 +182,18 @@ mod tests {
             ("2026-11-23T19:08:00.5Z", "2026-11-23 19:08:00.5+00"),
             ("2026-11-23 19:08:00", "2026-11-23 19:08:00+00"),
             ("2026-11-23 19:08:00+02", "2026-11-23 17:08:00+00"),
-            ("2026-11-23 19:08:00.123456+00:00", "2026-11-23 19:08:00.123456+00"),
+            (
+                "2026-11-23 19:08:00.123456+00:00",
+                "2026-11-23 19:08:00.123456+00",
+            ),
             ("2026-11-23 19:08", "2026-11-23 19:08:00+00"),
             ("2026-11-23", "2026-11-23 00:00:00+00"),
         ] {
-            assert_eq!(parse_time(text).map(show_time).as_deref(), Some(shown), "{text}");
+            assert_eq!(
+                parse_time(text).map(show_time).as_deref(),
+                Some(shown),
+                "{text}"
+            );
         }
         for text in ["", "soon", "2026-13-01", "1960-01-01", "-10s"] {
             assert_eq!(parse_time(text), None, "{text}");
@@ -205,7 +216,14 @@ mod tests {
         ] {
             assert_eq!(parse_interval(text), Some(micros), "{text}");
         }
-        for text in ["", "10", "1 month", "a:b", "1:2:3:4", "99999999999999999:00"] {
+        for text in [
+            "",
+            "10",
+            "1 month",
+            "a:b",
+            "1:2:3:4",
+            "99999999999999999:00",
+        ] {
             assert_eq!(parse_interval(text), None, "{text}");
         }
         assert_eq!(show_interval(-10_000_000), "-00:00:10");
@@ -223,7 +241,10 @@ mod tests {
             ("2026-11-23", "2026-11-23T00:00:00Z"),
             ("1763924880500000", "1763924880500000.0000000000"),
             ("1763924880500000.0000000007", "1763924880500000.0000000007"),
-            ("1763924880500000123.0000000007", "1763924880500000.0000000007"),
+            (
+                "1763924880500000123.0000000007",
+                "1763924880500000.0000000007",
+            ),
             ("1763924880500000123", "1763924880500000.0000000000"),
             ("16/B374D848", "16/B374D848"),
         ] {

@@ -109,12 +109,14 @@ impl Run<'_> {
             Value::Int(number) => as_of_text(&number.to_string()),
             Value::Time(time) => Ok(time.to_string()),
             Value::Interval(micros) => ago(micros, &crate::times::show_interval(micros)),
-            Value::Null | Value::Bool(_) | Value::Float(_) | Value::Json(_) | Value::TextArray(_) => {
-                Err(SqlError::new(
-                    state::INVALID_PARAMETER_VALUE,
-                    "AS OF SYSTEM TIME: the value is neither a timestamp, nor a decimal, nor an interval",
-                ))
-            }
+            Value::Null
+            | Value::Bool(_)
+            | Value::Float(_)
+            | Value::Json(_)
+            | Value::TextArray(_) => Err(SqlError::new(
+                state::INVALID_PARAMETER_VALUE,
+                "AS OF SYSTEM TIME: the value is neither a timestamp, nor a decimal, nor an interval",
+            )),
         }
     }
 

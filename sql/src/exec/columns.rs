@@ -243,9 +243,7 @@ fn columns_of_rows(
     with: &[(String, Vec<Column>)],
 ) -> Result<Vec<Column>, SqlError> {
     match rows {
-        RowSource::Statement(statement) => {
-            Ok(columns_of(session, statement)?.unwrap_or_default())
-        }
+        RowSource::Statement(statement) => Ok(columns_of(session, statement)?.unwrap_or_default()),
         RowSource::Query(query) => columns_of_query(session, query, with),
         RowSource::Named(name) => match with.iter().find(|(known, _)| known == name) {
             Some((_, columns)) => Ok(columns.clone()),

@@ -89,7 +89,9 @@ impl Run<'_> {
             let near = workers.iter().filter(|worker| {
                 member.locality.is_empty()
                     || worker.locality == member.locality
-                    || worker.locality.starts_with(&format!("{},", member.locality))
+                    || worker
+                        .locality
+                        .starts_with(&format!("{},", member.locality))
             });
             let near: Vec<&str> = near.map(|worker| worker.id.as_str()).collect();
             let place = match member.locality.as_str() {

@@ -138,12 +138,23 @@ impl Run<'_> {
             job.kind == kind.as_str() && changes
         };
         let jobs = self.list_jobs(false).await?;
-        Ok(jobs.iter().filter(|job| wanted(job)).map(|job| job.id).collect())
+        Ok(jobs
+            .iter()
+            .filter(|job| wanted(job))
+            .map(|job| job.id)
+            .collect())
     }
 }
 
 /// Unfinished jobs first, then by the time of their end, the newest first, then by that of their start.
-fn order(job: &v1::Job) -> (bool, Reverse<Option<u64>>, Reverse<Option<u64>>, Reverse<u64>) {
+fn order(
+    job: &v1::Job,
+) -> (
+    bool,
+    Reverse<Option<u64>>,
+    Reverse<Option<u64>>,
+    Reverse<u64>,
+) {
     let micros = |text: &str| {
         let time: Option<holdfast_types::Timestamp> = text.parse().ok();
         time.map(holdfast_types::Timestamp::as_micros)

@@ -323,7 +323,10 @@ fn bytes(option: &str, text: &str) -> Result<u64, SqlError> {
         .ok_or_else(|| {
             SqlError::new(
                 state::INVALID_PARAMETER_VALUE,
-                format!("option {option}: \"{}\" is no number, and no size such as 64MiB", text.escape_debug()),
+                format!(
+                    "option {option}: \"{}\" is no number, and no size such as 64MiB",
+                    text.escape_debug()
+                ),
             )
         })
 }

@@ -13,7 +13,9 @@ pub(super) fn no_such_table(name: &str) -> SqlError {
         state::UNDEFINED_TABLE,
         format!("relation \"{name}\" does not exist"),
     )
-    .hint("there are no tables here: rows come from statements in brackets, such as FROM [SHOW JOBS]")
+    .hint(
+        "there are no tables here: rows come from statements in brackets, such as FROM [SHOW JOBS]",
+    )
 }
 
 impl Run<'_> {

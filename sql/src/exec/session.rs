@@ -90,11 +90,6 @@ impl Session {
         self.variables.get(name).map_or("", String::as_str)
     }
 
-    /// Whether SHOW BACKUPS gives ids.
-    pub(crate) fn uses_backup_ids(&self) -> bool {
-        matches!(self.get("use_backups_with_ids"), "true" | "on" | "t" | "1" | "yes")
-    }
-
     /// Sets a variable. If the client must be told: what.
     ///
     /// # Errors
@@ -123,6 +118,11 @@ impl Session {
             "client_encoding" if !is_utf8 => return refuse("can only be UTF8"),
             "timezone" if !is_utc(value) => {
                 return refuse("can only be UTC: all times are shown in it");
+            }
+            "use_backups_with_ids" if !is_off(value) => {
+                return Err(SqlError::unsupported(
+                    "use_backups_with_ids: chains are listed by their directories",
+                ));
             }
             "database" => self.database = value.to_owned(),
             "statement_timeout" if is_no_timeout(value) => {
@@ -186,6 +186,10 @@ impl Session {
     }
 }
 
+fn is_off(value: &str) -> bool {
+    ["off", "false", "f", "0", "no"].contains(&value.to_ascii_lowercase().as_str())
+}
+
 fn is_no_timeout(value: &str) -> bool {
     value.parse::<u64>().is_err() && crate::times::parse_interval(value).is_none_or(|time| time < 0)
 }
@@ -211,7 +215,10 @@ fn spelling(name: &str) -> &'static str {
         "datestyle" => "DateStyle",
         "intervalstyle" => "IntervalStyle",
         "timezone" => "TimeZone",
-        name => VARIABLES.into_iter().find(|known| *known == name).unwrap_or(""),
+        name => VARIABLES
+            .into_iter()
+            .find(|known| *known == name)
+            .unwrap_or(""),
     }
 }
 
@@ -258,7 +265,10 @@ mod tests {
             assert_eq!(error.state, code, "{name}");
         }
         let error = session.show("aplication_name").expect_err("a typing error");
-        assert_eq!(error.hint.as_deref(), Some("did you mean application_name?"));
+        assert_eq!(
+            error.hint.as_deref(),
+            Some("did you mean application_name?")
+        );
         assert!(session.reported().iter().all(|(name, _)| !name.is_empty()));
     }
 }

@@ -38,7 +38,10 @@ impl Run<'_> {
             options,
             &[
                 ("strict storage locality", "a collection has one URI"),
-                ("updates_cluster_monitoring_metrics", "there are no such metrics"),
+                (
+                    "updates_cluster_monitoring_metrics",
+                    "there are no such metrics",
+                ),
             ],
         )?;
         let source = self.source_to_read(backup.source.as_deref()).await?;
@@ -82,8 +85,14 @@ impl Run<'_> {
         self.refuse_options(
             options,
             &[
-                ("skip_missing_views", "a view that lacks something is an error"),
-                ("skip_missing_udfs", "a function that is lacking is an error"),
+                (
+                    "skip_missing_views",
+                    "a view that lacks something is an error",
+                ),
+                (
+                    "skip_missing_udfs",
+                    "a function that is lacking is an error",
+                ),
                 ("skip_localities_check", "localities are not compared"),
                 ("remove_regions", "databases have no regions"),
                 (
@@ -263,7 +272,9 @@ impl Run<'_> {
         let shown = self.api().show_backup(request).await?;
         let name = shown.layers.into_iter().next().map(|layer| layer.source);
         let sources = self.api().list_sources().await?.sources;
-        let source = sources.into_iter().find(|source| Some(&source.name) == name.as_ref());
+        let source = sources
+            .into_iter()
+            .find(|source| Some(&source.name) == name.as_ref());
         Ok(Naming::of_kind(
             source.as_ref().map_or("", |source| source.kind.as_str()),
         ))
@@ -291,17 +302,23 @@ fn check_restore_options(restore: &Restore) -> Result<(), SqlError> {
     let refuse = |what: &str| Err(SqlError::new(state::INVALID_PARAMETER_VALUE, what));
     let is_of_tables = matches!(restore.targets, Targets::Tables(_));
     if options.has("into_db") && !is_of_tables {
-        return refuse("cannot use \"into_db\" option when not restoring tables: RESTORE TABLE puts tables into a database");
+        return refuse(
+            "cannot use \"into_db\" option when not restoring tables: RESTORE TABLE puts tables into a database",
+        );
     }
     let databases = match &restore.targets {
         Targets::Databases(names) => names.len(),
         _ => 0,
     };
     if options.has("new_db_name") && databases != 1 {
-        return refuse("\"new_db_name\" option can only be used when restoring one database: RESTORE DATABASE name");
+        return refuse(
+            "\"new_db_name\" option can only be used when restoring one database: RESTORE DATABASE name",
+        );
     }
     if options.has("verify_backup_table_data") && !options.has("schema_only") {
-        return refuse("to set the verify_backup_table_data option, the schema_only option must be set");
+        return refuse(
+            "to set the verify_backup_table_data option, the schema_only option must be set",
+        );
     }
     one_encryption(options)
 }

@@ -153,8 +153,14 @@ mod tests {
 
     #[test]
     fn one_table_can_get_another_name() {
-        assert_eq!(new_table_name(&targets("TABLE a.t AS u")).as_deref(), Ok("u"));
-        assert_eq!(new_table_name(&targets("TABLE a.t, a.v")).as_deref(), Ok(""));
+        assert_eq!(
+            new_table_name(&targets("TABLE a.t AS u")).as_deref(),
+            Ok("u")
+        );
+        assert_eq!(
+            new_table_name(&targets("TABLE a.t, a.v")).as_deref(),
+            Ok("")
+        );
         let error = new_table_name(&targets("TABLE a.t AS u, a.v")).expect_err("two");
         assert_eq!(error.state, "0A000");
     }

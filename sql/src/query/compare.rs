@@ -112,6 +112,9 @@ pub(super) fn order(left: &Value, right: &Value) -> Ordering {
         (true, false) => Ordering::Greater,
         (false, true) => Ordering::Less,
         // Values of one column are of one type.
-        (false, false) => compare(left, right).ok().flatten().unwrap_or(Ordering::Equal),
+        (false, false) => compare(left, right)
+            .ok()
+            .flatten()
+            .unwrap_or(Ordering::Equal),
     }
 }

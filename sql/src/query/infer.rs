@@ -66,7 +66,9 @@ pub(super) fn infer(
         Expr::Interval(_) => ColumnType::Interval,
         Expr::Column(column) => {
             let place = find_column(columns, alias, column)?;
-            columns.get(place).map_or(ColumnType::Text, |column| column.kind)
+            columns
+                .get(place)
+                .map_or(ColumnType::Text, |column| column.kind)
         }
         Expr::Unary(UnaryOperator::Not, operand) => {
             of(operand)?;
@@ -120,9 +122,7 @@ fn infer_call(
         "bool_and" | "bool_or" => ColumnType::Bool,
         "avg" if first == Some(ColumnType::Interval) => ColumnType::Interval,
         "avg" => ColumnType::Float,
-        "now" | "current_timestamp" | "statement_timestamp" | "clock_timestamp" => {
-            ColumnType::Time
-        }
+        "now" | "current_timestamp" | "statement_timestamp" | "clock_timestamp" => ColumnType::Time,
         "min" | "max" | "sum" | "abs" | "round" | "floor" | "ceil" | "coalesce" => {
             first.unwrap_or(ColumnType::Text)
         }

@@ -7,9 +7,7 @@ use holdfast_types::Timestamp;
 use super::compare::{compare, name_of, read_as, type_of};
 use crate::error::{SqlError, state};
 use crate::rows::{Column, ColumnType, Value};
-use crate::syntax::expression::{
-    BinaryOperator, Call, ColumnName, Expr, TypeName, UnaryOperator,
-};
+use crate::syntax::expression::{BinaryOperator, Call, ColumnName, Expr, TypeName, UnaryOperator};
 use crate::syntax::words::nearest;
 use crate::times::{show_interval, show_time};
 
@@ -62,7 +60,10 @@ pub(super) fn find_column(
             state::UNDEFINED_COLUMN,
             format!("column \"{}\" does not exist", column.name),
         );
-        match nearest(&column.name, columns.iter().map(|known| known.name.as_str())) {
+        match nearest(
+            &column.name,
+            columns.iter().map(|known| known.name.as_str()),
+        ) {
             Some(meant) => error.hint(format!("did you mean {meant}?")),
             None => error,
         }
@@ -186,7 +187,10 @@ fn out_of_range() -> SqlError {
 fn negative(value: Value) -> Result<Value, SqlError> {
     match value {
         Value::Null => Ok(Value::Null),
-        Value::Int(number) => number.checked_neg().map(Value::Int).ok_or_else(out_of_range),
+        Value::Int(number) => number
+            .checked_neg()
+            .map(Value::Int)
+            .ok_or_else(out_of_range),
         Value::Float(number) => Ok(Value::Float(-number)),
         Value::Interval(micros) => micros
             .checked_neg()
@@ -444,9 +448,10 @@ fn call(known: &Known<'_>, row: Row<'_>, call: &Call) -> Result<Value, SqlError>
         ("lower", [Value::Text(text)]) => Ok(Value::Text(text.to_lowercase())),
         ("upper", [Value::Text(text)]) => Ok(Value::Text(text.to_uppercase())),
         ("length", [Value::Text(text)]) => Ok(Value::count(text.chars().count())),
-        ("abs", [Value::Int(number)]) => {
-            number.checked_abs().map(Value::Int).ok_or_else(out_of_range)
-        }
+        ("abs", [Value::Int(number)]) => number
+            .checked_abs()
+            .map(Value::Int)
+            .ok_or_else(out_of_range),
         ("abs", [Value::Float(number)]) => Ok(Value::Float(number.abs())),
         ("round" | "floor" | "ceil", [Value::Int(number)]) => Ok(Value::Int(*number)),
         ("round", [Value::Float(number)]) => Ok(Value::Float(number.round_ties_even())),
@@ -484,7 +489,9 @@ pub(super) fn unknown_function(name: &str, arguments: usize) -> SqlError {
     if super::aggregate::is_aggregate(name) {
         return SqlError::new(
             state::GROUPING_ERROR,
-            format!("{name}() cannot stand here, or not with {arguments} arguments: aggregates stand in the list of SELECT and in ORDER BY"),
+            format!(
+                "{name}() cannot stand here, or not with {arguments} arguments: aggregates stand in the list of SELECT and in ORDER BY"
+            ),
         );
     }
     let error = SqlError::new(

@@ -160,7 +160,10 @@ impl<'a> Scope<'a> {
         };
         let is_aggregated = !select.group_by.is_empty()
             || select.items.iter().any(aggregates)
-            || select.order_by.iter().any(|order| holds_aggregate(&order.expr));
+            || select
+                .order_by
+                .iter()
+                .any(|order| holds_aggregate(&order.expr));
         if !is_aggregated {
             let alone = |row| Group {
                 rows: vec![row],
@@ -200,7 +203,10 @@ impl<'a> Scope<'a> {
         let Expr::Number(number) = expr else {
             return Ok(expr);
         };
-        let item = number.parse::<usize>().ok().and_then(|number| number.checked_sub(1));
+        let item = number
+            .parse::<usize>()
+            .ok()
+            .and_then(|number| number.checked_sub(1));
         match item.and_then(|item| select.items.get(item)) {
             Some(SelectItem::Expr { expr, .. }) => Ok(expr),
             _ => Err(SqlError::syntax(format!(
@@ -220,7 +226,13 @@ impl<'a> Scope<'a> {
                     ));
                 }
                 SelectItem::All => {
-                    row.extend(group.rows.first().into_iter().flat_map(|row| row.iter().cloned()));
+                    row.extend(
+                        group
+                            .rows
+                            .first()
+                            .into_iter()
+                            .flat_map(|row| row.iter().cloned()),
+                    );
                 }
                 SelectItem::Expr { expr, .. } => row.push(self.of_group(select, group, expr)?),
             }

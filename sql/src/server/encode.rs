@@ -94,7 +94,10 @@ pub(super) fn row(
         }
         let length = data.len() - at - 4;
         let length = i32::try_from(length).map_err(|_| {
-            SqlError::new(state::PROGRAM_LIMIT_EXCEEDED, "a value is too long to be sent")
+            SqlError::new(
+                state::PROGRAM_LIMIT_EXCEEDED,
+                "a value is too long to be sent",
+            )
         })?;
         data[at..at + 4].copy_from_slice(&length.to_be_bytes());
     }
@@ -170,7 +173,8 @@ fn binary(column: &Column, value: &Value, data: &mut BytesMut) -> Result<(), Sql
                 types::text_to_sql(text, data);
                 Ok(IsNull::No)
             };
-            types::array_to_sql(dimensions, oid::TEXT, texts, element, data).map_err(|_| wrong())?;
+            types::array_to_sql(dimensions, oid::TEXT, texts, element, data)
+                .map_err(|_| wrong())?;
         }
         (ColumnType::Text, value) => types::text_to_sql(&text(value), data),
         _ => return Err(wrong()),
@@ -185,16 +189,23 @@ mod tests {
 
     #[test]
     fn values_are_written_as_postgres_writes_them() {
-        let texts = |list: &[&str]| Value::TextArray(list.iter().map(ToString::to_string).collect());
+        let texts =
+            |list: &[&str]| Value::TextArray(list.iter().map(ToString::to_string).collect());
         for (value, shown) in [
             (Value::Bool(true), "t"),
             (Value::Int(-7), "-7"),
             (Value::Float(0.5), "0.5"),
             (Value::Float(1.0), "1"),
-            (Value::Time(Timestamp::from_micros(1_663_594_883_640_000)), "2022-09-19 13:41:23.64+00"),
+            (
+                Value::Time(Timestamp::from_micros(1_663_594_883_640_000)),
+                "2022-09-19 13:41:23.64+00",
+            ),
             (Value::Interval(-10_000_000), "-00:00:10"),
             (texts(&[]), "{}"),
-            (texts(&["a", "b c", "", "null", "q\"\\"]), r#"{a,"b c","","null","q\"\\"}"#),
+            (
+                texts(&["a", "b c", "", "null", "q\"\\"]),
+                r#"{a,"b c","","null","q\"\\"}"#,
+            ),
         ] {
             assert_eq!(text(&value), shown);
         }
@@ -210,7 +221,11 @@ mod tests {
             (ColumnType::Interval, Value::Interval(1), 16),
             (ColumnType::Json, Value::Json("{}".into()), 3),
             (ColumnType::Text, Value::Int(12), 2),
-            (ColumnType::TextArray, Value::TextArray(vec!["ab".into()]), 26),
+            (
+                ColumnType::TextArray,
+                Value::TextArray(vec!["ab".into()]),
+                26,
+            ),
             (ColumnType::TextArray, Value::TextArray(Vec::new()), 12),
         ] {
             let column = Column::new("c", kind);

@@ -109,10 +109,25 @@ mod tests {
             (oid::INT8, false, b"7", Value::Int(7)),
             (oid::BOOL, true, &[1], Value::Bool(true)),
             (oid::BOOL, false, b"f", Value::Bool(false)),
-            (oid::FLOAT8, true, &0.5f64.to_be_bytes()[..], Value::Float(0.5)),
-            (oid::TIMESTAMPTZ, true, &0i64.to_be_bytes()[..], Value::Time(Timestamp::from_micros(946_684_800_000_000))),
+            (
+                oid::FLOAT8,
+                true,
+                &0.5f64.to_be_bytes()[..],
+                Value::Float(0.5),
+            ),
+            (
+                oid::TIMESTAMPTZ,
+                true,
+                &0i64.to_be_bytes()[..],
+                Value::Time(Timestamp::from_micros(946_684_800_000_000)),
+            ),
             (oid::TEXT, true, "ä".as_bytes(), Value::text("ä")),
-            (oid::NUMERIC, false, b"1.0000000000", Value::text("1.0000000000")),
+            (
+                oid::NUMERIC,
+                false,
+                b"1.0000000000",
+                Value::text("1.0000000000"),
+            ),
             (0, false, b"x", Value::text("x")),
         ] {
             let read = read(1, type_id, is_binary, bytes(raw).as_ref());

@@ -21,8 +21,8 @@ use super::startup::Started;
 use super::statement::{Portal, Prepared, Progress, Sending};
 use super::wire::{Lost, Sent, Severity, Wire};
 use crate::error::{SqlError, state};
-use crate::exec::{self, Answer, Transaction};
-use crate::rows::{Column, ColumnType, Rows, Value};
+use crate::exec::{self, Answer, Transaction, local};
+use crate::rows::{Column, Rows, Value};
 use crate::syntax::ast::Statement;
 use crate::syntax::parse;
 
@@ -202,7 +202,9 @@ impl Session {
                         .await?;
                     let mut sending = sending(tag, rows);
                     self.send_rows(&mut sending, &formats, usize::MAX).await?;
-                    self.wire.complete(format!("{tag} {}", sending.sent)).await?;
+                    self.wire
+                        .complete(format!("{tag} {}", sending.sent))
+                        .await?;
                 }
             }
         }
@@ -269,7 +271,9 @@ impl Session {
         let prepared = message.statement_name.as_deref().unwrap_or_default();
         let portal = self.statement(prepared)?.bind(message)?;
         let columns = self.columns(portal.statement.as_ref())?;
-        portal.formats.check(columns.map_or(0, |columns| columns.len()))?;
+        portal
+            .formats
+            .check(columns.map_or(0, |columns| columns.len()))?;
         self.portals.insert(name, portal);
         let complete = PgWireBackendMessage::BindComplete(BindComplete::new());
         Ok(self.wire.feed(complete).await?)
@@ -302,9 +306,7 @@ impl Session {
             _ => return Err(broken_target().into()),
         };
         let description = match columns {
-            Some(columns) => {
-                PgWireBackendMessage::RowDescription(description(&columns, &formats))
-            }
+            Some(columns) => PgWireBackendMessage::RowDescription(description(&columns, &formats)),
             None => PgWireBackendMessage::NoData(NoData::new()),
         };
         Ok(self.wire.feed(description).await?)
@@ -330,7 +332,9 @@ impl Session {
             portal.progress = Progress::Over;
             match self.perform(statement, &portal.parameters).await? {
                 Answer::Done(tag) => return Ok(self.wire.complete(tag).await?),
-                Answer::Rows { tag, rows } => portal.progress = Progress::Sending(sending(tag, rows)),
+                Answer::Rows { tag, rows } => {
+                    portal.progress = Progress::Sending(sending(tag, rows))
+                }
             }
         }
         match &mut portal.progress {
@@ -371,86 +375,26 @@ impl Session {
         statement: &Statement,
         parameters: &[Value],
     ) -> Result<Answer, Trouble> {
-        let ends = matches!(statement, Statement::Commit | Statement::Rollback);
-        if self.session.transaction == Transaction::Failed && !ends {
-            return Err(SqlError::new(
-                state::IN_FAILED_TRANSACTION,
-                "current transaction is aborted, commands ignored until end of transaction block",
-            )
-            .into());
-        }
-        match self.own(statement).await? {
-            Some(answer) => Ok(answer),
-            None => self.run_on_cluster(statement, parameters).await,
-        }
-    }
-
-    /// Performs what is about the session alone.
-    async fn own(&mut self, statement: &Statement) -> Result<Option<Answer>, Trouble> {
-        let done = |tag: &str| Ok(Some(Answer::Done(tag.to_owned())));
+        let Some(done) = local::perform(&mut self.session, statement)? else {
+            return self.run_on_cluster(statement, parameters).await;
+        };
         match statement {
-            Statement::Begin => {
-                self.session.transaction = Transaction::Open;
-                done("BEGIN")
-            }
-            Statement::Commit => {
-                let failed = self.session.transaction == Transaction::Failed;
-                self.end_transaction();
-                done(if failed { "ROLLBACK" } else { "COMMIT" })
-            }
-            Statement::Rollback => {
-                self.end_transaction();
-                done("ROLLBACK")
-            }
-            Statement::Set { variable, value } => {
-                if let Some((name, value)) = self.session.set(variable, value)? {
-                    self.wire.parameter(name, value).await?;
-                }
-                done("SET")
-            }
-            Statement::Reset(variable) => {
-                self.reset(variable).await?;
-                done("RESET")
-            }
+            Statement::Commit | Statement::Rollback => self.portals.clear(),
             Statement::Discard => {
-                if self.session.transaction != Transaction::Idle {
-                    let message = "DISCARD ALL cannot run inside a transaction block";
-                    return Err(SqlError::new(state::ACTIVE_TRANSACTION, message).into());
-                }
                 self.prepared.clear();
                 self.portals.clear();
-                self.reset("all").await?;
-                done("DISCARD ALL")
             }
-            Statement::Deallocate(None) => {
-                self.prepared.clear();
-                done("DEALLOCATE ALL")
-            }
+            Statement::Deallocate(None) => self.prepared.clear(),
             Statement::Deallocate(Some(name)) => {
                 self.statement(name)?;
                 self.prepared.remove(name);
-                done("DEALLOCATE")
             }
-            Statement::ShowVariable(name) => {
-                let value = self.session.show(name)?.to_owned();
-                let mut rows = Rows::new(vec![Column::new(name.as_str(), ColumnType::Text)]);
-                rows.push(vec![Value::Text(value)]);
-                Ok(Some(Answer::Rows { tag: "SHOW", rows }))
-            }
-            _ => Ok(None),
+            _ => {}
         }
-    }
-
-    async fn reset(&mut self, variable: &str) -> Result<(), Trouble> {
-        for (name, value) in self.session.reset(variable)? {
+        for (name, value) in done.reported {
             self.wire.parameter(name, value).await?;
         }
-        Ok(())
-    }
-
-    fn end_transaction(&mut self) {
-        self.session.transaction = Transaction::Idle;
-        self.portals.clear();
+        Ok(done.answer)
     }
 
     /// Performs what the cluster is asked for, sends notices meanwhile, and notices when the client goes or waits no more.
@@ -506,7 +450,8 @@ impl Session {
                 error.message = "canceling statement due to statement timeout".to_owned();
             }
             if error.state == state::QUERY_CANCELED && is_closing {
-                error.message = "canceling statement because this coordinator shuts down".to_owned();
+                error.message =
+                    "canceling statement because this coordinator shuts down".to_owned();
             }
             Trouble::Sql(error)
         })
@@ -535,7 +480,10 @@ fn no_portal(name: &str) -> SqlError {
 }
 
 fn broken_target() -> SqlError {
-    SqlError::new(state::PROTOCOL_VIOLATION, "neither a statement nor a portal")
+    SqlError::new(
+        state::PROTOCOL_VIOLATION,
+        "neither a statement nor a portal",
+    )
 }
 
 fn too_many(what: &str) -> SqlError {

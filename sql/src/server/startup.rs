@@ -97,16 +97,19 @@ fn admit(
     }
     let user = startup.parameters.get("user").map_or("", String::as_str);
     if user.is_empty() {
-        return Err(refuse("no PostgreSQL user name specified in startup packet"));
+        return Err(refuse(
+            "no PostgreSQL user name specified in startup packet",
+        ));
     }
     match shared.access {
         Access::TrustLoopback if is_local => {}
         Access::TrustLoopback => {
-            return Err(
-                refuse("connections from other machines are refused: users and passwords are not kept yet").hint(
-                    "connect from the machine that the coordinator runs on, for example through ssh",
-                ),
-            );
+            return Err(refuse(
+                "connections from other machines are refused: users and passwords are not kept yet",
+            )
+            .hint(
+                "connect from the machine that the coordinator runs on, for example through ssh",
+            ));
         }
         Access::Nobody => {
             return Err(
@@ -117,13 +120,15 @@ fn admit(
         }
     }
     let Ok(permit) = Arc::clone(&shared.sessions).try_acquire_owned() else {
-        return Err(SqlError::new(
-            state::TOO_MANY_CONNECTIONS,
-            "too many sessions already",
-        )
-        .hint("end one of them, or connect to another coordinator"));
+        return Err(
+            SqlError::new(state::TOO_MANY_CONNECTIONS, "too many sessions already")
+                .hint("end one of them, or connect to another coordinator"),
+        );
     };
-    let database = startup.parameters.get("database").map_or(user, String::as_str);
+    let database = startup
+        .parameters
+        .get("database")
+        .map_or(user, String::as_str);
     let mut session = Session::new(user, database);
     for (name, value) in &startup.parameters {
         match name.as_str() {

@@ -66,7 +66,12 @@ impl Prepared {
                 formats => formats.get(index).copied().unwrap_or(0),
             };
             let is_binary = format == 1;
-            values.push(parameters::read(index + 1, *type_id, is_binary, bytes.as_ref())?);
+            values.push(parameters::read(
+                index + 1,
+                *type_id,
+                is_binary,
+                bytes.as_ref(),
+            )?);
         }
         Ok(Portal {
             statement: self.statement.clone(),

@@ -89,17 +89,20 @@ impl Wire {
         info.severity_nonlocalized = Some(severity);
         info.hint = notice.hint;
         let response = NoticeResponse::from(info);
-        self.feed(PgWireBackendMessage::NoticeResponse(response)).await
+        self.feed(PgWireBackendMessage::NoticeResponse(response))
+            .await
     }
 
     pub(super) async fn parameter(&mut self, name: &str, value: String) -> Sent {
         let status = ParameterStatus::new(name.to_owned(), value);
-        self.feed(PgWireBackendMessage::ParameterStatus(status)).await
+        self.feed(PgWireBackendMessage::ParameterStatus(status))
+            .await
     }
 
     pub(super) async fn complete(&mut self, tag: String) -> Sent {
         let complete = CommandComplete::new(tag);
-        self.feed(PgWireBackendMessage::CommandComplete(complete)).await
+        self.feed(PgWireBackendMessage::CommandComplete(complete))
+            .await
     }
 
     pub(super) async fn empty(&mut self) -> Sent {
@@ -112,7 +115,8 @@ impl Wire {
     /// Says that another statement can come, and sends everything.
     pub(super) async fn ready(&mut self, status: TransactionStatus) -> Sent {
         let ready = ReadyForQuery::new(status);
-        self.feed(PgWireBackendMessage::ReadyForQuery(ready)).await?;
+        self.feed(PgWireBackendMessage::ReadyForQuery(ready))
+            .await?;
         self.flush().await
     }
 }

@@ -14,7 +14,10 @@ pub(crate) enum Statement {
     AlterBackup(AlterBackup),
     ShowJobs(ShowJobs),
     ControlJobs(ControlJobs),
-    AlterJobOwner { job: Expr, owner: String },
+    AlterJobOwner {
+        job: Expr,
+        owner: String,
+    },
     CreateSchedule(CreateSchedule),
     AlterSchedule(AlterSchedule),
     ShowSchedules(ShowSchedules),
@@ -22,7 +25,10 @@ pub(crate) enum Statement {
     ShowSchedule(Expr),
     /// `SHOW CREATE SCHEDULE id`, or of all.
     ShowCreateSchedules(Option<Expr>),
-    ControlSchedules { verb: ScheduleVerb, schedules: Query },
+    ControlSchedules {
+        verb: ScheduleVerb,
+        schedules: Query,
+    },
     CreateConnection(CreateConnection),
     AlterConnection(AlterConnection),
     DropConnection(Str),
@@ -30,27 +36,45 @@ pub(crate) enum Statement {
     ShowConnections(Option<Str>),
     /// `SHOW CREATE EXTERNAL CONNECTION name`, or of all.
     ShowCreateConnections(Option<Str>),
-    CheckConnection { name: Str, options: Options },
+    CheckConnection {
+        name: Str,
+        options: Options,
+    },
     CreateSource(CreateSource),
     AlterSource(AlterSource),
-    DropSource { name: String, if_exists: bool },
+    DropSource {
+        name: String,
+        if_exists: bool,
+    },
     /// `SHOW SOURCE name`, or all.
     ShowSources(Option<String>),
     ShowCreateSource(String),
-    CheckSource { name: String, members: Vec<String> },
+    CheckSource {
+        name: String,
+        members: Vec<String>,
+    },
     ShowHolds,
     DropHold(Expr),
     ShowWorkers,
     ShowCluster,
     ShowCoordinators,
-    SetClusterSetting { name: String, value: Expr },
+    SetClusterSetting {
+        name: String,
+        value: Expr,
+    },
     /// `SHOW CLUSTER SETTING name`, or all.
     ShowClusterSettings(Option<String>),
     CreateUser(User),
     AlterUser(User),
-    DropUser { name: String, if_exists: bool },
+    DropUser {
+        name: String,
+        if_exists: bool,
+    },
     ShowUsers,
-    Set { variable: String, value: String },
+    Set {
+        variable: String,
+        value: String,
+    },
     Reset(String),
     ShowVariable(String),
     Begin,
@@ -261,7 +285,9 @@ pub(crate) enum ScheduleCommand {
     Recurring(Str),
     FullBackup(FullCadence),
     Option(ScheduleOption),
-    Execute { is_full: bool },
+    Execute {
+        is_full: bool,
+    },
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

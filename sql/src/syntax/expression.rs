@@ -148,9 +148,14 @@ impl TypeName {
     pub(crate) const ALL: [(Self, &'static [&'static str]); 6] = [
         (
             Self::Int,
-            &["int8", "int", "bigint", "integer", "int4", "int2", "smallint"],
+            &[
+                "int8", "int", "bigint", "integer", "int4", "int2", "smallint",
+            ],
         ),
-        (Self::Float, &["float8", "float", "decimal", "numeric", "real", "float4"]),
+        (
+            Self::Float,
+            &["float8", "float", "decimal", "numeric", "real", "float4"],
+        ),
         (Self::Text, &["text", "string", "varchar", "name"]),
         (Self::Bool, &["bool", "boolean"]),
         (Self::Timestamp, &["timestamptz", "timestamp"]),
@@ -159,7 +164,10 @@ impl TypeName {
 
     pub(crate) fn as_str(self) -> &'static str {
         let names = Self::ALL.iter().find(|(known, _)| *known == self);
-        names.and_then(|(_, names)| names.first()).copied().unwrap_or_default()
+        names
+            .and_then(|(_, names)| names.first())
+            .copied()
+            .unwrap_or_default()
     }
 }
 

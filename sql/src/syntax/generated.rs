@@ -1,4 +1,6 @@
 //! Generated statements and texts: what is printed is read back as the same, and nothing breaks the parser.
+//!
+//! Strategies are boxed: their types are so large otherwise that an unoptimised build overflows its stack.
 
 use proptest::collection::vec;
 use proptest::option::of;
@@ -10,36 +12,42 @@ use super::options::{self, OptionKind, OptionTable, OptionValue, Options, Truth}
 use super::words::VARIABLES;
 use super::{Printed, Secrets, parse};
 
-fn name() -> impl Strategy<Value = String> {
+fn name() -> BoxedStrategy<String> {
     prop_oneof![
         "[a-z_][a-z0-9_]{0,8}",
         "[A-Za-z ä\".*]{1,6}",
         Just("table".to_owned()),
         Just("latest".to_owned()),
     ]
+    .boxed()
 }
 
-fn literal() -> impl Strategy<Value = String> {
-    "[ -~äß'\n]{0,12}"
+fn literal() -> BoxedStrategy<String> {
+    "[ -~äß'\n]{0,12}".boxed()
 }
 
-fn text() -> impl Strategy<Value = Str> {
+fn text() -> BoxedStrategy<Str> {
     prop_oneof![
         4 => literal().prop_map(Str::Literal),
         1 => (1..=u16::MAX).prop_map(Str::Placeholder),
     ]
+    .boxed()
 }
 
 /// Subdirectories: LATEST is one word however it is written.
-fn subdir() -> impl Strategy<Value = Str> {
-    text().prop_map(|text| match text {
-        Str::Literal(text) if text.eq_ignore_ascii_case("latest") => Str::Literal("latest".into()),
-        other => other,
-    })
+fn subdir() -> BoxedStrategy<Str> {
+    text()
+        .prop_map(|text| match text {
+            Str::Literal(text) if text.eq_ignore_ascii_case("latest") => {
+                Str::Literal("latest".into())
+            }
+            other => other,
+        })
+        .boxed()
 }
 
-fn uris() -> impl Strategy<Value = Vec<Str>> {
-    vec(text(), 1..3)
+fn uris() -> BoxedStrategy<Vec<Str>> {
+    vec(text(), 1..3).boxed()
 }
 
 fn option_value(kind: OptionKind) -> BoxedStrategy<OptionValue> {
@@ -56,21 +64,23 @@ fn option_value(kind: OptionKind) -> BoxedStrategy<OptionValue> {
     }
 }
 
-fn options_of(table: &'static OptionTable) -> impl Strategy<Value = Options> {
+fn options_of(table: &'static OptionTable) -> BoxedStrategy<Options> {
     let all = table.options.iter().enumerate().map(|(place, option)| {
         of(option_value(option.kind)).prop_map(move |value| Some((place, value?)))
     });
-    all.collect::<Vec<_>>().prop_map(move |given| Options {
-        table,
-        given: given.into_iter().flatten().collect(),
-    })
+    all.collect::<Vec<_>>()
+        .prop_map(move |given| Options {
+            table,
+            given: given.into_iter().flatten().collect(),
+        })
+        .boxed()
 }
 
-fn number() -> impl Strategy<Value = String> {
-    prop_oneof!["[0-9]{1,6}", "[0-9]{1,6}\\.[0-9]{1,10}", "[1-9]e[0-9]{1,2}"]
+fn number() -> BoxedStrategy<String> {
+    prop_oneof!["[0-9]{1,6}", "[0-9]{1,6}\\.[0-9]{1,10}", "[1-9]e[0-9]{1,2}"].boxed()
 }
 
-fn expr() -> impl Strategy<Value = Expr> {
+fn expr() -> BoxedStrategy<Expr> {
     let leaf = prop_oneof![
         Just(Expr::Null),
         any::<bool>().prop_map(Expr::Bool),
@@ -84,10 +94,18 @@ fn expr() -> impl Strategy<Value = Expr> {
         let boxed = inner.clone().prop_map(Box::new);
         prop_oneof![
             (any::<bool>(), boxed.clone()).prop_map(|(minus, operand)| {
-                let operator = if minus { UnaryOperator::Minus } else { UnaryOperator::Not };
+                let operator = if minus {
+                    UnaryOperator::Minus
+                } else {
+                    UnaryOperator::Not
+                };
                 Expr::Unary(operator, operand)
             }),
-            (proptest::sample::select(&BinaryOperator::ALL[..]), boxed.clone(), boxed.clone())
+            (
+                proptest::sample::select(&BinaryOperator::ALL[..]),
+                boxed.clone(),
+                boxed.clone()
+            )
                 .prop_map(|(operator, left, right)| Expr::Binary(operator, left, right)),
             (boxed.clone(), any::<bool>()).prop_map(|(operand, is_negated)| Expr::IsNull {
                 operand,
@@ -115,17 +133,19 @@ fn expr() -> impl Strategy<Value = Expr> {
                 .prop_map(|(operand, kind)| Expr::Cast(operand, TypeName::ALL[kind].0)),
         ]
     })
+    .boxed()
 }
 
-fn rows() -> impl Strategy<Value = RowSource> {
+fn rows() -> BoxedStrategy<RowSource> {
     prop_oneof![
         name().prop_map(RowSource::Named),
         Just(RowSource::Statement(Box::new(Statement::ShowWorkers))),
         vec(expr(), 1..3).prop_map(|row| RowSource::Query(Query::Values(vec![row]))),
     ]
+    .boxed()
 }
 
-fn select() -> impl Strategy<Value = Select> {
+fn select() -> BoxedStrategy<Select> {
     let item = prop_oneof![
         1 => Just(SelectItem::All),
         3 => (expr(), of(name())).prop_map(|(expr, alias)| SelectItem::Expr { expr, alias }),
@@ -165,39 +185,44 @@ fn select() -> impl Strategy<Value = Select> {
                 offset,
             },
         )
+        .boxed()
 }
 
-fn query() -> impl Strategy<Value = Query> {
+fn query() -> BoxedStrategy<Query> {
     prop_oneof![
         vec(vec(expr(), 1..3), 1..3).prop_map(Query::Values),
         select().prop_map(|select| Query::Select(Box::new(select))),
     ]
+    .boxed()
 }
 
-fn pattern() -> impl Strategy<Value = TablePattern> {
-    (vec(name(), 0..3), name(), any::<bool>()).prop_map(|(mut parts, last, is_all)| {
-        if is_all {
-            parts.truncate(2);
-        } else {
-            parts.push(last);
-        }
-        TablePattern {
-            parts,
-            is_all,
-            rename: None,
-        }
-    })
+fn pattern() -> BoxedStrategy<TablePattern> {
+    (vec(name(), 0..3), name(), any::<bool>())
+        .prop_map(|(mut parts, last, is_all)| {
+            if is_all {
+                parts.truncate(2);
+            } else {
+                parts.push(last);
+            }
+            TablePattern {
+                parts,
+                is_all,
+                rename: None,
+            }
+        })
+        .boxed()
 }
 
-fn targets() -> impl Strategy<Value = Targets> {
+fn targets() -> BoxedStrategy<Targets> {
     prop_oneof![
         Just(Targets::All),
         vec(name(), 1..3).prop_map(Targets::Databases),
         vec(pattern(), 1..3).prop_map(Targets::Tables),
     ]
+    .boxed()
 }
 
-fn restored() -> impl Strategy<Value = Targets> {
+fn restored() -> BoxedStrategy<Targets> {
     let renamed = (pattern(), of(name())).prop_map(|(mut pattern, rename)| {
         if !pattern.is_all {
             pattern.rename = rename;
@@ -209,16 +234,24 @@ fn restored() -> impl Strategy<Value = Targets> {
         1 => Just(Targets::SystemUsers),
         1 => vec(renamed, 1..3).prop_map(Targets::Tables),
     ]
+    .boxed()
 }
 
-fn backup() -> impl Strategy<Value = Statement> {
+fn backup() -> BoxedStrategy<Statement> {
     let into = prop_oneof![
         Just(Into::Full),
         Just(Into::Latest),
         text().prop_map(Into::Subdir)
     ];
-    (targets(), of(name()), into, uris(), of(expr()), options_of(&options::BACKUP)).prop_map(
-        |(targets, source, into, collection, as_of, options)| {
+    (
+        targets(),
+        of(name()),
+        into,
+        uris(),
+        of(expr()),
+        options_of(&options::BACKUP),
+    )
+        .prop_map(|(targets, source, into, collection, as_of, options)| {
             Statement::Backup(Backup {
                 targets,
                 source,
@@ -227,13 +260,20 @@ fn backup() -> impl Strategy<Value = Statement> {
                 as_of,
                 options,
             })
-        },
-    )
+        })
+        .boxed()
 }
 
-fn restore() -> impl Strategy<Value = Statement> {
-    (restored(), subdir(), uris(), of(expr()), of(name()), options_of(&options::RESTORE)).prop_map(
-        |(targets, subdir, collection, as_of, source, options)| {
+fn restore() -> BoxedStrategy<Statement> {
+    (
+        restored(),
+        subdir(),
+        uris(),
+        of(expr()),
+        of(name()),
+        options_of(&options::RESTORE),
+    )
+        .prop_map(|(targets, subdir, collection, as_of, source, options)| {
             Statement::Restore(Restore {
                 targets,
                 subdir,
@@ -242,11 +282,11 @@ fn restore() -> impl Strategy<Value = Statement> {
                 source,
                 options,
             })
-        },
-    )
+        })
+        .boxed()
 }
 
-fn shows() -> impl Strategy<Value = Statement> {
+fn shows() -> BoxedStrategy<Statement> {
     let detail = proptest::sample::select(vec![
         BackupDetail::Contents,
         BackupDetail::Schemas,
@@ -295,24 +335,31 @@ fn shows() -> impl Strategy<Value = Statement> {
         }),
         (any::<bool>(), query(), of(text())).prop_map(|(pauses, query, reason)| {
             Statement::ControlJobs(ControlJobs {
-                verb: if pauses { JobVerb::Pause } else { JobVerb::Cancel },
+                verb: if pauses {
+                    JobVerb::Pause
+                } else {
+                    JobVerb::Cancel
+                },
                 jobs: JobSet::Query(query),
                 reason: reason.filter(|_| pauses),
             })
         }),
-        (subdir(), of(text()), uris(), uris()).prop_map(|(subdir, collection, new_kms, old_kms)| {
-            Statement::AlterBackup(AlterBackup {
-                subdir,
-                collection,
-                new_kms,
-                old_kms,
-            })
-        }),
+        (subdir(), of(text()), uris(), uris()).prop_map(
+            |(subdir, collection, new_kms, old_kms)| {
+                Statement::AlterBackup(AlterBackup {
+                    subdir,
+                    collection,
+                    new_kms,
+                    old_kms,
+                })
+            }
+        ),
         query().prop_map(Statement::Query),
     ]
+    .boxed()
 }
 
-fn schedules() -> impl Strategy<Value = Statement> {
+fn schedules() -> BoxedStrategy<Statement> {
     let full = || {
         prop_oneof![
             Just(FullCadence::Always),
@@ -339,7 +386,16 @@ fn schedules() -> impl Strategy<Value = Statement> {
             vec((name(), of(text())), 0..3),
         )
             .prop_map(
-                |((label, exists), targets, source, collection, options, recurring, full, schedule_options)| {
+                |(
+                    (label, exists),
+                    targets,
+                    source,
+                    collection,
+                    options,
+                    recurring,
+                    full,
+                    schedule_options,
+                )| {
                     Statement::CreateSchedule(CreateSchedule {
                         if_not_exists: exists && label.is_some(),
                         label,
@@ -362,21 +418,24 @@ fn schedules() -> impl Strategy<Value = Statement> {
         }),
         expr().prop_map(Statement::ShowSchedule),
     ]
+    .boxed()
 }
 
-fn objects() -> impl Strategy<Value = Statement> {
-    let member = (name(), text(), options_of(&options::MEMBER)).prop_map(
-        |(name, address, options)| Member {
+fn objects() -> BoxedStrategy<Statement> {
+    let member =
+        (name(), text(), options_of(&options::MEMBER)).prop_map(|(name, address, options)| {
+            Member {
+                name,
+                address,
+                options,
+            }
+        });
+    let user =
+        (name(), any::<bool>(), of(text())).prop_map(|(name, if_not_exists, password)| User {
             name,
-            address,
-            options,
-        },
-    );
-    let user = (name(), any::<bool>(), of(text())).prop_map(|(name, if_not_exists, password)| User {
-        name,
-        if_not_exists,
-        password,
-    });
+            if_not_exists,
+            password,
+        });
     prop_oneof![
         (any::<bool>(), name(), of(name()), vec(member, 1..3)).prop_map(
             |(if_not_exists, name, kind, members)| {
@@ -411,14 +470,17 @@ fn objects() -> impl Strategy<Value = Statement> {
             }
         }),
     ]
+    .boxed()
 }
 
-fn statement() -> impl Strategy<Value = Statement> {
+fn statement() -> BoxedStrategy<Statement> {
     let plain = prop_oneof![backup(), restore(), shows(), schedules(), objects()];
-    (plain, any::<bool>()).prop_map(|(statement, is_explained)| match is_explained {
-        true => Statement::Explain(Box::new(statement)),
-        false => statement,
-    })
+    (plain, any::<bool>())
+        .prop_map(|(statement, is_explained)| match is_explained {
+            true => Statement::Explain(Box::new(statement)),
+            false => statement,
+        })
+        .boxed()
 }
 
 proptest! {
@@ -476,7 +538,10 @@ fn the_tables_of_options_hold_each_name_once() {
         names.dedup();
         assert_eq!(names.len(), count, "{names:?}");
         for (_, to) in table.aliases {
-            assert!(table.options.iter().any(|option| option.name == *to), "{to}");
+            assert!(
+                table.options.iter().any(|option| option.name == *to),
+                "{to}"
+            );
         }
     }
 }

@@ -260,7 +260,10 @@ impl<'a> Parser<'a> {
         let meant = match self.peek() {
             TokenKind::Word(word) => {
                 let words = listed.iter().copied();
-                nearest(word, words.filter(|word| word.starts_with(char::is_alphabetic)))
+                nearest(
+                    word,
+                    words.filter(|word| word.starts_with(char::is_alphabetic)),
+                )
             }
             _ => None,
         };

@@ -8,8 +8,8 @@ use std::fmt;
 
 use super::ast::{
     AlterSchedule, Backup, BackupDetail, CreateSchedule, CreateSource, FullCadence, Into, JobSet,
-    Member, Restore, ScheduleCommand, ScheduleState, ShowBackup, ShowBackups, ShowJobs, Statement,
-    TablePattern, Targets,
+    Member, Restore, ScheduleCommand, ShowBackup, ShowBackups, ShowJobs, Statement, TablePattern,
+    Targets,
 };
 use super::expression::{Expr, Str};
 use super::options::{OptionKind, OptionValue, Options, Truth};
@@ -24,7 +24,10 @@ pub(crate) enum Secrets {
     /// Passphrases, passwords and URIs are hidden.
     Hidden,
     /// Everything is printed as it was written, so that it can be read back.
-    #[cfg_attr(not(test), expect(dead_code, reason = "only tests read a statement back"))]
+    #[cfg_attr(
+        not(test),
+        expect(dead_code, reason = "only tests read a statement back")
+    )]
     Shown,
 }
 

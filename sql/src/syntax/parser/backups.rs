@@ -118,7 +118,8 @@ impl Parser<'_> {
             pattern.parts.push(self.name("the name of a table")?);
             if pattern.parts.len() > 3 || !self.symbol(".") {
                 if pattern.parts.len() > 3 {
-                    let error = SqlError::syntax("a table has at most three names: database.schema.table");
+                    let error =
+                        SqlError::syntax("a table has at most three names: database.schema.table");
                     return Err(self.point_at(error, start));
                 }
                 break;
@@ -135,7 +136,9 @@ impl Parser<'_> {
             self.expect("AS")?;
             pattern.rename = Some(self.name("a new name of the table")?);
             if pattern.is_all {
-                let error = SqlError::syntax("a pattern stands for many tables, which cannot all get one name");
+                let error = SqlError::syntax(
+                    "a pattern stands for many tables, which cannot all get one name",
+                );
                 return Err(self.point_at(error, start));
             }
         }

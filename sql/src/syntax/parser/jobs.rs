@@ -2,7 +2,9 @@
 
 use super::{Parsed, Parser};
 use crate::error::SqlError;
-use crate::syntax::ast::{ControlJobs, JobSet, JobType, JobVerb, ScheduleVerb, ShowJobs, Statement};
+use crate::syntax::ast::{
+    ControlJobs, JobSet, JobType, JobVerb, ScheduleVerb, ShowJobs, Statement,
+};
 use crate::syntax::expression::{Expr, Query};
 use crate::syntax::options::{self, Options};
 

@@ -141,7 +141,10 @@ impl Parser<'_> {
             }
         }
         let alias = |(from, to): &(&'static str, &'static str)| (*from, *to);
-        let names = table.options.iter().map(|option| (option.name, option.name));
+        let names = table
+            .options
+            .iter()
+            .map(|option| (option.name, option.name));
         // Longer names first, so that `strict` does not hide `strict storage locality`.
         let mut names: Vec<_> = names.chain(table.aliases.iter().map(alias)).collect();
         names.sort_by_key(|(from, _)| std::cmp::Reverse(from.len()));

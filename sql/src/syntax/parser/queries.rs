@@ -258,11 +258,19 @@ impl Parser<'_> {
             });
         }
         if self.word("LIKE") {
-            let operator = if is_negated { BinaryOperator::NotLike } else { BinaryOperator::Like };
+            let operator = if is_negated {
+                BinaryOperator::NotLike
+            } else {
+                BinaryOperator::Like
+            };
             return Ok(binary(operator, left, self.operand()?));
         }
         if self.word("ILIKE") {
-            let operator = if is_negated { BinaryOperator::NotIlike } else { BinaryOperator::Ilike };
+            let operator = if is_negated {
+                BinaryOperator::NotIlike
+            } else {
+                BinaryOperator::Ilike
+            };
             return Ok(binary(operator, left, self.operand()?));
         }
         if self.word("BETWEEN") {
@@ -404,7 +412,12 @@ impl Parser<'_> {
             }));
         }
         // These take no parentheses.
-        let is_function = ["current_timestamp", "current_user", "session_user", "current_catalog"];
+        let is_function = [
+            "current_timestamp",
+            "current_user",
+            "session_user",
+            "current_catalog",
+        ];
         if !is_quoted && is_function.contains(&name.as_str()) {
             return Ok(Expr::Call(Call {
                 function: name,

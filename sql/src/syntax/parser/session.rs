@@ -70,7 +70,8 @@ impl Parser<'_> {
             "not",
         ];
         loop {
-            let is_mode = matches!(self.peek(), TokenKind::Word(word) if MODES.contains(&word.as_str()));
+            let is_mode =
+                matches!(self.peek(), TokenKind::Word(word) if MODES.contains(&word.as_str()));
             if !is_mode && !matches!(self.peek(), TokenKind::Symbol(",")) {
                 return;
             }
@@ -137,7 +138,9 @@ impl Parser<'_> {
     /// `SHOW name`, `SHOW TRANSACTION ISOLATION LEVEL`, `SHOW TIME ZONE`.
     pub(super) fn show_variable(&mut self) -> Parsed<Statement> {
         let variable = match () {
-            () if self.phrase("TRANSACTION", "ISOLATION LEVEL")? => "transaction_isolation".to_owned(),
+            () if self.phrase("TRANSACTION", "ISOLATION LEVEL")? => {
+                "transaction_isolation".to_owned()
+            }
             () if self.phrase("TIME", "ZONE")? => "timezone".to_owned(),
             () => {
                 // What is no variable, and followed by something, is another SHOW with a typing error.

@@ -46,7 +46,11 @@ impl Printer<'_, '_> {
                 is_negated,
             } => {
                 self.part(operand)?;
-                self.put(if *is_negated { " IS NOT NULL" } else { " IS NULL" })
+                self.put(if *is_negated {
+                    " IS NOT NULL"
+                } else {
+                    " IS NULL"
+                })
             }
             Expr::In {
                 operand,

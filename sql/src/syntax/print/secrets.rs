@@ -40,7 +40,11 @@ pub(super) fn redacted(uri: &str) -> String {
             .query_pairs()
             .map(|(name, value)| {
                 let is_shown = SHOWN.contains(&name.to_ascii_lowercase().as_str());
-                let value = if is_shown { value.into_owned() } else { REDACTED.to_owned() };
+                let value = if is_shown {
+                    value.into_owned()
+                } else {
+                    REDACTED.to_owned()
+                };
                 (name.into_owned(), value)
             })
             .collect();
@@ -62,11 +66,22 @@ mod tests {
     fn what_is_secret_in_a_uri_is_not_shown() {
         for (uri, shown) in [
             ("file:///backups/bank", "file:///backups/bank"),
-            ("s3://bucket/a?AWS_ACCESS_KEY_ID=k&AWS_SECRET_ACCESS_KEY=hush&AUTH=specified",
-             "s3://bucket/a?AWS_ACCESS_KEY_ID=redacted&AWS_SECRET_ACCESS_KEY=redacted&AUTH=specified"),
-            ("postgres://backup:hush@h:5432/app", "postgres://backup:redacted@h:5432/app"),
-            ("postgres://backup@h/app?password=hush", "postgres://backup@h/app?password=redacted"),
-            ("gs://b/x?a_new_secret=hush", "gs://b/x?a_new_secret=redacted"),
+            (
+                "s3://bucket/a?AWS_ACCESS_KEY_ID=k&AWS_SECRET_ACCESS_KEY=hush&AUTH=specified",
+                "s3://bucket/a?AWS_ACCESS_KEY_ID=redacted&AWS_SECRET_ACCESS_KEY=redacted&AUTH=specified",
+            ),
+            (
+                "postgres://backup:hush@h:5432/app",
+                "postgres://backup:redacted@h:5432/app",
+            ),
+            (
+                "postgres://backup@h/app?password=hush",
+                "postgres://backup@h/app?password=redacted",
+            ),
+            (
+                "gs://b/x?a_new_secret=hush",
+                "gs://b/x?a_new_secret=redacted",
+            ),
             ("127.0.0.1:7000", "127.0.0.1:7000"),
             ("external://name", "external://name"),
             ("://u:hush@h", "redacted"),

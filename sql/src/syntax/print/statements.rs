@@ -92,7 +92,11 @@ impl Printer<'_, '_> {
                     Some(ScheduleState::Running) => "SHOW RUNNING SCHEDULES",
                     Some(ScheduleState::Paused) => "SHOW PAUSED SCHEDULES",
                 })?;
-                self.put(if show.is_for_backup { " FOR BACKUP" } else { "" })
+                self.put(if show.is_for_backup {
+                    " FOR BACKUP"
+                } else {
+                    ""
+                })
             }
             Statement::ShowSchedule(id) => {
                 self.put("SHOW SCHEDULE ")?;
