@@ -86,6 +86,15 @@ pub(crate) enum Command {
     /// Look at jobs and control them
     #[command(subcommand)]
     Job(JobCommand),
+    /// Run SQL statements, as psql would on a coordinator that listens for SQL
+    Sql {
+        /// The statements; read from stdin if left out
+        #[arg(short = 'e', long = "execute", value_name = "STATEMENTS")]
+        execute: Vec<String>,
+        /// The source of statements that name none
+        #[arg(long, value_name = "NAME", default_value = "")]
+        source: String,
+    },
     /// Add, remove and list coordinators
     #[command(subcommand)]
     Member(MemberCommand),
@@ -143,6 +152,8 @@ mod tests {
             "holdfast start --role coordinator --node-id 1 --data-dir d --key-file k --locality region=eu,zone=b",
             "holdfast start --role worker --worker-id w1 --join a:1,b:2 --key-file k --slots 2",
             "holdfast init --members 1=a:1,2=b:1",
+            "holdfast start --single --data-dir d --sql-addr 127.0.0.1:26257 --sql-trust-loopback",
+            "holdfast sql --source bank -e SHOW",
             "holdfast init --key-file k",
             "holdfast status --json",
             "holdfast schedule create bank INTO file:///b --recurring @hourly --full-backup @daily --label nightly --if-not-exists --first-run now",

@@ -12,6 +12,7 @@ mod restore;
 mod schedule;
 mod sim;
 mod source;
+mod sql;
 mod start;
 mod verify;
 
@@ -36,6 +37,7 @@ pub(crate) async fn run(context: &Context, command: Command) -> Result<Exit, Fau
         Command::Backups(command) => backups::run(context, command).await,
         Command::Schedule(command) => schedule::run(context, command).await,
         Command::Job(command) => job::run(context, command).await,
+        Command::Sql { execute, source } => sql::run(context, execute, &source).await,
         Command::Member(command) => cluster::member(context, command).await,
         Command::Setting(command) => cluster::setting(context, command).await,
         Command::Mvcc(command) => mvcc::run(context, command).await,

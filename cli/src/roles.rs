@@ -13,6 +13,7 @@ use holdfast_coordinator::{
 use holdfast_env::Env;
 use holdfast_mvcc::{MvccStore, ServeHandle, StoreOptions, serve};
 use holdfast_node::ClusterKey;
+use holdfast_sql::{Access, SqlOptions, SqlServer};
 use holdfast_types::{ErrorCode, Fault, Locality, Millis, NodeId, WorkerId};
 use holdfast_worker::{Worker, WorkerConfig, WorkerHandle};
 use serde::{Deserialize, Serialize};
@@ -24,6 +25,9 @@ use std::sync::Arc;
 pub(crate) struct StartedView {
     /// Where it listens, if it does.
     pub(crate) address: Option<String>,
+    /// Where it listens for SQL, if it does.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) sql_address: Option<String>,
 }
 
 /// A coordinator to start.
@@ -152,6 +156,20 @@ pub(crate) async fn start_coordinator(
         api: Arc::new(handle.api()),
         handle,
     })
+}
+
+/// Listens for SQL on behalf of a coordinator.
+pub(crate) async fn start_sql(
+    env: &Env,
+    listen: &str,
+    trusts_loopback: bool,
+    api: Arc<dyn ControlApi>,
+) -> Result<SqlServer, Fault> {
+    let access = match trusts_loopback {
+        true => Access::TrustLoopback,
+        false => Access::Nobody,
+    };
+    SqlServer::start(SqlOptions::new(listen, access), env.clone(), api).await
 }
 
 /// Starts a worker.

@@ -110,6 +110,12 @@ pub(crate) struct StartArgs {
     /// Also serve a member of the embedded store; with --single it is registered as a source of that name
     #[arg(long, value_name = "NAME=DIR[@HOST:PORT]")]
     pub(crate) mvcc: Vec<MvccMember>,
+    /// Where the coordinator listens for SQL, as PostgreSQL's clients speak it; port 0 takes a free one. Nowhere if left out
+    #[arg(long, value_name = "HOST:PORT")]
+    pub(crate) sql_addr: Option<String>,
+    /// Let everybody who connects from this machine run SQL, under any name and without a password; all others are refused
+    #[arg(long, requires = "sql_addr")]
+    pub(crate) sql_trust_loopback: bool,
     /// Log as JSON lines
     #[arg(long)]
     pub(crate) log_json: bool,

@@ -123,6 +123,7 @@ async fn serve(
     let member = roles::start_member(&context.env, role).await?;
     let view = StartedView {
         address: Some(member.address()),
+        sql_address: None,
     };
     context.output.item(&view, || {
         format!("mvcc member listens on {}", member.address())

@@ -3,7 +3,9 @@
 use holdfast_client::{ControlApi, v1};
 use holdfast_env::Env;
 use holdfast_node::{LogFormat, init_logging};
+use holdfast_sql::SqlServer;
 use holdfast_types::{ErrorCode, Fault, WorkerId};
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::args::{MvccMember, Role, StartArgs};
@@ -23,6 +25,7 @@ const REGISTER_ATTEMPTS: u32 = 100;
 #[derive(Debug, Default)]
 struct Running {
     coordinator: Option<RunningCoordinator>,
+    sql: Option<SqlServer>,
     worker: Option<RunningWorker>,
     members: Vec<RunningMember>,
 }
@@ -42,6 +45,7 @@ pub(super) async fn run(context: &Context, arguments: StartArgs) -> Result<Exit,
     }
     let view = StartedView {
         address: running.coordinator.as_ref().map(|c| c.address.clone()),
+        sql_address: running.sql.as_ref().map(|sql| sql.address().to_owned()),
     };
     context.output.item(&view, || running.text());
     let ended = running.until_told().await;
@@ -68,7 +72,19 @@ async fn start(
             key_file: key_file.clone(),
             alone: arguments.single,
         };
-        running.coordinator = Some(roles::start_coordinator(env, role).await?);
+        let coordinator = roles::start_coordinator(env, role).await?;
+        let api = Arc::clone(&coordinator.api);
+        running.coordinator = Some(coordinator);
+        if let Some(listen) = &arguments.sql_addr {
+            let trusts_loopback = arguments.sql_trust_loopback;
+            running.sql = Some(roles::start_sql(env, listen, trusts_loopback, api).await?);
+        }
+    } else if arguments.sql_addr.is_some() {
+        return Err(Fault::new(
+            ErrorCode::InvalidArgument,
+            "a worker does not listen for SQL: coordinators do",
+        )
+        .hint("give --sql-addr to a process with a coordinator"));
     }
     if arguments.single || arguments.role != Role::Coordinator {
         let coordinators = match &running.coordinator {
@@ -193,6 +209,9 @@ impl Running {
         if let Some(coordinator) = &self.coordinator {
             lines.push(format!("coordinator listens on {}", coordinator.address));
         }
+        if let Some(sql) = &self.sql {
+            lines.push(format!("SQL is spoken on {}", sql.address()));
+        }
         if self.worker.is_some() {
             lines.push("worker runs".to_owned());
         }
@@ -226,6 +245,9 @@ impl Running {
 
     /// An orderly end: the worker gives its leases back while there is still a coordinator to take them.
     async fn stop(self) {
+        if let Some(sql) = self.sql {
+            sql.shutdown().await;
+        }
         if let Some(worker) = self.worker {
             worker.shutdown().await;
         }

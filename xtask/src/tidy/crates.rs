@@ -61,13 +61,14 @@ const MAY: [(&str, &[&str]); 20] = [
             "postgres",
             "proto",
             "source",
+            "sql",
             "types",
             "worker",
         ],
     ),
     ("sim", &["*"]),
     ("tests", &["*"]),
-    ("sql", &["client", "types"]),
+    ("sql", &["client", "env", "proto", "types"]),
     ("console", &["client", "types"]),
 ];
 
