@@ -8,6 +8,7 @@ mod jobs;
 pub(crate) mod local;
 mod objects;
 mod queries;
+mod schedules;
 mod session;
 mod submit;
 mod targets;
@@ -151,6 +152,11 @@ impl Run<'_> {
             Statement::Backup(backup) => self.backup(backup).await,
             Statement::Restore(restore) => self.restore(restore).await,
             Statement::Verify(verify) => self.verify(verify).await,
+            Statement::CreateSchedule(create) => self.create_schedule(create).await,
+            Statement::AlterSchedule(alter) => self.alter_schedule(alter).await,
+            Statement::ControlSchedules { verb, schedules } => {
+                self.control_schedules(*verb, schedules).await
+            }
             Statement::ControlJobs(control) => self.control_jobs(control).await,
             Statement::CreateSource(create) => self.create_source(create).await,
             Statement::AlterSource(alter) => self.alter_source(alter).await,
@@ -185,6 +191,11 @@ impl Run<'_> {
             Statement::ShowJobs(show) => self.show_jobs(show, rows).await,
             Statement::ShowBackups(show) => self.show_backups(show, rows).await,
             Statement::ShowBackup(show) => self.show_backup(show, rows).await,
+            Statement::ShowSchedules(show) => self.show_schedules(show, rows).await,
+            Statement::ShowSchedule(id) => self.show_schedule(id, rows).await,
+            Statement::ShowCreateSchedules(id) => {
+                self.show_create_schedules(id.as_ref(), rows).await
+            }
             Statement::ShowSources(name) => self.show_sources(name.as_deref(), rows).await,
             Statement::ShowCreateSource(name) => self.show_create_source(name, rows).await,
             Statement::CheckSource { name, members } => {

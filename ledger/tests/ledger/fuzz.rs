@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, VecDeque};
 use holdfast_ledger::{Action, Checkpoint, Grant, Ledger, PartRef, Report, ReportBody, TaskView};
 use holdfast_types::{
     ByteCount, ControlVerb, Digest, Epoch, ErrorCode, Fault, HoldId, HoldUse, Incarnation, JobId,
-    JobSpec, JobState, Millis, Phase, RowCount, RunResult, ScheduleVerb, TaskId,
+    JobSpec, JobState, Millis, Phase, RowCount, RunResult, ScheduleVerb, ScheduledLayer, TaskId,
 };
 use proptest::prelude::*;
 use proptest::strategy::ValueTree;
@@ -495,6 +495,27 @@ fn marks(ledger: &Ledger) -> Vec<String> {
     if ledger.holds().any(|hold| hold.releasing.is_some()) {
         marks.push("hold being released".into());
     }
+    for schedule in ledger.schedules() {
+        let last = schedule.last.as_ref();
+        let shown = [
+            ("run under way", {
+                ledger.runs_under_way(schedule.id).next().is_some()
+            }),
+            ("run that succeeded", {
+                last.is_some_and(|last| last.job.is_some() && last.result == Some(Ok(())))
+            }),
+            ("run that could not begin", {
+                last.is_some_and(|last| last.job.is_none())
+            }),
+            ("incrementals that wait", schedule.waits_for_full),
+            ("incrementals that need wait no more", {
+                schedule.layer == ScheduledLayer::Incremental && schedule.is_active()
+            }),
+            ("failures in a row", schedule.failures_in_a_row > 1),
+        ];
+        let shown = shown.into_iter().filter(|(_, seen)| *seen);
+        marks.extend(shown.map(|(mark, _)| mark.to_owned()));
+    }
     marks
 }
 
@@ -526,6 +547,12 @@ fn the_fuzz_reaches_what_is_rare() {
         "incremental layer",
         "hold being released",
         "RESTORE revert-failed",
+        "run under way",
+        "run that succeeded",
+        "run that could not begin",
+        "incrementals that wait",
+        "incrementals that need wait no more",
+        "failures in a row",
     ]
     .map(str::to_owned)
     .to_vec();

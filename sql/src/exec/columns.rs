@@ -21,6 +21,14 @@ pub(super) fn columns_of(
         Statement::ShowJobs(show) => Ok(Some(columns_of_jobs(show))),
         Statement::ShowBackups(_) => fixed(&[("path", Text)]),
         Statement::ShowBackup(show) => Ok(Some(columns_of_backup(show))),
+        Statement::CreateSchedule(_) | Statement::AlterSchedule(_) => {
+            Ok(Some(columns_of_made_schedules()))
+        }
+        Statement::ShowSchedules(show) => Ok(Some(columns_of_schedules(show.is_for_backup))),
+        Statement::ShowSchedule(_) => Ok(Some(columns_of_schedules(false))),
+        Statement::ShowCreateSchedules(_) => {
+            fixed(&[("schedule_id", Int), ("create_statement", Text)])
+        }
         Statement::ShowSources(None) => fixed(&[
             ("source_name", Text),
             ("kind", Text),
@@ -95,18 +103,13 @@ pub(super) fn columns_of(
         Statement::ShowVariable(name) => Ok(Some(vec![Column::new(name.as_str(), Text)])),
         Statement::Query(query) => columns_of_query(session, query, &[]).map(Some),
         Statement::Explain(_) => fixed(&[("info", Text)]),
-        Statement::ShowSchedules(_)
-        | Statement::ShowSchedule(_)
-        | Statement::ShowCreateSchedules(_)
-        | Statement::ShowConnections(_)
+        Statement::ShowConnections(_)
         | Statement::ShowCreateConnections(_)
         | Statement::CheckConnection { .. }
-        | Statement::CreateSchedule(_)
         | Statement::ShowUsers
         | Statement::AlterBackup(_)
         | Statement::ControlJobs(_)
         | Statement::AlterJobOwner { .. }
-        | Statement::AlterSchedule(_)
         | Statement::ControlSchedules { .. }
         | Statement::CreateConnection(_)
         | Statement::AlterConnection(_)
@@ -148,6 +151,39 @@ pub(super) fn columns_of_job(is_detached: bool) -> Vec<Column> {
             ("rows", Int),
         ]),
     }
+}
+
+/// Of CREATE SCHEDULE and ALTER BACKUP SCHEDULE.
+pub(super) fn columns_of_made_schedules() -> Vec<Column> {
+    columns(&[
+        ("schedule_id", Int),
+        ("label", Text),
+        ("status", Text),
+        ("first_run", Time),
+        ("schedule", Text),
+        ("backup_stmt", Text),
+    ])
+}
+
+fn columns_of_schedules(is_for_backup: bool) -> Vec<Column> {
+    let mut list = vec![
+        ("id", Int),
+        ("label", Text),
+        ("schedule_status", Text),
+        ("next_run", Time),
+        ("state", Text),
+        ("recurrence", Text),
+        ("jobsrunning", Int),
+        ("owner", Text),
+        ("created", Time),
+        ("on_previous_running", Text),
+        ("on_execution_failure", Text),
+    ];
+    match is_for_backup {
+        true => list.extend([("command", Text), ("backup_type", Text)]),
+        false => list.push(("command", Json)),
+    }
+    columns(&list)
 }
 
 fn columns_of_jobs(_show: &ShowJobs) -> Vec<Column> {

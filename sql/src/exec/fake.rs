@@ -158,6 +158,40 @@ impl FakeCluster {
     }
 }
 
+/// A pair.
+fn schedules() -> Vec<v1::Schedule> {
+    let full = v1::Schedule {
+        id: 70,
+        label: "nightly".to_owned(),
+        status: "ACTIVE".to_owned(),
+        next_run: "2026-12-02T00:00:00Z".to_owned(),
+        recurrence: "@daily".to_owned(),
+        backup_type: "FULL".to_owned(),
+        partner: 71,
+        source: "bank".to_owned(),
+        into: "s3://b/x?AWS_SECRET_ACCESS_KEY=hush".to_owned(),
+        revision_history: true,
+        on_execution_failure: "reschedule".to_owned(),
+        on_previous_running: "start".to_owned(),
+        created: "2026-12-01T08:00:00Z".to_owned(),
+        running: vec![9],
+        ..v1::Schedule::default()
+    };
+    let incremental = v1::Schedule {
+        id: 71,
+        status: "PAUSED".to_owned(),
+        next_run: String::new(),
+        state: "Waiting for initial backup to complete".to_owned(),
+        recurrence: "@hourly".to_owned(),
+        backup_type: "INCREMENTAL".to_owned(),
+        partner: 70,
+        on_previous_running: "wait".to_owned(),
+        running: Vec::new(),
+        ..full.clone()
+    };
+    vec![incremental, full]
+}
+
 fn unexpected<T>() -> Result<T, Fault> {
     Err(Fault::new(
         ErrorCode::Internal,
@@ -303,6 +337,50 @@ impl ControlApi for FakeCluster {
         Ok(v1::DropHoldResponse {
             warning: "the chain gets no further incremental".to_owned(),
             no_op: false,
+        })
+    }
+
+    async fn create_schedule(
+        &self,
+        request: v1::CreateScheduleRequest,
+    ) -> Result<v1::CreateScheduleResponse, Fault> {
+        self.note(&request);
+        let existed = request.if_not_exists;
+        Ok(v1::CreateScheduleResponse {
+            schedules: match existed {
+                true => Vec::new(),
+                false => schedules(),
+            },
+            existed,
+        })
+    }
+
+    async fn alter_schedule(
+        &self,
+        request: v1::AlterScheduleRequest,
+    ) -> Result<v1::ListSchedulesResponse, Fault> {
+        self.note(&request);
+        self.list_schedules().await
+    }
+
+    async fn control_schedule(
+        &self,
+        request: v1::ControlScheduleRequest,
+    ) -> Result<v1::ControlScheduleResponse, Fault> {
+        self.note(&request);
+        let mut all = schedules().into_iter();
+        match all.find(|schedule| schedule.id == request.schedule) {
+            None => Err(Fault::new(ErrorCode::NotFound, "there is no schedule")),
+            schedule => Ok(v1::ControlScheduleResponse {
+                schedule,
+                no_op: false,
+            }),
+        }
+    }
+
+    async fn list_schedules(&self) -> Result<v1::ListSchedulesResponse, Fault> {
+        Ok(v1::ListSchedulesResponse {
+            schedules: schedules(),
         })
     }
 

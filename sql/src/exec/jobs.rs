@@ -22,8 +22,8 @@ impl Run<'_> {
     async fn list_jobs(&self, all: bool) -> Result<Vec<v1::Job>, SqlError> {
         let request = v1::ListJobsRequest {
             all,
-            states: Vec::new(),
             limit: MOST_JOBS,
+            ..v1::ListJobsRequest::default()
         };
         let mut jobs = self.api().list_jobs(request).await?.jobs;
         jobs.sort_by_key(order);
@@ -47,8 +47,13 @@ impl Run<'_> {
                     false => self.jobs(&ids).await?,
                 }
             }
-            // Refused before: these are not of SHOW.
-            Some(JobSet::ForSchedules(_) | JobSet::All(_)) => Vec::new(),
+            // These are not of SHOW.
+            Some(JobSet::All(_)) => Vec::new(),
+            Some(JobSet::ForSchedules(schedules)) => {
+                let mut jobs = self.jobs_of_schedules(schedules).await?;
+                jobs.sort_by_key(order);
+                jobs
+            }
         };
         let leader = match jobs.is_empty() {
             true => 0,
@@ -87,8 +92,14 @@ impl Run<'_> {
         let (ids, is_all) = match &control.jobs {
             JobSet::Query(query) => (Box::pin(self.ids(query)).await?, false),
             JobSet::All(kind) => (self.jobs_to_control(control.verb, *kind).await?, true),
-            // Refused before.
-            JobSet::ForSchedules(_) => (Vec::new(), false),
+            JobSet::ForSchedules(schedules) => {
+                let jobs = self.jobs_of_schedules(schedules).await?;
+                let changes = |job: &&v1::Job| changes(control.verb, job);
+                (
+                    jobs.iter().filter(changes).map(|job| job.id).collect(),
+                    true,
+                )
+            }
         };
         let reason = control.reason.as_ref();
         let reason = reason.map(|reason| self.text(reason)).transpose()?;
@@ -125,24 +136,23 @@ impl Run<'_> {
 
     /// All jobs of a kind that a verb would change.
     async fn jobs_to_control(&self, verb: JobVerb, kind: JobType) -> Result<Vec<u64>, SqlError> {
-        let wanted = |job: &v1::Job| {
-            let changes = match (verb, state_of(job)) {
-                (JobVerb::Pause, Some(JobState::Pending | JobState::Running)) => true,
-                (JobVerb::Resume, Some(JobState::Paused)) => true,
-                (
-                    JobVerb::Cancel,
-                    Some(JobState::Pending | JobState::Running | JobState::Paused),
-                ) => true,
-                _ => false,
-            };
-            job.kind == kind.as_str() && changes
-        };
+        let wanted = |job: &v1::Job| job.kind == kind.as_str() && changes(verb, job);
         let jobs = self.list_jobs(false).await?;
         Ok(jobs
             .iter()
             .filter(|job| wanted(job))
             .map(|job| job.id)
             .collect())
+    }
+}
+
+/// Whether a verb would change a job.
+fn changes(verb: JobVerb, job: &v1::Job) -> bool {
+    match (verb, state_of(job)) {
+        (JobVerb::Pause, Some(JobState::Pending | JobState::Running)) => true,
+        (JobVerb::Resume, Some(JobState::Paused)) => true,
+        (JobVerb::Cancel, Some(JobState::Pending | JobState::Running | JobState::Paused)) => true,
+        _ => false,
     }
 }
 

@@ -182,7 +182,7 @@ impl Run<'_> {
         Ok(true)
     }
 
-    fn execution_locality(&self, options: &Options) -> Result<String, SqlError> {
+    pub(super) fn execution_locality(&self, options: &Options) -> Result<String, SqlError> {
         let text = self
             .option_text(options, "execution locality")?
             .unwrap_or_default();
