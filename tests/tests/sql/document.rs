@@ -23,7 +23,10 @@ fn path() -> PathBuf {
 /// One line after the other: text, or a statement with what it gives.
 enum Part {
     Line(String),
-    Statement { shown: Vec<String>, output: Vec<String> },
+    Statement {
+        shown: Vec<String>,
+        output: Vec<String>,
+    },
 }
 
 fn parts(text: &str) -> Vec<Part> {
@@ -40,7 +43,9 @@ fn parts(text: &str) -> Vec<Part> {
             });
         } else if is_console {
             match parts.last_mut() {
-                Some(Part::Statement { shown, output }) if output.is_empty() && line.starts_with(GOES_ON) => {
+                Some(Part::Statement { shown, output })
+                    if output.is_empty() && line.starts_with(GOES_ON) =>
+                {
                     shown.push(line.to_owned());
                 }
                 Some(Part::Statement { output, .. }) => output.push(line.to_owned()),
@@ -106,7 +111,9 @@ struct Known {
 impl Known {
     fn statement(&self, shown: &[String]) -> String {
         let lines = shown.iter().map(|line| {
-            let line = line.strip_prefix(PROMPT).or_else(|| line.strip_prefix(GOES_ON));
+            let line = line
+                .strip_prefix(PROMPT)
+                .or_else(|| line.strip_prefix(GOES_ON));
             line.unwrap_or_default()
         });
         let statement = lines.collect::<Vec<_>>().join("\n");

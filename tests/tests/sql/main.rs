@@ -50,7 +50,10 @@ fn ctrl_c_ends_the_wait_and_leaves_the_job_running() {
     }
     let output = psql.wait_with_output().expect("ended");
     let said = String::from_utf8_lossy(&output.stderr);
-    assert!(said.contains("canceling statement due to user request"), "{said}");
+    assert!(
+        said.contains("canceling statement due to user request"),
+        "{said}"
+    );
     assert!(said.contains("goes on in the background"), "{said}");
     assert_eq!(place.ask(running), "1");
     let paused = place.ask("PAUSE ALL BACKUP JOBS");
@@ -72,11 +75,23 @@ fn the_command_line_runs_the_same_statements() {
     let output = place.holdfast(&["sql", "--source", "bank", "-e", "SHOW SOURCES"]);
     assert_eq!(output.code, 0, "{}", output.stderr);
     assert!(output.stdout.contains("SOURCE_NAME"), "{}", output.stdout);
-    let output = place.holdfast(&["--json", "sql", "-e", "SELECT kind, NULL AS none FROM [SHOW SOURCES]"]);
-    assert_eq!(output.json(), serde_json::json!({"kind": "mvcc", "none": null}));
+    let output = place.holdfast(&[
+        "--json",
+        "sql",
+        "-e",
+        "SELECT kind, NULL AS none FROM [SHOW SOURCES]",
+    ]);
+    assert_eq!(
+        output.json(),
+        serde_json::json!({"kind": "mvcc", "none": null})
+    );
     let output = place.holdfast(&["sql", "-e", "SHOW JBOS"]);
     assert_eq!(output.code, 2, "{}", output.stderr);
-    assert!(output.stderr.contains("hint: did you mean JOBS?"), "{}", output.stderr);
+    assert!(
+        output.stderr.contains("hint: did you mean JOBS?"),
+        "{}",
+        output.stderr
+    );
     let output = place.holdfast(&["sql", "-e", "PAUSE JOB 4711"]);
     assert_eq!(output.code, 3, "{}", output.stderr);
 }

@@ -103,7 +103,17 @@ impl Place {
     pub fn command(&self, statements: &[&str]) -> Command {
         let mut command = Command::new("psql");
         command
-            .args(["-X", "-h", "127.0.0.1", "-p", &self.sql_port, "-U", "ann", "-d", "bank"])
+            .args([
+                "-X",
+                "-h",
+                "127.0.0.1",
+                "-p",
+                &self.sql_port,
+                "-U",
+                "ann",
+                "-d",
+                "bank",
+            ])
             .env("PGCONNECT_TIMEOUT", "20")
             .env("PAGER", "cat")
             .env("LC_ALL", "C")
