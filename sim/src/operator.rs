@@ -121,8 +121,7 @@ impl Operator {
             request_key: self.key(number),
             source: source.to_owned(),
             into: into.to_owned(),
-            // The model keeps no history.
-            revision_history: history && !is_log,
+            revision_history: history,
             layer: Some(layer),
             ..v1::SubmitBackupRequest::default()
         };
