@@ -38,7 +38,7 @@ pub(crate) enum Mutant {
     ForgottenEffects,
     /// Production code overwrites objects.
     Overwrites,
-    /// Production code accepts what is reported under a stale epoch.
+    /// Production code hears workers whose leases have ended, and accepts what they report.
     AcceptsStale,
     /// Production code shows a job as paused while workers still work for it.
     PausesAtOnce,

@@ -126,11 +126,10 @@ impl Scenario {
                 acts.extend((1..=4).map(|turn| (at(6 * turn), Act::CrashLeader(at(3)))));
             }
             Self::Zombie => {
+                // The worker gives up after three seconds, the leader after four: one that comes back in between, and one that comes too late.
                 acts.extend((0..6).map(|turn| {
-                    (
-                        at(2 + 4 * turn),
-                        Act::HoldBusiestWorker(Duration::from_millis(3_900)),
-                    )
+                    let pause = Duration::from_millis(if turn % 2 == 0 { 3_900 } else { 6_000 });
+                    (at(2 + 4 * turn), Act::HoldBusiestWorker(pause))
                 }));
             }
             Self::WorkersDie => {

@@ -13,7 +13,7 @@ pub enum Promise {
     OwedIsDone = 2,
     /// Nothing is ever overwritten.
     WrittenOnce = 3,
-    /// Nothing reported under a stale epoch is accepted.
+    /// The stream of a worker whose leases have ended is cut, and the ledger accepts nothing that is reported under a stale epoch.
     StaleIsRefused = 4,
     /// A job is shown as paused when nobody works for it any more.
     PausedIsQuiet = 5,

@@ -351,10 +351,8 @@ fn standing(job: &Job, index: u32, epoch: Epoch) -> Standing {
     }
     match job.tasks.work(index) {
         Some(work) if work.epoch == epoch && work.lease.is_some() => Standing::Current,
+        Some(_) if mutant::is_broken(Promise::StaleIsRefused) => Standing::Current,
         Some(work) if work.epoch == epoch => Standing::Ended,
-        Some(work) if work.lease.is_some() && mutant::is_broken(Promise::StaleIsRefused) => {
-            Standing::Current
-        }
         Some(_) | None => Standing::Stale,
     }
 }
