@@ -135,7 +135,6 @@ impl Script {
             config: self.config.clone(),
             oracle: self.oracle.clone(),
             progress: self.progress.clone(),
-            vault: self.vault.clone(),
             name,
         }
     }
@@ -254,7 +253,6 @@ impl Script {
             verb: "resume".to_owned(),
             reason: String::new(),
         };
-        self.vault.released(job);
         match self.client.control_job(request).await {
             Ok(_) => Ok(()),
             Err(fault) => judge(&fault),

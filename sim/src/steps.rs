@@ -3,8 +3,10 @@
 
 use holdfast_ledger::invariants::{Violation, Witness};
 use holdfast_ledger::{
-    Action, Command, Ledger, LogPosition, Outcome, Report, ReportBody, ReportOutcome,
+    Action, Command, Job, Ledger, LogPosition, Outcome, Report, ReportBody, ReportOutcome,
 };
+use holdfast_types::{JobSpec, JobState};
+use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::latencies::Latencies;
@@ -60,6 +62,7 @@ impl Steps {
         {
             shared.time_checkpoints(reports, outcomes);
         }
+        shared.vault.rest(resting(after));
         shared.index = position.index;
         shared.judged += 1;
         shared.witness = Witness::of(after);
@@ -84,6 +87,19 @@ impl Steps {
     pub(crate) fn judged(&self) -> u64 {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).judged
     }
+}
+
+/// The directories that jobs which rest would write to.
+fn resting(ledger: &Ledger) -> BTreeSet<String> {
+    let paused = ledger.jobs().filter(|job| job.state() == JobState::Paused);
+    let directory = |job: &Job| match job.spec().as_ref() {
+        JobSpec::Backup(spec) => {
+            let place = spec.collection.split("://").last().unwrap_or_default();
+            Some(format!("{place}/{}/data/", spec.path))
+        }
+        JobSpec::Restore(_) | JobSpec::Verify(_) => None,
+    };
+    paused.filter_map(directory).collect()
 }
 
 impl Shared {

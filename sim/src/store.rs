@@ -66,11 +66,9 @@ struct Shared {
     rng: StdRng,
     /// What C2 forbids, when it happened.
     overwrites: Vec<String>,
-    /// Jobs that were shown as paused, by number, with the directory that they write to.
-    paused: BTreeMap<u64, String>,
-    /// Jobs that somebody has asked to go on, or to end.
-    released: BTreeSet<u64>,
-    /// Objects that were written for a job that was shown as paused.
+    /// Directories that jobs which rest write to.
+    resting: BTreeSet<String>,
+    /// Objects that were written for a job that rests.
     late: Vec<String>,
     /// When each object of data was put first, by its name.
     put_at: BTreeMap<String, Duration>,
@@ -102,8 +100,7 @@ impl Vault {
             faults: StoreFaults::default(),
             rng: StdRng::seed_from_u64(seed),
             overwrites: Vec::new(),
-            paused: BTreeMap::new(),
-            released: BTreeSet::new(),
+            resting: BTreeSet::new(),
             late: Vec::new(),
             put_at: BTreeMap::new(),
             manifests: BTreeSet::new(),
@@ -132,24 +129,12 @@ impl Vault {
         self.lock().overwrites.clone()
     }
 
-    /// A job was shown as paused: from now on nothing is written to its directory, until somebody asks it to go on.
-    pub(crate) fn paused(&self, job: u64, collection: &str, path: &str) {
-        let mut shared = self.lock();
-        let place = collection.split("://").last().unwrap_or_default();
-        if !path.is_empty() && !shared.released.contains(&job) {
-            // What workers write. A manifest may be on its way from a leader that has just been told to stop.
-            shared.paused.insert(job, format!("{place}/{path}/data/"));
-        }
+    /// The directories, as `place/path/data/`, of all jobs that rest now: nothing is written there until they go on.
+    pub(crate) fn rest(&self, resting: BTreeSet<String>) {
+        self.lock().resting = resting;
     }
 
-    /// Somebody is about to ask a job to go on, or to end. Answers about it may be older than that from now on, so it is watched no more.
-    pub(crate) fn released(&self, job: u64) {
-        let mut shared = self.lock();
-        shared.released.insert(job);
-        shared.paused.remove(&job);
-    }
-
-    /// Objects that were written for a job that was shown as paused.
+    /// Objects that were written for a job that rests.
     pub(crate) fn late(&self) -> Vec<String> {
         self.lock().late.clone()
     }
@@ -481,7 +466,7 @@ impl Bucket {
         if key.ends_with(MANIFEST) {
             shared.manifests.insert(key.clone());
         }
-        if shared.paused.values().any(|path| key.starts_with(path)) {
+        if shared.resting.iter().any(|path| key.starts_with(path)) {
             shared.late.push(key.clone());
         }
         match shared.history.insert(key.clone(), content) {
@@ -621,12 +606,12 @@ mod tests {
     }
 
     #[test]
-    fn what_is_written_for_a_paused_job_is_noticed() {
+    fn what_is_written_for_a_job_that_rests_is_noticed() {
         block_on(async {
             let vault = Vault::new(1, None);
             let store = open(&vault.provider("a"));
-            vault.paused(7, "memory://vault", "2026/layer");
-            create(&vault, &*store, "2026/other/k", b"x")
+            vault.rest(BTreeSet::from(["vault/2026/layer/data/".to_owned()]));
+            create(&vault, &*store, "2026/other/data/k", b"x")
                 .await
                 .expect("another's");
             assert!(vault.late().is_empty());
@@ -634,16 +619,11 @@ mod tests {
                 .await
                 .expect("a put");
             assert_eq!(vault.late(), ["vault/2026/layer/data/k"]);
-            vault.released(7);
-            vault.paused(7, "memory://vault", "2026/layer");
+            vault.rest(BTreeSet::new());
             create(&vault, &*store, "2026/layer/data/l", b"x")
                 .await
                 .expect("a put");
-            assert_eq!(
-                vault.late().len(),
-                1,
-                "an answer may be older than the request"
-            );
+            assert_eq!(vault.late().len(), 1, "it goes on");
         });
     }
 

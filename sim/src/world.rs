@@ -327,7 +327,7 @@ impl World<'_> {
             }
         }
         if let Some(key) = self.vault.late().into_iter().next() {
-            let holds = "a job that is pending, paused or terminal has no lease, and no worker writes for it once it was shown as paused";
+            let holds = "a job that is pending, paused or terminal has no lease, and no worker writes for it while it is paused";
             return Err(Failure::safety("J9", holds, format!("{key} was written")));
         }
         match self.vault.overwrites().into_iter().next() {
