@@ -1,7 +1,8 @@
 //! What a coordinator is started with.
 
+use holdfast_ledger::{Command, Ledger, LogPosition, Outcome};
 use holdfast_node::ClusterKey;
-use holdfast_raft::RaftConfig;
+use holdfast_raft::{Observer, RaftConfig};
 use holdfast_types::NodeId;
 use std::fmt;
 use std::sync::Arc;
@@ -50,6 +51,25 @@ impl fmt::Debug for ViolationHook {
     }
 }
 
+/// Sees every command that a node applies, after it. For tests and the simulator; production has none.
+#[derive(Clone)]
+pub struct ApplyHook(pub(crate) Observer<Ledger>);
+
+impl ApplyHook {
+    /// It is called under the lock of the node's state: it must be quick, and read no more than it is given.
+    pub fn new(
+        hook: impl Fn(LogPosition, &Command, &Outcome, &Ledger) + Send + Sync + 'static,
+    ) -> Self {
+        Self(Arc::new(hook))
+    }
+}
+
+impl fmt::Debug for ApplyHook {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("ApplyHook")
+    }
+}
+
 /// What a coordinator is started with. All times are real time on the node's own clock.
 #[derive(Debug, Clone)]
 pub struct CoordinatorConfig {
@@ -78,6 +98,8 @@ pub struct CoordinatorConfig {
     pub check_invariants: bool,
     /// What is done when one is violated.
     pub on_violation: ViolationHook,
+    /// Who sees the commands that the node applies.
+    pub on_apply: Option<ApplyHook>,
 }
 
 impl CoordinatorConfig {
@@ -97,6 +119,7 @@ impl CoordinatorConfig {
             hold_look_every: Duration::from_secs(60),
             check_invariants: cfg!(debug_assertions),
             on_violation: ViolationHook::default(),
+            on_apply: None,
         }
     }
 }

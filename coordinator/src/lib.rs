@@ -41,7 +41,7 @@ mod standings;
 mod submit;
 
 pub use api::{ControlLimits, ControlService, Coordinator, MAX_CONTROL_MESSAGE, PASSED_ON};
-pub use config::{Bootstrap, CoordinatorConfig, ViolationHook};
+pub use config::{ApplyHook, Bootstrap, CoordinatorConfig, ViolationHook};
 pub use holdfast_raft::RaftConfig;
 pub use replica::ProposeLatency;
 pub use server::CoordinatorHandle;

@@ -67,7 +67,8 @@ impl Coordinator {
             value: config.cluster_key.check_value(),
             origin: config.cluster_key.origin().to_owned(),
         };
-        let node = RaftNode::start(config.raft.clone(), env.clone()).await?;
+        let observer = config.on_apply.clone().map(|hook| hook.0);
+        let node = RaftNode::start_observed(config.raft.clone(), env.clone(), observer).await?;
         let core = Arc::new(Core {
             replica: Replica::new(node, env.clone(), config.raft.election_min),
             ids: JobIds::new(config.raft.node),

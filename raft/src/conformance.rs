@@ -27,7 +27,7 @@ impl StoreBuilder<TypeConfig, LogStore, MachineStore, TempDir> for Builder {
         let (log, _) = LogStore::open(&env, path, 1024 * 1024)
             .await
             .expect("a new log");
-        let machine: Arc<dyn Machine> = Arc::new(SharedMachine::<Ledger>::new());
+        let machine: Arc<dyn Machine> = Arc::new(SharedMachine::<Ledger>::new(None));
         let snapshots = SnapshotStore::new(&env, path, log.writer(), log.reader());
         let store = MachineStore {
             env,

@@ -49,7 +49,7 @@ pub use config::{MAX_COMMAND_SIZE, RaftConfig};
 pub use holdfast_ledger::LogPosition;
 pub use key_check::KeyCheck;
 pub use leadership::{Leadership, Standing};
-pub use machine::StateMachine;
+pub use machine::{Observer, StateMachine};
 pub use members::Member;
 pub use node::Node;
 pub use service::{RaftServer, RaftService};

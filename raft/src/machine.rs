@@ -62,6 +62,14 @@ pub trait StateMachine: Clone + Send + Sync + 'static {
     fn digest(&self) -> Digest;
 }
 
+/// Sees every command right after it was applied: where it stands in the log, what became of it, and the state that it led to. It is called
+/// under the lock of the state, so it must be quick and must not read it by another way.
+pub type Observer<S> = Arc<
+    dyn Fn(LogPosition, &<S as StateMachine>::Command, &<S as StateMachine>::Outcome, &S)
+        + Send
+        + Sync,
+>;
+
 /// A state with the position up to which it was applied and the members as of there: they only change together.
 #[derive(Debug)]
 pub(crate) struct Applied<S> {
@@ -80,25 +88,31 @@ impl<S> Applied<S> {
 }
 
 /// The one copy of the state in a process. Raft writes it, everybody else reads.
-pub(crate) struct SharedMachine<S>(RwLock<Applied<S>>);
+pub(crate) struct SharedMachine<S: StateMachine> {
+    applied: RwLock<Applied<S>>,
+    observer: Option<Observer<S>>,
+}
 
-impl<S> Debug for SharedMachine<S> {
+impl<S: StateMachine> Debug for SharedMachine<S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("SharedMachine").finish_non_exhaustive()
     }
 }
 
 impl<S: StateMachine> SharedMachine<S> {
-    pub(crate) fn new() -> Self {
-        Self(RwLock::new(Applied {
-            header: SnapshotHeader::default(),
-            machine: S::empty(),
-        }))
+    pub(crate) fn new(observer: Option<Observer<S>>) -> Self {
+        Self {
+            applied: RwLock::new(Applied {
+                header: SnapshotHeader::default(),
+                machine: S::empty(),
+            }),
+            observer,
+        }
     }
 
     /// Reads under the lock. If applying panicked, raft has stopped for good, and this shows the state as it was left.
     pub(crate) fn read<T>(&self, read: impl FnOnce(&Applied<S>) -> T) -> T {
-        read(&self.0.read().unwrap_or_else(PoisonError::into_inner))
+        read(&self.applied.read().unwrap_or_else(PoisonError::into_inner))
     }
 }
 
@@ -130,7 +144,7 @@ impl<S: StateMachine> Machine for SharedMachine<S> {
             EntryPayload::Blank | EntryPayload::Membership(_) => None,
         };
         let position = position_of(&entry.log_id);
-        let mut applied = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        let mut applied = self.applied.write().unwrap_or_else(PoisonError::into_inner);
         applied.header.last = Some(entry.log_id);
         if let EntryPayload::Membership(membership) = entry.payload {
             applied.header.change_members(entry.log_id, membership);
@@ -140,6 +154,9 @@ impl<S: StateMachine> Machine for SharedMachine<S> {
             return Ok(Bytes::new());
         };
         let outcome = applied.machine.apply(position, &command);
+        if let Some(observer) = &self.observer {
+            observer(position, &command, &outcome, &applied.machine);
+        }
         drop(applied);
         Ok(S::encode_outcome(&outcome).into())
     }
@@ -159,7 +176,7 @@ impl<S: StateMachine> Machine for SharedMachine<S> {
 
     fn install(&self, header: SnapshotHeader, state: &[u8]) -> Result<(), Fault> {
         let machine = S::read_snapshot(state)?;
-        *self.0.write().unwrap_or_else(PoisonError::into_inner) = Applied { header, machine };
+        *self.applied.write().unwrap_or_else(PoisonError::into_inner) = Applied { header, machine };
         Ok(())
     }
 

@@ -17,7 +17,7 @@ use crate::config::{MAX_COMMAND_SIZE, RaftConfig};
 use crate::core::Core;
 use crate::identity::Arrival;
 use crate::leadership::{Leadership, Standing};
-use crate::machine::{Machine, SharedMachine, StateMachine};
+use crate::machine::{Machine, Observer, SharedMachine, StateMachine};
 use crate::members::Member;
 use crate::service::{RaftServer, RaftService};
 use crate::start;
@@ -31,12 +31,12 @@ use crate::wire::MemberChange;
 /// nothing is lost when leadership moves or a watcher is slow.
 ///
 /// A node runs until [`Node::shutdown`] or until the runtime ends; dropping the handles does not stop it.
-pub struct Node<S> {
+pub struct Node<S: StateMachine> {
     core: Arc<Core>,
     machine: Arc<SharedMachine<S>>,
 }
 
-impl<S> Clone for Node<S> {
+impl<S: StateMachine> Clone for Node<S> {
     fn clone(&self) -> Self {
         Self {
             core: Arc::clone(&self.core),
@@ -45,7 +45,7 @@ impl<S> Clone for Node<S> {
     }
 }
 
-impl<S> fmt::Debug for Node<S> {
+impl<S: StateMachine> fmt::Debug for Node<S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Node")
             .field("node", &self.core.config.node)
@@ -62,7 +62,19 @@ impl<S: StateMachine> Node<S> {
     /// `WrongCluster` if the directory belongs to another node or cluster; `Corrupted` names the file and record that is
     /// damaged; `FailedPrecondition` if another process uses the directory; `InvalidArgument` for unusable timing.
     pub async fn start(config: RaftConfig, env: Env) -> Result<Self, Fault> {
-        let machine = Arc::new(SharedMachine::new());
+        Self::start_observed(config, env, None).await
+    }
+
+    /// The same, with somebody who sees every command that this node applies.
+    ///
+    /// # Errors
+    /// As [`Node::start`].
+    pub async fn start_observed(
+        config: RaftConfig,
+        env: Env,
+        observer: Option<Observer<S>>,
+    ) -> Result<Self, Fault> {
+        let machine = Arc::new(SharedMachine::new(observer));
         let erased: Arc<dyn Machine> = Arc::clone(&machine) as Arc<dyn Machine>;
         let core = start::start(config, env, erased).await?;
         Ok(Self { core, machine })

@@ -20,6 +20,7 @@ use std::time::Duration;
 use crate::bank::{self, ACCOUNTS, DATABASE};
 use crate::model::{ModelRow, Rows, Shop, shop};
 use crate::operator::chain_of;
+use crate::oracle::is_terminal;
 use crate::outcome::Failure;
 use crate::places::{
     COLLECTION, LOG_COLLECTION, LOG_SOURCE, LOG_SPARE, SOURCE, SPARE, member_record, server_address,
@@ -90,6 +91,9 @@ impl<'a> Audit<'a> {
             let chain = chain_of(&backup.path);
             if backup.source == LOG_SOURCE {
                 self.restore_log(&chain, &backup.as_of).await?;
+                if layer.revision_history && !layer.start.is_empty() {
+                    self.restore_log_inside(&chain, layer).await?;
+                }
                 continue;
             }
             self.restore(&chain, position(&backup.as_of)?).await?;
@@ -178,10 +182,56 @@ impl<'a> Audit<'a> {
 
     /// Restores a chain of the source whose history is a log, and compares each member with what its log says.
     async fn restore_log(&mut self, chain: &str, at: &str) -> Result<(), Failure> {
+        let (name, what) = self.next_copy(chain, at);
+        let answer = self.submit_log_restore(&name, chain, at).await?;
+        self.script.succeed(answer.job, &what).await?;
+        self.compare_log(&name, &what)?;
+        self.script.progress.mark("logged restores compared");
+        Ok(())
+    }
+
+    /// The same as of an instant inside a layer with history. A table that was read whole is there only as of the layer's end.
+    async fn restore_log_inside(&mut self, chain: &str, layer: &v1::Layer) -> Result<(), Failure> {
+        let at = self.instant(layer)?.to_string();
+        let (name, what) = self.next_copy(chain, &at);
+        let answer = self.submit_log_restore(&name, chain, &at).await?;
+        loop {
+            let seen = surely(|| self.script.client.get_job(answer.job)).await?;
+            let why = seen.error.as_ref().map(|fault| fault.code.as_str());
+            match (seen.state.as_str(), why) {
+                ("succeeded", _) => break,
+                ("failed", Some("not-covered")) => {
+                    self.script.progress.mark("instants not covered");
+                    return Ok(());
+                }
+                _ if is_terminal(&seen) => {
+                    return Err(Failure::Liveness(format!(
+                        "L1: {what}, with nothing failing any more, ended {}: {:?}",
+                        seen.state, seen.error
+                    )));
+                }
+                _ => tokio::time::sleep(Duration::from_millis(250)).await,
+            }
+        }
+        self.compare_log(&name, &what)?;
+        self.script.progress.mark("commits inside layers compared");
+        Ok(())
+    }
+
+    fn next_copy(&mut self, chain: &str, at: &str) -> (String, String) {
         self.restores += 1;
         let name = format!("audit_{}", self.restores);
+        (name, format!("restore of {chain} as of {at}"))
+    }
+
+    async fn submit_log_restore(
+        &self,
+        name: &str,
+        chain: &str,
+        at: &str,
+    ) -> Result<v1::SubmitJobResponse, Failure> {
         let request = v1::SubmitRestoreRequest {
-            request_key: name.clone(),
+            request_key: name.to_owned(),
             from: LOG_COLLECTION.to_owned(),
             subdir: chain.to_owned(),
             as_of: at.to_owned(),
@@ -190,33 +240,28 @@ impl<'a> Audit<'a> {
                 databases: vec![DATABASE.to_owned()],
                 tables: Vec::new(),
             }),
-            new_db_name: name.clone(),
+            new_db_name: name.to_owned(),
             ..v1::SubmitRestoreRequest::default()
         };
-        let answer = surely(|| self.script.client.submit_restore(request.clone())).await?;
-        let what = format!("restore of {chain} as of {at}");
-        self.script.succeed(answer.job, &what).await?;
+        surely(|| self.script.client.submit_restore(request.clone())).await
+    }
+
+    /// Compares what was restored on each member with what the source's log says of that position.
+    fn compare_log(&self, name: &str, what: &str) -> Result<(), Failure> {
+        let broken = |seen: String| Failure::safety("D1", RESTORE_EQUALS, seen);
         for region in &self.script.config.members {
             let server = |source| self.script.servers.get(&server_address(source, region));
             let (Some(source), Some(spare)) = (server(LOG_SOURCE), server(LOG_SPARE)) else {
                 return Err(Failure::Harness(format!("there is no server in {region}")));
             };
-            let restored = spare.database(&name).unwrap_or_default();
+            let restored = spare.database(name).unwrap_or_default();
             let seen = format!("{what}, server {region} at {}", restored.at);
             if !restored.is_published {
-                return Err(Failure::safety(
-                    "D1",
-                    RESTORE_EQUALS,
-                    format!("{seen}: it is not there"),
-                ));
+                return Err(broken(format!("{seen}: it is not there")));
             }
             let expected = source.at(Lsn(restored.at));
             if let Some(difference) = difference(&named(&expected), &named(&restored.rows)) {
-                return Err(Failure::safety(
-                    "D1",
-                    RESTORE_EQUALS,
-                    format!("{seen}: {difference}"),
-                ));
+                return Err(broken(format!("{seen}: {difference}")));
             }
             let (total, whole) = (
                 Shop::total_of(&restored.rows),
@@ -228,7 +273,6 @@ impl<'a> Audit<'a> {
             }
         }
         trace::event("user", format_args!("{what} compared"));
-        self.script.progress.mark("logged restores compared");
         Ok(())
     }
 
@@ -336,6 +380,7 @@ fn named(rows: &Rows) -> Content {
     let bytes = |(key, row): (&u64, &ModelRow)| {
         let mut value = row.balance.to_be_bytes().to_vec();
         value.extend_from_slice(&row.ballast);
+        value.extend(row.extra.iter().flat_map(|extra| extra.to_be_bytes()));
         (key.to_be_bytes().to_vec(), value)
     };
     shop::TABLES

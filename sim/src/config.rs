@@ -20,6 +20,8 @@ pub(crate) struct Config {
     pub(crate) scenario: Option<Scenario>,
     /// How many coordinators there are: 3 or 5.
     pub(crate) coordinators: u64,
+    /// How many more wait to be added: none where the members stay.
+    pub(crate) spares: u64,
     /// The localities, 2 to 4.
     pub(crate) regions: Vec<&'static str>,
     /// In which of them the sources have a member, 1 to 4.
@@ -111,6 +113,12 @@ pub(crate) struct Faults {
     pub(crate) source_connections: bool,
     /// Such a server loses its slots, as in a failover.
     pub(crate) lost_slots: bool,
+    /// Coordinators are added, replaced and removed.
+    pub(crate) membership: bool,
+    /// Disks of coordinators and members take long for everything, for a while.
+    pub(crate) slow_disks: bool,
+    /// Columns come and go on servers whose history is a log.
+    pub(crate) schema_changes: bool,
 }
 
 impl Config {
@@ -129,12 +137,13 @@ impl Config {
             mutant: None,
             scenario: None,
             coordinators: if later.random_bool(0.25) { 5 } else { 3 },
+            spares: 0,
             members: regions[..later.random_range(1..=regions.len())].to_vec(),
             regions,
             zones: ZONES[..later.random_range(1..=ZONES.len())].to_vec(),
             operators: later.random_range(1..=3),
             log_source: later.random_bool(0.6),
-            tick: Duration::from_millis([2, 5][rng.random_range(0..2)]),
+            tick: Duration::from_millis([5, 10][rng.random_range(0..2)]),
             min_latency,
             max_latency: min_latency + millis(rng, 1, 25),
             chaos: millis(rng, 15_000, 40_000),
@@ -169,7 +178,7 @@ impl Config {
     /// All hosts that are not of a locality.
     pub(crate) fn hosts_but(&self, region: &str) -> Vec<String> {
         let others = self.regions.iter().filter(|other| **other != region);
-        (1..=self.coordinators)
+        (1..=self.coordinators + self.spares)
             .map(coordinator)
             .chain(others.flat_map(|other| self.hosts_of(other)))
             .chain([USER.to_owned()])
@@ -204,6 +213,9 @@ impl Faults {
         quiet_windows: false,
         source_connections: false,
         lost_slots: false,
+        membership: false,
+        slow_disks: false,
+        schema_changes: false,
     };
 
     /// All of them.
@@ -232,6 +244,9 @@ impl Faults {
         quiet_windows: true,
         source_connections: true,
         lost_slots: true,
+        membership: true,
+        slow_disks: true,
+        schema_changes: true,
     };
 
     fn draw(rng: &mut StdRng, later: &mut StdRng) -> Self {
@@ -262,11 +277,14 @@ impl Faults {
             quiet_windows: now_and_then(),
             source_connections: now_and_then(),
             lost_slots: now_and_then(),
+            membership: now_and_then(),
+            slow_disks: now_and_then(),
+            schema_changes: now_and_then(),
         }
     }
 
     /// Each kind with its name.
-    pub(crate) fn named(self) -> [(&'static str, bool); 24] {
+    pub(crate) fn named(self) -> [(&'static str, bool); 27] {
         [
             ("coordinator-crashes", self.coordinator_crashes),
             ("worker-crashes", self.worker_crashes),
@@ -292,6 +310,9 @@ impl Faults {
             ("quiet-windows", self.quiet_windows),
             ("source-connections", self.source_connections),
             ("lost-slots", self.lost_slots),
+            ("membership", self.membership),
+            ("slow-disks", self.slow_disks),
+            ("schema-changes", self.schema_changes),
         ]
     }
 

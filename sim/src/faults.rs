@@ -24,6 +24,8 @@ pub(crate) enum Act {
     Mend(String, String),
     /// A host's disk has nearly no room, or has room again.
     Full(String, bool),
+    /// A host's disk takes so long for everything; zero: it is as fast as any.
+    SlowDisk(String, Duration),
     /// A host's wall clock is wrong by this many microseconds.
     Skew(String, i64),
     /// The store misbehaves like this.
@@ -70,6 +72,8 @@ const LONGEST_OUTAGE: u64 = 9_000;
 const PAUSE: std::ops::RangeInclusive<u64> = 3_500..=9_000;
 /// How long a coordinator is down when all are restarted in turn, and how long the next one waits.
 const ROLLING: (u64, u64) = (1_000, 4_000);
+/// How long a slow disk takes for everything, in milliseconds: up to longer than an election.
+const SLOW_DISK: std::ops::RangeInclusive<u64> = 20..=1_200;
 /// How long nothing happens in a quiet window.
 const QUIET: std::ops::RangeInclusive<u64> = 4_000..=10_000;
 
@@ -87,6 +91,8 @@ pub(crate) struct Atlas {
     store_until: Option<Duration>,
     /// Hosts whose disks are full, and until when.
     full: BTreeMap<String, Duration>,
+    /// Hosts whose disks are slow, and until when.
+    slow_disks: BTreeMap<String, Duration>,
     /// Hosts that are held back, and until when.
     held: BTreeMap<String, Duration>,
     /// Links that are slow or lose messages, and until when.
@@ -111,6 +117,7 @@ impl Atlas {
             cuts: BTreeMap::new(),
             store_until: None,
             full: BTreeMap::new(),
+            slow_disks: BTreeMap::new(),
             held: BTreeMap::new(),
             bad_links: BTreeMap::new(),
             rolling: Vec::new(),
@@ -194,6 +201,14 @@ impl Atlas {
                 self.full.remove(host);
                 return;
             }
+            Act::SlowDisk(host, lag) if !lag.is_zero() => {
+                self.slow_disks.insert(host.clone(), forever);
+                "slow disk"
+            }
+            Act::SlowDisk(host, _) => {
+                self.slow_disks.remove(host);
+                return;
+            }
             Act::Hold(host) => {
                 self.held.insert(host.clone(), forever);
                 "pause"
@@ -252,6 +267,11 @@ impl Atlas {
         acts.extend(std::mem::take(&mut self.down).into_keys().map(Act::Bounce));
         let full = std::mem::take(&mut self.full);
         acts.extend(full.into_keys().map(|host| Act::Full(host, false)));
+        let slow = std::mem::take(&mut self.slow_disks);
+        acts.extend(
+            slow.into_keys()
+                .map(|host| Act::SlowDisk(host, Duration::ZERO)),
+        );
         acts.push(Act::Store(self.healthy_store()));
         acts.push(Act::LoseConnections(0));
         acts
@@ -311,6 +331,13 @@ impl Atlas {
             }
             !over
         });
+        self.slow_disks.retain(|host, until| {
+            let over = *until <= now;
+            if over {
+                acts.push(Act::SlowDisk(host.clone(), Duration::ZERO));
+            }
+            !over
+        });
         if self.connections_until.is_some_and(|until| until <= now) {
             self.connections_until = None;
             acts.push(Act::LoseConnections(0));
@@ -335,6 +362,7 @@ impl Atlas {
             (faults.clock_skew, Kind::ClockSkew),
             (faults.of_the_store(), Kind::Store),
             (faults.full_disks, Kind::FullDisk),
+            (faults.slow_disks, Kind::SlowDisk),
             (faults.pauses, Kind::Pause),
             (faults.region_cuts, Kind::RegionCut),
             (faults.slow_links, Kind::SlowLink),
@@ -406,7 +434,8 @@ impl Atlas {
                 let hosts = self.hosts.coordinators.clone();
                 let down = hosts.iter().filter(|host| self.down.contains_key(*host));
                 // A majority stays up: only a blackout, which is short, takes more.
-                if self.rolling.is_empty() && (down.count() + 1) * 2 < hosts.len() {
+                let members = self.config.coordinators as usize;
+                if self.rolling.is_empty() && (down.count() + 1) * 2 < members {
                     self.crash(&hosts, now, acts);
                 }
             }
@@ -451,6 +480,16 @@ impl Atlas {
                 let until = self.until(now);
                 self.full.entry(host.clone()).or_insert_with(|| {
                     acts.push(Act::Full(host, true));
+                    until
+                });
+            }
+            Kind::SlowDisk => {
+                let (coordinators, members) = (&self.hosts.coordinators, &self.hosts.members);
+                let host = self.pick(&[coordinators.as_slice(), members].concat());
+                let lag = Duration::from_millis(self.rng.random_range(SLOW_DISK));
+                let until = self.until(now);
+                self.slow_disks.entry(host.clone()).or_insert_with(|| {
+                    acts.push(Act::SlowDisk(host, lag));
                     until
                 });
             }
@@ -591,6 +630,10 @@ mod tests {
                 Act::Mend(from, to) => assert!(wrong.remove(&format!("{from}>{to}"))),
                 Act::Full(host, true) => assert!(wrong.insert(format!("{host} full"))),
                 Act::Full(host, false) => assert!(wrong.remove(&format!("{host} full"))),
+                Act::SlowDisk(host, lag) if lag.is_zero() => {
+                    assert!(wrong.remove(&format!("{host} slow disk")));
+                }
+                Act::SlowDisk(host, _) => assert!(wrong.insert(format!("{host} slow disk"))),
                 Act::Hold(host) => {
                     let cut = |link: &String| {
                         link.split_once('>')

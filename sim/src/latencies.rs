@@ -21,6 +21,16 @@ impl Latencies {
         histogram.saturating_record(millis.clamp(1, MOST_MILLIS));
     }
 
+    /// Adds those of another.
+    pub(crate) fn merge(&mut self, other: &Self) {
+        for (what, histogram) in &other.0 {
+            match self.0.get_mut(what) {
+                Some(known) => known.add(histogram).expect("the same bounds"),
+                None => drop(self.0.insert(what, histogram.clone())),
+            }
+        }
+    }
+
     /// For each kind: how many there were, and the median, the 99th percentile and the longest, in milliseconds.
     pub(crate) fn rows(&self) -> Vec<(&'static str, u64, [u64; 3])> {
         self.0
@@ -44,6 +54,10 @@ mod tests {
             latencies.add("job", Duration::from_millis(millis));
         }
         latencies.add("failover", Duration::from_secs(7_200));
+        let mut all = Latencies::default();
+        all.merge(&latencies);
+        all.merge(&latencies);
+        assert_eq!(all.rows()[1].1, 200);
         assert_eq!(
             latencies.rows(),
             [

@@ -12,6 +12,7 @@ mod latencies;
 mod libc_override;
 mod log;
 mod marks;
+mod membership;
 mod meta;
 mod model;
 mod mutant;
@@ -23,6 +24,7 @@ mod scenario;
 mod script;
 mod seeds;
 mod stage;
+mod steps;
 mod store;
 mod summary;
 mod trace;
@@ -33,6 +35,7 @@ use clap::{Args, Parser, Subcommand};
 use std::process::ExitCode;
 
 use clap::ValueEnum;
+use holdfast_types::mutant::break_promise;
 use mutant::Mutant;
 use outcome::Failure;
 use scenario::Scenario;
@@ -211,6 +214,11 @@ fn many(orders: Vec<Order>, jobs: usize, keep_going: bool, output: Output) -> Ex
 const MUTANT_SEEDS: u64 = 200;
 
 fn mutants(jobs: usize) -> ExitCode {
+    if !cfg!(debug_assertions) {
+        return fail(&Failure::harness(
+            "production code has its mutants only with debug assertions: run `cargo xtask sim mutants`",
+        ));
+    }
     for mutant in Mutant::value_variants() {
         let name = mutant.name();
         let variant = Variant {
@@ -274,8 +282,8 @@ fn world_thread(order: Order, output: Output) -> Result<Summary, Failure> {
         trace::echo();
     }
     let config = order.variant.config(seed);
-    if let Some(mutant) = config.mutant {
-        mutant.break_promise();
+    if let Some(promise) = config.mutant.and_then(Mutant::promise) {
+        break_promise(promise);
     }
     trace::event("driver", format_args!("{config}"));
     if output == Output::Text {

@@ -7,6 +7,7 @@
 
 mod catalog;
 mod client;
+mod log;
 mod merge;
 mod rows;
 mod server;

@@ -3,6 +3,7 @@
 
 use clap::ValueEnum;
 use holdfast_env::{BlockFile, Disk, MemoryDisk};
+use holdfast_types::mutant::Promise;
 use std::io;
 use std::sync::Arc;
 
@@ -32,14 +33,17 @@ pub(crate) enum Mutant {
     /// The log is given up before the layer that needs it is committed.
     ConfirmsEarly,
     /// Production code sweeps without asking the manifest.
-    #[cfg(feature = "mutants")]
     SweepsAnything,
     /// Production code forgets what is owed when the leader changes.
-    #[cfg(feature = "mutants")]
     ForgottenEffects,
     /// Production code overwrites objects.
-    #[cfg(feature = "mutants")]
     Overwrites,
+    /// Production code hears workers whose leases have ended, and accepts what they report.
+    AcceptsStale,
+    /// Production code shows a job as paused while workers still work for it.
+    PausesAtOnce,
+    /// Production code says that a task has stopped while what it wrote is still on its way.
+    StopsUndrained,
 }
 
 impl Mutant {
@@ -54,23 +58,28 @@ impl Mutant {
             | Self::ForgottenTruncation
             | Self::BaseRowsWin
             | Self::ConfirmsEarly => true,
-            Self::LyingDisk | Self::ForgetfulStore | Self::RottenStore => false,
-            #[cfg(feature = "mutants")]
-            Self::SweepsAnything | Self::ForgottenEffects | Self::Overwrites => false,
+            Self::LyingDisk
+            | Self::ForgetfulStore
+            | Self::RottenStore
+            | Self::SweepsAnything
+            | Self::ForgottenEffects
+            | Self::Overwrites
+            | Self::AcceptsStale
+            | Self::PausesAtOnce
+            | Self::StopsUndrained => false,
         }
     }
 
-    /// Breaks the promise in production code, if it is one of those.
-    pub(crate) fn break_promise(self) {
-        #[cfg(feature = "mutants")]
-        {
-            use holdfast_types::mutant::{Promise, break_promise};
-            match self {
-                Self::SweepsAnything => break_promise(Promise::NamedIsKept),
-                Self::ForgottenEffects => break_promise(Promise::OwedIsDone),
-                Self::Overwrites => break_promise(Promise::WrittenOnce),
-                _ => {}
-            }
+    /// The promise of production code that it breaks, if it is one of those.
+    pub(crate) fn promise(self) -> Option<Promise> {
+        match self {
+            Self::SweepsAnything => Some(Promise::NamedIsKept),
+            Self::ForgottenEffects => Some(Promise::OwedIsDone),
+            Self::Overwrites => Some(Promise::WrittenOnce),
+            Self::AcceptsStale => Some(Promise::StaleIsRefused),
+            Self::PausesAtOnce => Some(Promise::PausedIsQuiet),
+            Self::StopsUndrained => Some(Promise::WritesAreDrained),
+            _ => None,
         }
     }
 

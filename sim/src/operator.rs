@@ -12,7 +12,6 @@ use crate::oracle::{Oracle, is_terminal, judge};
 use crate::outcome::Failure;
 use crate::places::{COLLECTION, LOG_COLLECTION, LOG_SOURCE, LOG_SPARE, SOURCE, SPARE};
 use crate::stage::{Progress, Stage};
-use crate::store::Vault;
 use crate::trace;
 
 /// Jobs that may be unfinished before the operators stop submitting.
@@ -27,7 +26,6 @@ pub(crate) struct Operator {
     pub(crate) config: Config,
     pub(crate) oracle: Oracle,
     pub(crate) progress: Progress,
-    pub(crate) vault: Vault,
     /// Tells the requests of operators apart.
     pub(crate) name: &'static str,
 }
@@ -87,9 +85,6 @@ impl Operator {
         match self.client.list_jobs(request).await {
             Ok(list) => {
                 for job in list.jobs {
-                    if job.state == "paused" && job.kind == "BACKUP" {
-                        self.vault.paused(job.id, &job.collection, &job.path);
-                    }
                     self.oracle.note(job)?;
                 }
                 Ok(Ok(()))
@@ -121,8 +116,7 @@ impl Operator {
             request_key: self.key(number),
             source: source.to_owned(),
             into: into.to_owned(),
-            // The model keeps no history.
-            revision_history: history && !is_log,
+            revision_history: history,
             layer: Some(layer),
             ..v1::SubmitBackupRequest::default()
         };
@@ -202,9 +196,6 @@ impl Operator {
             verb: verb.to_owned(),
             reason: "as the simulation wishes".to_owned(),
         };
-        if verb != "pause" {
-            self.vault.released(job.id);
-        }
         let asked = trace::now();
         self.client.control_job(request).await?;
         self.progress

@@ -8,7 +8,7 @@ use std::time::Duration;
 use crate::config::{Config, Faults};
 use crate::faults::Act;
 use crate::outcome::Failure;
-use crate::places::{coordinator, worker};
+use crate::places::{SOURCE, coordinator, member, worker};
 use crate::store::StoreFaults;
 
 /// A script.
@@ -40,6 +40,12 @@ pub(crate) enum Scenario {
     PauseStorm,
     /// Rows move, keys change and tables are emptied while a source whose history is a log is read: every layer is exact at its end.
     FuzzyBase,
+    /// Columns of such a source come and go while it is read.
+    SchemaChanges,
+    /// Coordinators are added, replaced and removed while jobs run.
+    MembersChange,
+    /// Disks of coordinators and members take long for everything: elections and writes are slow, and nothing is lost.
+    SlowDisks,
     /// Such a source loses its slots: chains are said to be broken, and the next full backup is exact.
     LostSlots,
 }
@@ -74,7 +80,12 @@ impl Scenario {
         if self == Self::RegionCut {
             config.members = config.regions.clone();
         }
-        if matches!(self, Self::FuzzyBase | Self::LostSlots) {
+        config.faults.schema_changes = self == Self::SchemaChanges;
+        config.faults.membership = self == Self::MembersChange;
+        if matches!(
+            self,
+            Self::FuzzyBase | Self::LostSlots | Self::SchemaChanges
+        ) {
             config.log_source = true;
             config.transfer_interval = config.transfer_interval.min(Duration::from_millis(40));
         }
@@ -89,7 +100,24 @@ impl Scenario {
         let coordinators: Vec<_> = (1..=config.coordinators).map(coordinator).collect();
         let mut acts = Vec::new();
         match self {
-            Self::Quiet | Self::PauseStorm | Self::FuzzyBase => {}
+            Self::Quiet
+            | Self::PauseStorm
+            | Self::FuzzyBase
+            | Self::SchemaChanges
+            | Self::MembersChange => {}
+            Self::SlowDisks => {
+                for (host, turn) in coordinators.iter().zip(0..) {
+                    let lag = Duration::from_millis(100 + 400 * (turn % 2));
+                    acts.push((at(3 + turn), Act::SlowDisk(host.clone(), lag)));
+                    acts.push((at(20 + turn), Act::SlowDisk(host.clone(), Duration::ZERO)));
+                }
+                for region in &config.members {
+                    let host = member(SOURCE, region);
+                    let lag = Duration::from_millis(60);
+                    acts.push((at(5), Act::SlowDisk(host.clone(), lag)));
+                    acts.push((at(20), Act::SlowDisk(host, Duration::ZERO)));
+                }
+            }
             Self::LostSlots => {
                 let members = 0..config.members.len();
                 acts.extend(members.map(|member| (at(15), Act::DropSlots(member))));
@@ -98,11 +126,10 @@ impl Scenario {
                 acts.extend((1..=4).map(|turn| (at(6 * turn), Act::CrashLeader(at(3)))));
             }
             Self::Zombie => {
+                // The worker gives up after three seconds, the leader after four: one that comes back in between, and one that comes too late.
                 acts.extend((0..6).map(|turn| {
-                    (
-                        at(2 + 4 * turn),
-                        Act::HoldBusiestWorker(Duration::from_millis(3_900)),
-                    )
+                    let pause = Duration::from_millis(if turn % 2 == 0 { 3_900 } else { 6_000 });
+                    (at(2 + 4 * turn), Act::HoldBusiestWorker(pause))
                 }));
             }
             Self::WorkersDie => {
@@ -216,6 +243,12 @@ impl Scenario {
                 met("rows moved between pages")?;
                 met("logged restores compared")
             }
+            Self::SchemaChanges => {
+                met("schema changes")?;
+                met("logged restores compared")
+            }
+            Self::MembersChange => met("coordinators replaced"),
+            Self::SlowDisks => met("slow disk"),
             Self::LostSlots => met("logged restores compared"),
             Self::FullDisks | Self::Clocks => Ok(()),
         }

@@ -10,6 +10,7 @@ use std::time::Duration;
 use crate::audit::Audit;
 use crate::bank::Teller;
 use crate::config::Config;
+use crate::membership::Registrar;
 use crate::model::ModelServer;
 use crate::operator::Operator;
 use crate::oracle::{Oracle, is_terminal, judge};
@@ -59,7 +60,7 @@ impl Script {
         };
         let client = GrpcClient::new(
             env.clone(),
-            &coordinator_addresses(config.coordinators),
+            &coordinator_addresses(config.coordinators + config.spares),
             options,
         )?;
         Ok(Self {
@@ -89,7 +90,14 @@ impl Script {
             self.converge().await
         };
         let watcher = self.operator("eve");
-        tokio::try_join!(work, watcher.watch())?;
+        let seed = self.env.entropy.next_u64();
+        let registrar = async {
+            match self.config.spares {
+                0 => Ok(()),
+                _ => self.registrar(seed).work().await,
+            }
+        };
+        tokio::try_join!(work, watcher.watch(), registrar)?;
         for job in self.oracle.jobs() {
             self.progress.count("bytes redone", job.bytes_redone);
             if let Some(time) = self.oracle.took(job.id) {
@@ -116,13 +124,17 @@ impl Script {
         Ok(())
     }
 
+    fn registrar(&self, seed: u64) -> Registrar {
+        let (client, config) = (self.client.clone(), self.config.clone());
+        Registrar::new(client, config, self.progress.clone(), seed)
+    }
+
     fn operator(&self, name: &'static str) -> Operator {
         Operator {
             client: self.client.clone(),
             config: self.config.clone(),
             oracle: self.oracle.clone(),
             progress: self.progress.clone(),
-            vault: self.vault.clone(),
             name,
         }
     }
@@ -241,7 +253,6 @@ impl Script {
             verb: "resume".to_owned(),
             reason: String::new(),
         };
-        self.vault.released(job);
         match self.client.control_job(request).await {
             Ok(_) => Ok(()),
             Err(fault) => judge(&fault),

@@ -2,6 +2,7 @@
 //! asked and lose the answer. It remembers the content of every key that was ever put, and notes when one is put again with another.
 
 use async_trait::async_trait;
+use futures::FutureExt;
 use futures::stream::{BoxStream, StreamExt};
 use holdfast_collection::faulty::{FaultPlan, FaultyStore, Injection, StoreFault, StoreOp};
 use holdfast_collection::{CollectionUri, StoreProvider};
@@ -19,6 +20,7 @@ use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
+use tokio::sync::oneshot;
 
 use crate::mutant::Mutant;
 use crate::trace;
@@ -29,6 +31,9 @@ const MUTATION: f64 = 0.05;
 
 /// How long a request waits that is held: longer than its deadline.
 const HOLD: Duration = Duration::from_secs(13);
+
+/// What the key of a manifest ends with.
+const MANIFEST: &str = "/MANIFEST";
 
 /// How often one object is damaged on its way, in a whole run: readers ask three times.
 const MOST_DAMAGES: u32 = 2;
@@ -61,12 +66,17 @@ struct Shared {
     rng: StdRng,
     /// What C2 forbids, when it happened.
     overwrites: Vec<String>,
-    /// Jobs that were shown as paused, by number, with the directory that they write to.
-    paused: BTreeMap<u64, String>,
-    /// Jobs that somebody has asked to go on, or to end.
-    released: BTreeSet<u64>,
-    /// Objects that were written for a job that was shown as paused.
+    /// Directories that jobs which rest write to.
+    resting: BTreeSet<String>,
+    /// Objects that were written for a job that rests.
     late: Vec<String>,
+    /// When each object of data was put first, by its name.
+    put_at: BTreeMap<String, Duration>,
+    /// Manifests that are there.
+    manifests: BTreeSet<String>,
+    /// Requests on their way.
+    sent: Vec<Sent>,
+    sent_ever: u64,
     puts: u64,
     deletions: u64,
     /// The second that is running, and the requests in it.
@@ -90,9 +100,12 @@ impl Vault {
             faults: StoreFaults::default(),
             rng: StdRng::seed_from_u64(seed),
             overwrites: Vec::new(),
-            paused: BTreeMap::new(),
-            released: BTreeSet::new(),
+            resting: BTreeSet::new(),
             late: Vec::new(),
+            put_at: BTreeMap::new(),
+            manifests: BTreeSet::new(),
+            sent: Vec::new(),
+            sent_ever: 0,
             puts: 0,
             deletions: 0,
             second: (0, 0),
@@ -116,26 +129,71 @@ impl Vault {
         self.lock().overwrites.clone()
     }
 
-    /// A job was shown as paused: from now on nothing is written to its directory, until somebody asks it to go on.
-    pub(crate) fn paused(&self, job: u64, collection: &str, path: &str) {
+    /// The directories, as `place/path/data/`, of all jobs that rest now: nothing is written there until they go on.
+    pub(crate) fn rest(&self, resting: BTreeSet<String>) {
+        self.lock().resting = resting;
+    }
+
+    /// Objects that were written for a job that rests.
+    pub(crate) fn late(&self) -> Vec<String> {
+        self.lock().late.clone()
+    }
+
+    /// A put is on its way: from here on it takes effect whatever becomes of the process that has sent it.
+    fn send(
+        &self,
+        bucket: &Bucket,
+        location: &Path,
+        payload: PutPayload,
+        options: PutOptions,
+    ) -> oneshot::Receiver<Result<PutResult>> {
+        let (answer, receiver) = oneshot::channel();
         let mut shared = self.lock();
-        let place = collection.split("://").last().unwrap_or_default();
-        if !path.is_empty() && !shared.released.contains(&job) {
-            // What workers write. A manifest may be on its way from a leader that has just been told to stop.
-            shared.paused.insert(job, format!("{place}/{path}/data/"));
+        let due = trace::now() + shared.delay();
+        shared.sent_ever += 1;
+        let sent = Sent {
+            due,
+            number: shared.sent_ever,
+            bucket: bucket.clone(),
+            location: location.clone(),
+            payload,
+            options,
+            answer,
+        };
+        shared.sent.push(sent);
+        receiver
+    }
+
+    /// What is due by now takes effect, in the order in which it arrives.
+    pub(crate) fn arrive(&self, now: Duration) {
+        let mut arrived: Vec<Sent> = {
+            let mut shared = self.lock();
+            if shared.sent.is_empty() {
+                return;
+            }
+            shared.sent.extract_if(.., |sent| sent.due <= now).collect()
+        };
+        arrived.sort_by_key(|sent| (sent.due, sent.number));
+        for sent in arrived {
+            let bucket = &sent.bucket;
+            let put = bucket.put_now(&sent.location, sent.payload, sent.options);
+            // A store in memory does everything at once.
+            let result = put.now_or_never().unwrap_or_else(|| Err(refused("put")));
+            if sent.answer.send(result).is_err() {
+                let class = "took effect, nobody waits";
+                *self.lock().injected.entry(class).or_default() += 1;
+            }
         }
     }
 
-    /// Somebody is about to ask a job to go on, or to end. Answers about it may be older than that from now on, so it is watched no more.
-    pub(crate) fn released(&self, job: u64) {
-        let mut shared = self.lock();
-        shared.released.insert(job);
-        shared.paused.remove(&job);
+    /// When an object of data of this name was put.
+    pub(crate) fn put_at(&self, name: &str) -> Option<Duration> {
+        self.lock().put_at.get(name).copied()
     }
 
-    /// Objects that were written for a job that was shown as paused.
-    pub(crate) fn late(&self) -> Vec<String> {
-        self.lock().late.clone()
+    /// The manifests that are there, as `place/path/MANIFEST`.
+    pub(crate) fn manifests(&self) -> BTreeSet<String> {
+        self.lock().manifests.clone()
     }
 
     /// Puts that took effect, and deletions.
@@ -231,6 +289,12 @@ impl FaultPlan for Way {
 }
 
 impl Shared {
+    /// How long a request takes.
+    fn delay(&mut self) -> Duration {
+        let longest = u64::try_from(self.faults.delay.as_millis()).unwrap_or(u64::MAX);
+        Duration::from_millis(self.rng.random_range(0..=longest))
+    }
+
     /// Whether an object may be damaged on its way once more: one that is damaged whenever it is read cannot be told from a damaged object.
     fn may_damage(&mut self, path: &str) -> bool {
         let count = self.damages.entry(path.to_owned()).or_default();
@@ -272,8 +336,11 @@ impl Shared {
                 return at_once(StoreFault::Reject, "throttled");
             }
         }
-        let longest = u64::try_from(faults.delay.as_millis()).unwrap_or(u64::MAX);
-        let mut delay = Duration::from_millis(self.rng.random_range(0..=longest));
+        let mut delay = match operation {
+            // It takes its time on the other side: see [`Vault::send`].
+            StoreOp::Put => Duration::ZERO,
+            _ => self.delay(),
+        };
         let changes = matches!(operation, StoreOp::Put | StoreOp::Delete);
         let (fault, mut class) = if self.rng.random_bool(faults.reject) {
             (Some(StoreFault::Reject), Some("rejected"))
@@ -287,6 +354,26 @@ impl Shared {
             class = class.or(Some("held"));
         }
         (Injection { delay, fault }, class)
+    }
+}
+
+/// A request to put an object that is on its way.
+struct Sent {
+    due: Duration,
+    number: u64,
+    bucket: Bucket,
+    location: Path,
+    payload: PutPayload,
+    options: PutOptions,
+    answer: oneshot::Sender<Result<PutResult>>,
+}
+
+impl fmt::Debug for Sent {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Sent")
+            .field("due", &self.due)
+            .field("location", &self.location)
+            .finish_non_exhaustive()
     }
 }
 
@@ -342,6 +429,19 @@ impl Bucket {
         }
     }
 
+    /// The put takes effect.
+    async fn put_now(
+        &self,
+        location: &Path,
+        payload: PutPayload,
+        options: PutOptions,
+    ) -> Result<PutResult> {
+        let result = self.keep(location, payload.clone(), options).await?;
+        self.witness(location, &payload);
+        self.note("put", location, payload.content_length());
+        Ok(result)
+    }
+
     fn note(&self, what: &str, location: &Path, length: usize) {
         trace::event(
             &self.host,
@@ -359,7 +459,14 @@ impl Bucket {
         let key = format!("{}/{location}", self.place);
         let mut shared = self.vault.lock();
         shared.puts += 1;
-        if shared.paused.values().any(|path| key.starts_with(path)) {
+        if let Some((_, name)) = key.split_once("/data/") {
+            let now = trace::now();
+            shared.put_at.entry(name.to_owned()).or_insert(now);
+        }
+        if key.ends_with(MANIFEST) {
+            shared.manifests.insert(key.clone());
+        }
+        if shared.resting.iter().any(|path| key.starts_with(path)) {
             shared.late.push(key.clone());
         }
         match shared.history.insert(key.clone(), content) {
@@ -381,10 +488,8 @@ impl ObjectStore for Bucket {
             let key = format!("{}/{location} (not put-once)", self.place);
             self.vault.lock().overwrites.push(key);
         }
-        let result = self.keep(location, payload.clone(), options).await?;
-        self.witness(location, &payload);
-        self.note("put", location, payload.content_length());
-        Ok(result)
+        let answer = self.vault.send(self, location, payload, options);
+        answer.await.unwrap_or_else(|_| Err(refused("put")))
     }
 
     async fn put_multipart_opts(
@@ -408,7 +513,11 @@ impl ObjectStore for Bucket {
         deleted
             .inspect(move |result| {
                 if let Ok(location) = result {
-                    bucket.vault.lock().deletions += 1;
+                    let key = format!("{}/{location}", bucket.place);
+                    let mut shared = bucket.vault.lock();
+                    shared.deletions += 1;
+                    shared.manifests.remove(&key);
+                    drop(shared);
                     bucket.note("delete", location, 0);
                 }
             })
@@ -448,14 +557,21 @@ mod tests {
             .block_on(future)
     }
 
-    async fn create(store: &dyn ObjectStore, key: &str, bytes: &'static [u8]) -> Result<PutResult> {
+    /// Puts an object; it arrives at once.
+    async fn create(
+        vault: &Vault,
+        store: &dyn ObjectStore,
+        key: &str,
+        bytes: &'static [u8],
+    ) -> Result<PutResult> {
         let options = PutOptions {
             mode: PutMode::Create,
             ..PutOptions::default()
         };
-        store
-            .put_opts(&Path::from(key), bytes.into(), options)
-            .await
+        let location = Path::from(key);
+        let put = store.put_opts(&location, bytes.into(), options);
+        let (result, ()) = futures::join!(put, async { vault.arrive(Duration::MAX) });
+        result
     }
 
     #[test]
@@ -467,7 +583,7 @@ mod tests {
                 lose_answer: 1.0,
                 ..StoreFaults::default()
             });
-            assert!(create(&*store, "k", b"x").await.is_err());
+            assert!(create(&vault, &*store, "k", b"x").await.is_err());
             vault.set_faults(StoreFaults::default());
             assert!(store.get(&Path::from("k")).await.is_ok());
             assert!(vault.overwrites().is_empty());
@@ -480,9 +596,9 @@ mod tests {
             let vault = Vault::new(1, None);
             let provider = vault.provider("a");
             let store = open(&provider);
-            create(&*store, "k", b"x").await.expect("a put");
+            create(&vault, &*store, "k", b"x").await.expect("a put");
             provider.crash();
-            assert!(create(&*store, "l", b"x").await.is_err());
+            assert!(create(&vault, &*store, "l", b"x").await.is_err());
             let other = open(&vault.provider("b"));
             assert!(other.get(&Path::from("k")).await.is_ok());
             assert!(other.get(&Path::from("l")).await.is_err());
@@ -490,29 +606,24 @@ mod tests {
     }
 
     #[test]
-    fn what_is_written_for_a_paused_job_is_noticed() {
+    fn what_is_written_for_a_job_that_rests_is_noticed() {
         block_on(async {
             let vault = Vault::new(1, None);
             let store = open(&vault.provider("a"));
-            vault.paused(7, "memory://vault", "2026/layer");
-            create(&*store, "2026/other/k", b"x")
+            vault.rest(BTreeSet::from(["vault/2026/layer/data/".to_owned()]));
+            create(&vault, &*store, "2026/other/data/k", b"x")
                 .await
                 .expect("another's");
             assert!(vault.late().is_empty());
-            create(&*store, "2026/layer/data/k", b"x")
+            create(&vault, &*store, "2026/layer/data/k", b"x")
                 .await
                 .expect("a put");
             assert_eq!(vault.late(), ["vault/2026/layer/data/k"]);
-            vault.released(7);
-            vault.paused(7, "memory://vault", "2026/layer");
-            create(&*store, "2026/layer/data/l", b"x")
+            vault.rest(BTreeSet::new());
+            create(&vault, &*store, "2026/layer/data/l", b"x")
                 .await
                 .expect("a put");
-            assert_eq!(
-                vault.late().len(),
-                1,
-                "an answer may be older than the request"
-            );
+            assert_eq!(vault.late().len(), 1, "it goes on");
         });
     }
 
@@ -521,13 +632,35 @@ mod tests {
         block_on(async {
             let vault = Vault::new(1, None);
             let store = open(&vault.provider("a"));
-            create(&*store, "k", b"x").await.expect("a put");
+            create(&vault, &*store, "k", b"x").await.expect("a put");
             store.delete(&Path::from("k")).await.expect("a deletion");
-            create(&*store, "k", b"x").await.expect("the same again");
+            create(&vault, &*store, "k", b"x")
+                .await
+                .expect("the same again");
             assert!(vault.overwrites().is_empty());
             store.delete(&Path::from("k")).await.expect("a deletion");
-            create(&*store, "k", b"y").await.expect("another");
+            create(&vault, &*store, "k", b"y").await.expect("another");
             assert_eq!(vault.overwrites(), ["vault/k"]);
+        });
+    }
+
+    #[test]
+    fn what_was_sent_arrives_although_its_sender_is_gone() {
+        block_on(async {
+            let vault = Vault::new(1, None);
+            let provider = vault.provider("a");
+            let store = open(&provider);
+            let location = Path::from("k");
+            {
+                let put = store.put_opts(&location, b"x".as_slice().into(), PutMode::Create.into());
+                assert!(put.now_or_never().is_none(), "it is on its way");
+            }
+            provider.crash();
+            let other = open(&vault.provider("b"));
+            assert!(other.get(&location).await.is_err());
+            vault.arrive(Duration::MAX);
+            assert!(other.get(&location).await.is_ok());
+            assert_eq!(vault.counts(), (1, 0));
         });
     }
 }

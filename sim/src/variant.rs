@@ -40,6 +40,9 @@ pub(crate) struct Variant {
     pub(crate) mutant: Option<Mutant>,
 }
 
+/// Coordinators that wait to be added, where members change.
+const SPARES: u64 = 3;
+
 fn name_of(value: &impl ValueEnum) -> String {
     value
         .to_possible_value()
@@ -83,9 +86,16 @@ impl Variant {
             ..drawn
         };
         let shaped = self.profile.shape(drawn);
-        match self.scenario {
+        let shaped = match self.scenario {
             Some(scenario) => scenario.shape(shaped),
             None => shaped,
+        };
+        Config {
+            spares: match shaped.faults.membership {
+                true => SPARES,
+                false => 0,
+            },
+            ..shaped
         }
     }
 }
@@ -114,6 +124,8 @@ impl Profile {
                 member_crashes: true,
                 blackouts: true,
                 full_disks: true,
+                slow_disks: true,
+                membership: true,
                 rolling_restarts: true,
                 ..Faults::NONE
             },

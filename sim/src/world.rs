@@ -9,7 +9,7 @@ use holdfast_env::Disk;
 use holdfast_node::ClusterKey;
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 use turmoil::Sim;
@@ -32,8 +32,10 @@ use crate::places::{
 };
 use crate::script::Script;
 use crate::stage::{Progress, Stage};
+use crate::steps::Steps;
 use crate::store::{StoreFaults, Vault};
 use crate::trace;
+use coordinators::Watched;
 use hosts::Host;
 
 /// The invariant of `docs/INVARIANTS.md` that the bounds of the stages are.
@@ -45,6 +47,11 @@ const LOOK_INTERVAL: Duration = Duration::from_millis(100);
 const START_BOUND: Duration = Duration::from_secs(60);
 const HEAL_BOUND: Duration = Duration::from_secs(240);
 const AUDIT_BOUND: Duration = Duration::from_secs(900);
+/// Until the catalogue knows what the collections hold: a sweep that looks for a manifest waits first.
+const CATALOGUE_BOUND: Duration = Duration::from_secs(60);
+/// The sentence of C7.
+const CATALOGUED: &str =
+    "a layer's manifest is in its collection exactly when the catalogue names the layer";
 /// Segments that may wait for a host: above what any of them is ever sent at once.
 const TCP_CAPACITY: usize = 4096;
 
@@ -66,8 +73,9 @@ struct World<'a> {
     config: Config,
     sim: Sim<'a>,
     hosts: BTreeMap<String, Host>,
-    coordinators: Vec<coordinators::Watched>,
+    coordinators: Vec<Watched>,
     checker: Checker,
+    steps: Steps,
     atlas: Option<Atlas>,
     progress: Progress,
     vault: Vault,
@@ -87,6 +95,7 @@ pub(crate) fn run(config: &Config) -> Result<Report, Failure> {
     let (puts, deletions) = world.vault.counts();
     let mut marks = world.progress.marks();
     marks.insert("terms", world.checker.terms());
+    marks.insert("commands judged", world.steps.judged());
     marks.insert("objects put", puts);
     marks.insert("objects deleted", deletions);
     let moves = world.servers.values().map(ModelServer::moves).sum();
@@ -104,11 +113,13 @@ pub(crate) fn run(config: &Config) -> Result<Report, Failure> {
         }
         None => Ok(()),
     });
+    let mut latencies = world.progress.latencies();
+    latencies.merge(&world.steps.latencies());
     let report = Report {
         elapsed: world.sim.elapsed(),
         marks,
         faults,
-        latencies: world.progress.latencies(),
+        latencies,
     };
     if result.is_err() {
         trace::show(world.standing());
@@ -141,9 +152,10 @@ impl World<'_> {
         let servers = model_servers(config, &mut rng);
         let mut hosts = BTreeMap::new();
         let mut watched = Vec::new();
-        for node in 1..=config.coordinators {
+        let steps = Steps::new(vault.clone());
+        for node in 1..=config.coordinators + config.spares {
             let host = Host::new(&coordinator(node), rng.next_u64(), &vault, config.mutant);
-            watched.push(coordinators::start(&mut sim, node, &host, &key));
+            watched.push(coordinators::start(&mut sim, node, &host, &key, &steps));
             hosts.insert(coordinator(node), host);
         }
         for region in config.regions.iter().copied() {
@@ -164,7 +176,8 @@ impl World<'_> {
             for zone in config.zones.iter().copied() {
                 let host = Host::new(&worker(region, zone), rng.next_u64(), &vault, config.mutant);
                 let place = (region, zone);
-                workers::start(&mut sim, place, &host, &key, config.coordinators, &servers);
+                let nodes = config.coordinators + config.spares;
+                workers::start(&mut sim, place, &host, &key, nodes, &servers);
                 hosts.insert(worker(region, zone), host);
             }
         }
@@ -174,6 +187,7 @@ impl World<'_> {
             hosts,
             coordinators: watched,
             checker: Checker::default(),
+            steps,
             atlas: None,
             progress,
             vault,
@@ -224,20 +238,26 @@ impl World<'_> {
         }
     }
 
-    /// The applications of servers whose history is a log.
+    /// The applications of servers whose history is a log. They use no network, so one host is enough for all: every host costs in every tick.
     fn shops(&mut self) {
+        let mut shops = Vec::new();
         for region in self.config.members.clone() {
             let address = server_address(LOG_SOURCE, region);
-            let Some(server) = self.servers.get(&address).cloned() else {
-                continue;
-            };
-            let (config, progress) = (self.config.clone(), self.progress.clone());
-            let seed = self.rng.next_u64();
-            self.sim.client(format!("shop-{region}"), async move {
-                Shop::open(server, config, seed).work(progress).await;
-                Ok(())
-            });
+            if let Some(server) = self.servers.get(&address).cloned() {
+                shops.push((server, self.rng.next_u64()));
+            }
         }
+        if shops.is_empty() {
+            return;
+        }
+        let (config, progress) = (self.config.clone(), self.progress.clone());
+        self.sim.client("shops", async move {
+            let work = shops.into_iter().map(|(server, seed)| {
+                Shop::open(server, config.clone(), seed).work(progress.clone())
+            });
+            futures::future::join_all(work).await;
+            Ok(())
+        });
     }
 
     /// Turns time until the run is over.
@@ -255,6 +275,7 @@ impl World<'_> {
             }
             let now = self.sim.elapsed();
             libc_override::set_elapsed(now);
+            self.vault.arrive(now);
             if now >= next_look {
                 next_look = now + LOOK_INTERVAL;
                 self.look()?;
@@ -272,7 +293,11 @@ impl World<'_> {
                 Stage::Chaos => self.chaos(now),
                 Stage::Heal => self.bound(now, HEAL_BOUND)?,
                 Stage::Audit => self.bound(now, AUDIT_BOUND)?,
-                Stage::Done => return self.look(),
+                Stage::Done => match self.catalogue_gap() {
+                    None => return self.look(),
+                    Some(_) if now.saturating_sub(self.since) <= CATALOGUE_BOUND => {}
+                    Some(gap) => return Err(Failure::safety("C7", CATALOGUED, gap)),
+                },
             }
         }
     }
@@ -289,11 +314,10 @@ impl World<'_> {
     }
 
     fn look(&mut self) -> Result<(), Failure> {
-        let seen: Vec<_> = self
-            .coordinators
-            .iter()
-            .filter_map(coordinators::Watched::look)
-            .collect();
+        let seen: Vec<_> = self.coordinators.iter().filter_map(Watched::look).collect();
+        if let Some(failure) = self.steps.violation() {
+            return Err(failure);
+        }
         self.checker.check(&seen)?;
         self.time_failover(&seen);
         for (address, server) in &self.servers {
@@ -303,7 +327,7 @@ impl World<'_> {
             }
         }
         if let Some(key) = self.vault.late().into_iter().next() {
-            let holds = "a job that is pending, paused or terminal has no lease, and no worker writes for it once it was shown as paused";
+            let holds = "a job that is pending, paused or terminal has no lease, and no worker writes for it while it is paused";
             return Err(Failure::safety("J9", holds, format!("{key} was written")));
         }
         match self.vault.overwrites().into_iter().next() {
@@ -314,6 +338,27 @@ impl World<'_> {
             )),
             None => Ok(()),
         }
+    }
+
+    /// What the collections hold and the catalogue does not name, or the other way round.
+    fn catalogue_gap(&self) -> Option<String> {
+        let seen = self.coordinators.iter().filter_map(Watched::look);
+        let newest = seen.max_by_key(|node| node.ledger.applied().index)?;
+        let manifests = self.vault.manifests();
+        let layers: BTreeSet<String> = newest
+            .ledger
+            .catalogue()
+            .iter()
+            .map(|layer| {
+                let place = layer.collection.split("://").last().unwrap_or_default();
+                format!("{place}/{}/MANIFEST", layer.path)
+            })
+            .collect();
+        let gap = manifests.symmetric_difference(&layers).next()?;
+        Some(match manifests.contains(gap) {
+            true => format!("{gap} is there, and the catalogue does not know the layer"),
+            false => format!("the catalogue names the layer of {gap}, which is not there"),
+        })
     }
 
     /// How long nobody leads, once somebody did.
@@ -346,11 +391,7 @@ impl World<'_> {
             };
             lines.push(format!("{name:<10} {state}, life {}", host.life()));
         }
-        for node in self
-            .coordinators
-            .iter()
-            .filter_map(coordinators::Watched::look)
-        {
+        for node in self.coordinators.iter().filter_map(Watched::look) {
             let jobs: Vec<_> = node
                 .ledger
                 .jobs()
@@ -412,6 +453,11 @@ impl World<'_> {
                     control.fill(full);
                 }
             }
+            Act::SlowDisk(host, lag) => {
+                if let Some(control) = self.hosts.get(&host) {
+                    control.lag().set(lag);
+                }
+            }
             Act::Skew(host, micros) => {
                 if let Some(control) = self.hosts.get(&host) {
                     control.skew().set_micros(micros);
@@ -446,10 +492,7 @@ impl World<'_> {
                 self.sim.set_link_fail_rate(from, to, rate);
             }
             Act::CrashLeader(time) => {
-                let seen = self
-                    .coordinators
-                    .iter()
-                    .filter_map(coordinators::Watched::look);
+                let seen = self.coordinators.iter().filter_map(Watched::look);
                 let leader = seen
                     .filter(|node| node.leads.is_some())
                     .max_by_key(|node| node.leads);
@@ -458,10 +501,7 @@ impl World<'_> {
                 }
             }
             Act::HoldBusiestWorker(time) => {
-                let seen = self
-                    .coordinators
-                    .iter()
-                    .filter_map(coordinators::Watched::look);
+                let seen = self.coordinators.iter().filter_map(Watched::look);
                 let newest = seen.max_by_key(|node| node.ledger.applied().index);
                 let worker = newest.and_then(|node| {
                     let mut tasks = node.ledger.jobs().flat_map(|job| job.leased_tasks());
@@ -535,5 +575,5 @@ fn outside(host: &Host) -> holdfast_env::Env {
         Some(Mutant::LyingDisk) => Arc::new(LyingDisk(host.disk())),
         _ => Arc::new(host.disk()),
     };
-    door::env(host.name(), host.seed(), host.skew(), disk)
+    door::env(host.name(), host.seed(), host.skew(), host.lag(), disk)
 }

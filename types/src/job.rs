@@ -194,6 +194,10 @@ impl JobState {
             (Self::CancelRequested, Quiesced) => Verdict::Move(Self::Reverting),
 
             (Self::Running, Complete) => Verdict::Move(Self::Succeeded),
+            // The manifest was on its way when the pause was asked for.
+            (Self::PauseRequested | Self::Paused, Complete) if !doomed => {
+                Verdict::Move(Self::Succeeded)
+            }
             // The leases of a failing job are revoked by the same command, so it reverts at once.
             (Self::Pending | Self::Running | Self::PauseRequested, Fail) if !doomed => {
                 Verdict::Move(Self::Reverting)

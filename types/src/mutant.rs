@@ -1,5 +1,5 @@
-//! Deliberate bugs, with which the simulator proves that it would notice them. They are there only in builds with the feature `mutants`, which no
-//! product has: without it [`is_broken`] is `false`, and everything behind it is gone.
+//! Deliberate bugs, with which the simulator proves that it would notice them. They are there only in builds with debug assertions, which no release
+//! has: there [`is_broken`] is `false`, and everything behind it is gone. Only the simulator calls [`break_promise`].
 
 use std::sync::atomic::{AtomicU8, Ordering};
 
@@ -13,6 +13,12 @@ pub enum Promise {
     OwedIsDone = 2,
     /// Nothing is ever overwritten.
     WrittenOnce = 3,
+    /// The stream of a worker whose leases have ended is cut, and the ledger accepts nothing that is reported under a stale epoch.
+    StaleIsRefused = 4,
+    /// A job is shown as paused when nobody works for it any more.
+    PausedIsQuiet = 5,
+    /// A worker that was told to stop says that it has when nothing that it wrote is on its way any more.
+    WritesAreDrained = 6,
 }
 
 static BROKEN: AtomicU8 = AtomicU8::new(0);
@@ -25,7 +31,7 @@ pub fn break_promise(promise: Promise) {
 /// Whether this process breaks a promise.
 #[must_use]
 pub fn is_broken(promise: Promise) -> bool {
-    cfg!(feature = "mutants") && BROKEN.load(Ordering::Relaxed) == promise as u8
+    cfg!(debug_assertions) && BROKEN.load(Ordering::Relaxed) == promise as u8
 }
 
 #[cfg(test)]
@@ -33,10 +39,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn no_product_breaks_a_promise() {
+    fn no_release_breaks_a_promise() {
         assert!(!is_broken(Promise::WrittenOnce));
         break_promise(Promise::WrittenOnce);
-        assert_eq!(is_broken(Promise::WrittenOnce), cfg!(feature = "mutants"));
+        assert_eq!(is_broken(Promise::WrittenOnce), cfg!(debug_assertions));
         assert!(!is_broken(Promise::NamedIsKept));
     }
 }

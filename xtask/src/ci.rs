@@ -2,7 +2,7 @@
 //! step that fails, and ends with what each step took.
 
 use crate::step::{Steps, execute, succeeds};
-use crate::{Result, servers, tidy, tree};
+use crate::{Result, ledger_fuzz, servers, tidy, tree};
 use clap::Args;
 use std::path::Path;
 
@@ -101,13 +101,16 @@ fn end_to_end(root: &Path) -> Result<()> {
 }
 
 fn whole_system(steps: &mut Steps, root: &Path) -> Result<()> {
-    // With what the demo is built with, so that all dependencies are compiled once more and not twice: `cargo xtask sim` has assertions besides.
-    let sim = "target/release/holdfast-sim";
+    // With what the demo is built with, so that all dependencies are compiled once more and not twice.
+    let sim = "target/sim/holdfast-sim";
     steps.command(
         "sim build",
         root,
-        "cargo build --locked --release -p holdfast-sim",
+        "cargo build --locked --profile sim -p holdfast-sim",
     )?;
+    steps.run("ledger fuzz", || {
+        ledger_fuzz::run(&ledger_fuzz::LedgerFuzzArguments::of_ci(u64::from(JOBS)))
+    })?;
     // First of all: without determinism no seed means anything.
     steps.command("sim meta", root, &format!("{sim} meta --seed {META_SEED}"))?;
     steps.command(
@@ -127,5 +130,5 @@ fn whole_system(steps: &mut Steps, root: &Path) -> Result<()> {
         &format!("{sim} run --seeds {SEEDS} --jobs {JOBS}"),
     )?;
     steps.run("end to end", || end_to_end(root))?;
-    steps.command("demo", root, "cargo run --locked --release -- demo")
+    steps.command("demo", root, "cargo run --locked --profile sim -- demo")
 }

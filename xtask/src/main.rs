@@ -3,6 +3,7 @@
 mod ci;
 mod exactness;
 mod fixtures;
+mod ledger_fuzz;
 mod servers;
 mod sim;
 mod step;
@@ -30,6 +31,8 @@ enum Task {
     Sim(sim::SimArguments),
     /// Compare backups of PostgreSQL with the truth under random workloads, for many seeds
     Exactness(exactness::ExactnessArguments),
+    /// Random commands against the ledger, all invariants after every step
+    LedgerFuzz(ledger_fuzz::LedgerFuzzArguments),
     /// Write the fixtures of the current format versions into tests/compat, where they are missing
     Fixtures,
 }
@@ -43,6 +46,7 @@ fn main() -> ExitCode {
         Task::Tidy(arguments) => tidy::run(&arguments),
         Task::Sim(arguments) => return sim::run(&arguments),
         Task::Exactness(arguments) => return exactness::run(&arguments),
+        Task::LedgerFuzz(arguments) => ledger_fuzz::run(&arguments),
         Task::Fixtures => fixtures::run(),
     };
     match result {

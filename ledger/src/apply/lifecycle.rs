@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use holdfast_types::mutant::{self, Promise};
 use holdfast_types::{
     Epoch, ErrorCode, Fault, IllegalTransition, JobEvent, JobId, JobKind, JobSpec, JobState, Phase,
     TableName, Target, Verdict,
@@ -47,7 +48,17 @@ impl Apply<'_> {
             return false;
         };
         match job.state {
-            JobState::PauseRequested if job.is_quiet() => self.fired(id, JobEvent::Quiesced),
+            // A pause that came while the manifest was being written, and too late: the layer is there, and nothing is left to do.
+            JobState::PauseRequested | JobState::Paused if job.committed && job.doom.is_none() => {
+                let moved = self.fired(id, JobEvent::Complete);
+                self.end_job(id);
+                moved
+            }
+            JobState::PauseRequested
+                if job.is_quiet() || mutant::is_broken(Promise::PausedIsQuiet) =>
+            {
+                self.fired(id, JobEvent::Quiesced)
+            }
             JobState::CancelRequested if job.is_quiet() => {
                 let moved = self.fired(id, JobEvent::Quiesced);
                 self.begin_reverting(id);

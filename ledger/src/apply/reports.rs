@@ -22,6 +22,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use holdfast_types::mutant::{self, Promise};
 use holdfast_types::{
     ControlVerb, Digest, Epoch, ErrorCode, Fault, JobEvent, JobKind, JobSpec, JobState, RelationId,
     RowCount, SettledDatabase, TaskId,
@@ -350,6 +351,7 @@ fn standing(job: &Job, index: u32, epoch: Epoch) -> Standing {
     }
     match job.tasks.work(index) {
         Some(work) if work.epoch == epoch && work.lease.is_some() => Standing::Current,
+        Some(_) if mutant::is_broken(Promise::StaleIsRefused) => Standing::Current,
         Some(work) if work.epoch == epoch => Standing::Ended,
         Some(_) | None => Standing::Stale,
     }

@@ -1,4 +1,4 @@
-//! J6 (the ledger's half) and C4.
+//! J6 (the ledger's half), J12 and C4.
 
 use holdfast_types::{JobSpec, JobState};
 
@@ -34,6 +34,11 @@ pub(super) fn check_job(ledger: &Ledger, job: &Job, findings: &mut Findings) {
         },
     );
     if job.committed {
+        findings.expect(
+            InvariantId::J12,
+            job.is_doomed() || job.state == JobState::Succeeded,
+            || format!("job {id} has its layer and is {}", job.state),
+        );
         let layer = ledger.catalogue.layer(&spec.collection, &spec.path);
         findings.expect(
             InvariantId::J6,

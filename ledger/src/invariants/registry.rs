@@ -29,6 +29,8 @@ pub enum InvariantId {
     /// See [`InvariantId::sentence`].
     J11,
     /// See [`InvariantId::sentence`].
+    J12,
+    /// See [`InvariantId::sentence`].
     C4,
     /// See [`InvariantId::sentence`].
     B1,
@@ -48,7 +50,7 @@ pub enum InvariantId {
 
 impl InvariantId {
     /// Every invariant.
-    pub const ALL: [Self; 19] = [
+    pub const ALL: [Self; 20] = [
         Self::J1,
         Self::J2,
         Self::J3,
@@ -60,6 +62,7 @@ impl InvariantId {
         Self::J9,
         Self::J10,
         Self::J11,
+        Self::J12,
         Self::C4,
         Self::B1,
         Self::B2,
@@ -85,6 +88,7 @@ impl InvariantId {
             Self::J9 => "J9",
             Self::J10 => "J10",
             Self::J11 => "J11",
+            Self::J12 => "J12",
             Self::C4 => "C4",
             Self::B1 => "B1",
             Self::B2 => "B2",
@@ -113,6 +117,9 @@ impl InvariantId {
             }
             Self::J10 => "a job's counters equal what its tasks and its file list add up to",
             Self::J11 => "a settling span is leased only when all other spans of the job are done",
+            Self::J12 => {
+                "a backup whose layer exists has succeeded, unless it was cancelled or had failed before"
+            }
             Self::C4 => "chains are contiguous: each layer starts where its parent ended",
             Self::B1 => "a worker never holds more tasks than it has slots",
             Self::B2 => "the lists that a job keeps for show stay within their bounds",

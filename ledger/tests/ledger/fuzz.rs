@@ -16,7 +16,7 @@ use crate::specs;
 use crate::world::{World, key};
 
 /// One decision: what to do, and two numbers that choose how.
-type Choice = (u8, u16, u16);
+pub(crate) type Choice = (u8, u16, u16);
 
 /// Reports that were sent, to be sent again later.
 const REMEMBERED: usize = 12;
@@ -404,7 +404,7 @@ fn reload(world: &mut World) {
     world.ledger = read;
 }
 
-fn replay(world: &World) -> Ledger {
+pub(crate) fn replay(world: &World) -> Ledger {
     let mut ledger = Ledger::new();
     for (position, command) in &world.log {
         ledger.apply(*position, command);
@@ -413,7 +413,7 @@ fn replay(world: &World) -> Ledger {
 }
 
 /// Plays the choices; snapshots are taken and read back at some of them. `look` sees the state after every step.
-fn play(choices: Vec<Choice>, mut look: impl FnMut(&Ledger)) -> World {
+pub(crate) fn play(choices: Vec<Choice>, mut look: impl FnMut(&Ledger)) -> World {
     let mut fuzz = Fuzz {
         world: World::new(),
         sent: VecDeque::new(),
@@ -439,7 +439,7 @@ fn play(choices: Vec<Choice>, mut look: impl FnMut(&Ledger)) -> World {
     fuzz.world
 }
 
-fn choices() -> impl Strategy<Value = Vec<Choice>> {
+pub(crate) fn choices() -> impl Strategy<Value = Vec<Choice>> {
     prop::collection::vec(any::<Choice>(), 1..400)
 }
 

@@ -9,6 +9,7 @@ mod holds;
 mod jobs;
 mod leader;
 mod logged;
+mod marathon;
 mod reports;
 mod schedules;
 mod settling;

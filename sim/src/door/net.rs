@@ -149,7 +149,7 @@ impl AsyncWrite for TracedSocket {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::door::{Skew, env};
+    use crate::door::{Lag, Skew, env};
     use holdfast_env::MemoryDisk;
     use holdfast_proto::{ChannelOptions, channel, incoming};
     use std::cell::Cell;
@@ -178,7 +178,8 @@ mod tests {
         let answers = Rc::new(Cell::new((0, 0)));
         let seen = Rc::clone(&answers);
         sim.client("user", async move {
-            let env = env("user", 1, &Skew::default(), Arc::new(MemoryDisk::new()));
+            let disk = Arc::new(MemoryDisk::new());
+            let env = env("user", 1, &Skew::default(), &Lag::default(), disk);
             let channel = channel(Arc::clone(&env.net), "server:1", ChannelOptions::default())?;
             let mut client = HealthClient::new(channel);
             while env.clock.monotonic() < Duration::from_secs(60) {

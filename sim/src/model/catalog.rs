@@ -43,6 +43,19 @@ pub(super) struct Catalog {
     pub(super) tables: BTreeMap<Oid, TableEntry>,
     /// Objects of rows that changed in the window, as of its end.
     pub(super) rows: Vec<String>,
+    /// Every change of the window, where it is kept.
+    pub(super) history: Option<Versions>,
+}
+
+/// Every change of a window.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(super) struct Versions {
+    /// Objects of all versions of rows.
+    pub(super) objects: Vec<String>,
+    /// When tables were emptied.
+    pub(super) truncations: Vec<(Oid, ChangePosition)>,
+    /// When each transaction was committed.
+    pub(super) times: Vec<(Lsn, Timestamp)>,
 }
 
 /// What was planned for the database.
@@ -100,6 +113,29 @@ impl Catalog {
             position: last_before(self.end),
             at: Hlc::at(self.ended_at),
         }
+    }
+
+    /// Whether all of it lies before an instant, or a position of the log.
+    pub(super) fn is_whole_at(&self, as_of: Option<Position>) -> bool {
+        match as_of {
+            Some(Position::Hlc(at)) => self.ended_at <= at.wall,
+            Some(Position::Lsn(at)) => self.end.0 <= at.lsn,
+            _ => true,
+        }
+    }
+
+    /// Where the first commit is that lies after an instant or a position inside of it; nothing if it keeps no history.
+    pub(super) fn commit_after(&self, as_of: Option<Position>) -> Option<Lsn> {
+        let versions = self.history.as_ref()?;
+        Some(match as_of {
+            Some(Position::Lsn(at)) => Lsn(at.lsn),
+            Some(Position::Hlc(at)) => {
+                let later = |(_, time): &&(Lsn, Timestamp)| *time > at.wall;
+                let later = versions.times.iter().find(later);
+                later.map_or(self.end, |(commit, _)| *commit)
+            }
+            _ => self.end,
+        })
     }
 
     /// From an object.

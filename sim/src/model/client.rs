@@ -103,6 +103,11 @@ pub(super) fn table_name(layout: &Layout) -> Result<TableName, Fault> {
     format!("{DATABASE}.{}.{}", layout.schema, layout.name).parse()
 }
 
+/// How many columns a row has.
+pub(super) fn columns(layout: &Layout) -> u16 {
+    u16::try_from(layout.columns.len()).unwrap_or(u16::MAX)
+}
+
 impl ModelClient {
     /// Whether this world breaks that promise.
     pub(super) fn is(&self, mutant: Mutant) -> bool {
@@ -231,9 +236,7 @@ impl LoggedSource for ModelClient {
             } else {
                 Some(start + PART_PAGES)
             };
-            let rows = self
-                .server
-                .read_pages(layout.oid, layout.file_node, start, end)?;
+            let rows = self.server.read_pages(&layout, start, end)?;
             let Some(rows) = rows else {
                 // Nothing of it counts: it is read whole when the backup settles, or a truncation explains it.
                 return outlet.advance(None, ByteCount(0)).await;
@@ -243,7 +246,7 @@ impl LoggedSource for ModelClient {
                 bytes.extend_from_slice(row.bytes());
             }
             let read = ByteCount(bytes.len() as u64);
-            outlet.begin_tuples(3).await?;
+            outlet.begin_tuples(columns(&layout)).await?;
             if !bytes.is_empty() {
                 outlet.tuples(bytes.into()).await?;
             }

@@ -13,6 +13,8 @@ pub(crate) struct ModelRow {
     pub(crate) balance: u64,
     /// The big value.
     pub(crate) ballast: Vec<u8>,
+    /// What is in columns that were added later, in their order.
+    pub(crate) extra: Vec<u64>,
 }
 
 /// Rows of the tables, by table and key.
@@ -40,13 +42,20 @@ pub(crate) fn key(number: u64) -> Result<Key, Fault> {
 }
 
 /// A row as the log or a page has it.
-pub(crate) fn tuple(number: u64, balance: u64, ballast: Option<&[u8]>) -> Result<Tuple, Fault> {
+pub(crate) fn tuple(
+    number: u64,
+    balance: u64,
+    ballast: Option<&[u8]>,
+    extra: &[u64],
+) -> Result<Tuple, Fault> {
     let (number, balance) = (number.to_be_bytes(), balance.to_be_bytes());
-    let fields = [
+    let extra: Vec<_> = extra.iter().map(|value| value.to_be_bytes()).collect();
+    let mut fields = vec![
         Field::Value(&number),
         Field::Value(&balance),
         ballast.map_or(Field::Unchanged, Field::Value),
     ];
+    fields.extend(extra.iter().map(|value| Field::Value(value)));
     Tuple::build(fields.into_iter())
 }
 
@@ -59,22 +68,40 @@ pub(crate) fn row(tuple: &Tuple) -> Result<(u64, ModelRow), Fault> {
             Field::Value(key),
             Field::Value(balance),
             Field::Value(ballast),
-        ] => match (number(key), number(balance)) {
-            (Some(key), Some(balance)) => Ok((
-                key,
-                ModelRow {
-                    balance,
-                    ballast: ballast.to_vec(),
-                },
-            )),
-            _ => Err(malformed()),
-        },
+            extra @ ..,
+        ] => {
+            let value = |field: &Field<'_>| match field {
+                Field::Value(bytes) => number(bytes),
+                _ => None,
+            };
+            let extra: Option<Vec<u64>> = extra.iter().map(value).collect();
+            match (number(key), number(balance), extra) {
+                (Some(key), Some(balance), Some(extra)) => {
+                    let ballast = ballast.to_vec();
+                    let row = ModelRow {
+                        balance,
+                        ballast,
+                        extra,
+                    };
+                    Ok((key, row))
+                }
+                _ => Err(malformed()),
+            }
+        }
         _ => Err(malformed()),
     }
 }
 
 fn malformed() -> Fault {
     Fault::new(ErrorCode::Corrupted, "a row is not one of the model's")
+}
+
+/// Columns that every table has for good.
+pub(super) const COLUMNS: usize = 3;
+
+/// A column that is added later.
+pub(super) fn extra_column(attnum: i16) -> Column {
+    column(attnum, &format!("extra_{attnum}"), 20, "bigint")
 }
 
 /// How a table is made.

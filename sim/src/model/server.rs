@@ -1,7 +1,7 @@
 //! The server: heaps of pages, a log of transactions, slots.
 
-use holdfast_postgres::changes::{ChangePosition, Event, RowChange, Transaction, Truncation};
-use holdfast_postgres::layout::{FileNode, Layout, Lsn, Oid};
+use holdfast_postgres::changes::Event;
+use holdfast_postgres::layout::{Column, FileNode, Layout, Lsn, Oid};
 use holdfast_postgres::tuple::Tuple;
 use holdfast_types::{ErrorCode, Fault, HoldId, JobId, Timestamp};
 use rand::rngs::StdRng;
@@ -10,7 +10,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use super::rows::{ModelRow, Rows, key, layout, tuple};
+use super::log::{Columns, Logged, Write, apply, note_columns, set_columns};
+use super::rows::{COLUMNS, ModelRow, Rows, extra_column, layout, tuple};
 use crate::libc_override::EPOCH;
 use crate::trace;
 
@@ -25,49 +26,6 @@ const LONGEST_INVISIBLE: u64 = 60;
 /// Part of the commits that wait for something else, a standby for instance, and how long.
 const WAITING: f64 = 0.03;
 const WAITS: std::ops::RangeInclusive<u64> = 300..=2_500;
-
-/// What a transaction does to one row or table.
-#[derive(Debug, Clone)]
-pub(crate) enum Write {
-    /// The row is there with this content. With `None` as its big value that is as it was, and is not logged.
-    Put {
-        /// The table.
-        table: Oid,
-        /// Its key from now on.
-        key: u64,
-        /// The key it had, if that was another one.
-        old_key: Option<u64>,
-        /// What it holds.
-        balance: u64,
-        /// The big value, if it is written.
-        ballast: Option<Vec<u8>>,
-    },
-    /// The row is gone.
-    Delete {
-        /// The table.
-        table: Oid,
-        /// Its key.
-        key: u64,
-    },
-    /// All rows are gone, and the table has another file.
-    Truncate {
-        /// The table.
-        table: Oid,
-    },
-    /// The table is written anew into another file, with the same rows. The log does not say so.
-    Rewrite {
-        /// The table.
-        table: Oid,
-    },
-}
-
-#[derive(Debug, Clone)]
-struct Logged {
-    commit: Lsn,
-    time: Timestamp,
-    xid: u32,
-    writes: Vec<Write>,
-}
 
 #[derive(Debug, Clone)]
 struct Heap {
@@ -101,10 +59,15 @@ pub(crate) struct Restored {
 struct State {
     heaps: BTreeMap<Oid, Heap>,
     log: Vec<Logged>,
+    /// All tables after all of the log.
+    present: Arc<Rows>,
     /// Commits that are in the log and not seen yet, and when they will be.
     invisible: Vec<(Duration, Logged)>,
     end: Lsn,
     next_xid: u32,
+    next_attnum: i16,
+    /// The numbers of the columns that were added, after all of the log.
+    columns: Columns,
     slots: BTreeMap<HoldId, Slot>,
     databases: BTreeMap<String, Restored>,
     rng: StdRng,
@@ -134,9 +97,17 @@ impl ModelServer {
         Self(Arc::new(Mutex::new(State {
             heaps: tables.iter().map(heap).collect(),
             log: Vec::new(),
+            present: Arc::new(
+                tables
+                    .iter()
+                    .map(|(oid, _)| (*oid, BTreeMap::new()))
+                    .collect(),
+            ),
             invisible: Vec::new(),
             end: Lsn(RECORD),
             next_xid: 1_000,
+            next_attnum: COLUMNS as i16 + 1,
+            columns: Columns::new(),
             slots: BTreeMap::new(),
             databases: BTreeMap::new(),
             rng: StdRng::seed_from_u64(seed),
@@ -176,8 +147,9 @@ impl ModelServer {
     }
 
     /// Commits a transaction: it is in the log now, and seen a little later.
-    pub(crate) fn commit(&self, writes: Vec<Write>) {
+    pub(crate) fn commit(&self, mut writes: Vec<Write>) {
         let mut state = self.lock();
+        state.complete(&mut writes);
         let now = trace::now();
         let logged = Logged {
             commit: state.end,
@@ -193,13 +165,17 @@ impl ModelServer {
         };
         // What is committed later may be seen earlier, unless both write the same rows: then one has waited for the other.
         let until = now + Duration::from_millis(delay);
+        let present = Arc::make_mut(&mut state.present);
+        for write in &logged.writes {
+            apply(present, write);
+        }
         state.log.push(logged.clone());
         state.invisible.push((until, logged));
     }
 
     /// Tables as an application sees them now: what is committed and not seen yet counts, for its rows are locked.
-    pub(crate) fn present(&self) -> Rows {
-        self.at(Lsn(u64::MAX))
+    pub(crate) fn present(&self) -> Arc<Rows> {
+        Arc::clone(&self.lock().present)
     }
 
     /// Tables after all commits before a position.
@@ -227,7 +203,9 @@ impl ModelServer {
             .map(|(oid, heap)| (*oid, (heap.layout.clone(), heap.file_xid)))
             .collect();
         // Files are numbered by the transaction that made them: go back to the last one before the position.
+        let columns = state.columns_at(end);
         for (oid, (layout, xid)) in &mut layouts {
+            set_columns(layout, columns.get(oid));
             let last = state.log.iter().rfind(|logged| {
                 let mut writes = logged.writes.iter();
                 logged.commit < end && writes.any(|write| write.makes_file(*oid))
@@ -266,20 +244,25 @@ impl ModelServer {
         u32::try_from(pages).unwrap_or(u32::MAX)
     }
 
-    /// The rows of some pages as they are seen now; nothing if the table has another file than that.
+    /// The rows of some pages as they are seen now, in the columns that were planned; nothing if the table has another file, or one of them is gone.
     pub(crate) fn read_pages(
         &self,
-        table: Oid,
-        file: FileNode,
+        planned: &Layout,
         start: u32,
         end: Option<u32>,
     ) -> Result<Option<Vec<Tuple>>, Fault> {
         let state = self.lock();
         let Some(heap) = state
             .heaps
-            .get(&table)
-            .filter(|heap| heap.layout.file_node == file)
+            .get(&planned.oid)
+            .filter(|heap| heap.layout.file_node == planned.file_node)
         else {
+            return Ok(None);
+        };
+        let added = heap.layout.columns.get(COLUMNS..).unwrap_or_default();
+        let wanted = planned.columns.get(COLUMNS..).unwrap_or_default();
+        let place = |column: &Column| added.iter().position(|it| it.attnum == column.attnum);
+        let Some(places) = wanted.iter().map(place).collect::<Option<Vec<_>>>() else {
             return Ok(None);
         };
         let end = end
@@ -287,9 +270,13 @@ impl ModelServer {
             .min(heap.pages.len());
         let pages = heap.pages.get(start as usize..end).unwrap_or_default();
         let rows = pages.iter().flatten();
-        rows.map(|(number, row)| tuple(*number, row.balance, Some(&row.ballast)))
-            .collect::<Result<_, _>>()
-            .map(Some)
+        rows.map(|(number, row)| {
+            let extra = places.iter().filter_map(|place| row.extra.get(*place));
+            let extra: Vec<u64> = extra.copied().collect();
+            tuple(*number, row.balance, Some(&row.ballast), &extra)
+        })
+        .collect::<Result<_, _>>()
+        .map(Some)
     }
 
     /// Makes a slot, or finds it, and gives its confirmed position and the transactions that are not seen yet.
@@ -327,8 +314,14 @@ impl ModelServer {
         self.lock().end
     }
 
-    /// What was committed in a window, as a slot gives it: what was confirmed is left out, without a word.
-    pub(crate) fn changes(&self, hold: HoldId, from: Lsn, to: Lsn) -> Result<Vec<Event>, Fault> {
+    /// What was committed in a window, as a slot gives it: what was confirmed is left out, without a word. Changes of a table that has another form
+    /// than planned are left out too, and that is said.
+    pub(crate) fn changes(
+        &self,
+        hold: HoldId,
+        (from, to): (Lsn, Lsn),
+        planned: &BTreeMap<Oid, Arc<Layout>>,
+    ) -> Result<Vec<Event>, Fault> {
         let state = self.lock();
         let slot = state.slots.get(&hold).ok_or_else(|| {
             Fault::new(
@@ -338,12 +331,13 @@ impl ModelServer {
         })?;
         let from = from.max(slot.confirmed);
         let mut events = Vec::new();
+        let mut columns = state.columns_at(from);
         for logged in state
             .log
             .iter()
             .filter(|logged| logged.commit >= from && logged.commit < to)
         {
-            logged.events(&mut events)?;
+            logged.events(&mut events, &mut columns, planned)?;
         }
         Ok(events)
     }
@@ -399,88 +393,40 @@ impl ModelServer {
     }
 }
 
-impl Write {
-    fn makes_file(&self, oid: Oid) -> bool {
-        matches!(self, Self::Truncate { table } | Self::Rewrite { table } if *table == oid)
-    }
-}
-
-/// Does to rows what a write says.
-fn apply(rows: &mut Rows, write: &Write) {
-    match write {
-        Write::Put {
-            table,
-            key,
-            old_key,
-            balance,
-            ballast,
-        } => {
-            let rows = rows.entry(*table).or_default();
-            let before = rows.remove(&old_key.unwrap_or(*key));
-            let kept = || before.map(|row| row.ballast).unwrap_or_default();
-            let row = ModelRow {
-                balance: *balance,
-                ballast: ballast.clone().unwrap_or_else(kept),
-            };
-            rows.insert(*key, row);
+impl State {
+    /// Columns that were added by all commits before a position.
+    fn columns_at(&self, end: Lsn) -> Columns {
+        let mut columns = Columns::new();
+        let before = self.log.iter().filter(|logged| logged.commit < end);
+        for write in before.flat_map(|logged| &logged.writes) {
+            note_columns(&mut columns, write);
         }
-        Write::Delete { table, key } => {
-            rows.entry(*table).or_default().remove(key);
-        }
-        Write::Truncate { table } => rows.entry(*table).or_default().clear(),
-        Write::Rewrite { .. } => {}
+        columns
     }
-}
 
-impl Logged {
-    fn events(&self, events: &mut Vec<Event>) -> Result<(), Fault> {
-        let transaction = Transaction {
-            commit: self.commit,
-            time: self.time,
-            xid: self.xid,
-        };
-        events.push(Event::Begin(transaction));
-        for (write, ordinal) in self.writes.iter().zip(1..) {
-            let position = ChangePosition {
-                commit: self.commit,
-                ordinal,
-            };
-            match write {
-                Write::Put {
-                    table,
-                    key: number,
-                    old_key,
-                    balance,
-                    ballast,
-                } => events.push(Event::Row(RowChange {
-                    relation: *table,
-                    position,
-                    key: key(*number)?,
-                    old_key: old_key.map(key).transpose()?,
-                    new: Some(tuple(*number, *balance, ballast.as_deref())?),
-                })),
-                Write::Delete { table, key: number } => events.push(Event::Row(RowChange {
-                    relation: *table,
-                    position,
-                    key: key(*number)?,
-                    old_key: None,
-                    new: None,
-                })),
-                Write::Truncate { table } => events.push(Event::Truncate(Truncation {
-                    relations: vec![*table],
-                    position,
-                    xid: self.xid,
-                    restart_identity: false,
-                })),
-                Write::Rewrite { .. } => {}
+    /// Fills in what only the server knows: the numbers of new columns, and what a row has in those that were added.
+    fn complete(&mut self, writes: &mut [Write]) {
+        for write in writes {
+            if let Write::AddColumn { attnum, .. } = write {
+                *attnum = self.next_attnum;
+                self.next_attnum += 1;
+            }
+            note_columns(&mut self.columns, write);
+            if let Write::Put {
+                table,
+                balance,
+                extra,
+                ..
+            } = write
+            {
+                let added = self.columns.get(table).into_iter().flatten();
+                *extra = added
+                    .map(|attnum| *balance ^ attnum.unsigned_abs() as u64)
+                    .collect();
             }
         }
-        events.push(Event::Commit(transaction));
-        Ok(())
     }
-}
 
-impl State {
     fn unseen(&self) -> BTreeSet<u32> {
         self.invisible
             .iter()
@@ -510,13 +456,40 @@ impl State {
                 old_key,
                 balance,
                 ballast,
-            } => self.put(
-                *table,
-                *key,
-                old_key.unwrap_or(*key),
-                *balance,
-                ballast.clone(),
-            ),
+                extra,
+            } => {
+                let row = ModelRow {
+                    balance: *balance,
+                    ballast: ballast.clone().unwrap_or_default(),
+                    extra: extra.clone(),
+                };
+                self.put(
+                    *table,
+                    (old_key.unwrap_or(*key), *key),
+                    row,
+                    ballast.is_none(),
+                );
+            }
+            Write::AddColumn {
+                table,
+                attnum,
+                value,
+            } => {
+                if let Some(heap) = self.heaps.get_mut(table) {
+                    heap.layout.columns.push(extra_column(*attnum));
+                    heap.rows_mut().for_each(|row| row.extra.push(*value));
+                }
+            }
+            Write::DropColumn { table } => {
+                if let Some(heap) = self.heaps.get_mut(table)
+                    && heap.layout.columns.len() > COLUMNS
+                {
+                    heap.layout.columns.pop();
+                    for row in heap.rows_mut() {
+                        row.extra.pop();
+                    }
+                }
+            }
             Write::Delete { table, key } => {
                 if let Some(heap) = self.heaps.get_mut(table) {
                     heap.take(*key);
@@ -541,17 +514,15 @@ impl State {
     }
 
     /// A new version of a row: on any page that has room, or on a new one.
-    fn put(&mut self, table: Oid, key: u64, old_key: u64, balance: u64, ballast: Option<Vec<u8>>) {
+    fn put(&mut self, table: Oid, (old_key, key): (u64, u64), mut row: ModelRow, keeps: bool) {
         let Some(heap) = self.heaps.get_mut(&table) else {
             return;
         };
         let before = heap.take(old_key);
         let home = before.as_ref().map(|(page, _)| *page);
-        let kept = || before.map(|(_, row)| row.ballast).unwrap_or_default();
-        let row = ModelRow {
-            balance,
-            ballast: ballast.unwrap_or_else(kept),
-        };
+        if keeps {
+            row.ballast = before.map(|(_, row)| row.ballast).unwrap_or_default();
+        }
         let roomy: Vec<_> = (0..heap.pages.len())
             .filter(|page| {
                 heap.pages
@@ -574,6 +545,10 @@ impl State {
 }
 
 impl Heap {
+    fn rows_mut(&mut self) -> impl Iterator<Item = &mut ModelRow> {
+        self.pages.iter_mut().flatten().map(|(_, row)| row)
+    }
+
     /// Takes a row away; the page that it was on.
     fn take(&mut self, key: u64) -> Option<(usize, ModelRow)> {
         self.pages
@@ -600,6 +575,7 @@ mod tests {
             old_key: None,
             balance,
             ballast: ballast.map(<[u8]>::to_vec),
+            extra: Vec::new(),
         }
     }
 
@@ -609,9 +585,7 @@ mod tests {
 
     fn seen(server: &ModelServer) -> Vec<u64> {
         let layout = server.layouts().remove(0);
-        let pages = server
-            .read_pages(TABLE, layout.file_node, 0, None)
-            .expect("good rows");
+        let pages = server.read_pages(&layout, 0, None).expect("good rows");
         let mut rows: Vec<_> = pages
             .expect("its file")
             .iter()
@@ -626,6 +600,7 @@ mod tests {
         let server = ModelServer::new(1, &[(TABLE, "t")]);
         let hold = HoldId(1);
         let (slot, _) = server.make_slot(hold);
+        let planned = BTreeMap::from([(TABLE, Arc::new(server.layouts().remove(0)))]);
         server.commit(vec![put(1, 10, Some(b"big"))]);
         server.commit(vec![put(1, 20, None)]);
         assert!(!server.unseen().is_empty() || seen(&server) == [1]);
@@ -634,7 +609,7 @@ mod tests {
         assert_eq!(seen(&server), [1]);
         assert_eq!(server.present()[&TABLE][&1].ballast, b"big");
         let events = server
-            .changes(hold, slot.confirmed, server.end())
+            .changes(hold, (slot.confirmed, server.end()), &planned)
             .expect("a slot");
         let rows: Vec<_> = events
             .iter()
@@ -646,11 +621,15 @@ mod tests {
         assert_eq!(rows, [true, false]);
         server.confirm(hold, server.end());
         let none = server
-            .changes(hold, slot.confirmed, server.end())
+            .changes(hold, (slot.confirmed, server.end()), &planned)
             .expect("a slot");
         assert!(none.is_empty(), "confirmed log is left out without a word");
         server.drop_slot(hold);
-        assert!(server.changes(hold, slot.confirmed, server.end()).is_err());
+        assert!(
+            server
+                .changes(hold, (slot.confirmed, server.end()), &planned)
+                .is_err()
+        );
     }
 
     #[test]
@@ -658,14 +637,50 @@ mod tests {
         let server = ModelServer::new(1, &[(TABLE, "t")]);
         server.commit(vec![put(1, 10, Some(b"big"))]);
         let before = server.end();
-        let file = server.layouts().remove(0).file_node;
+        let planned = server.layouts().remove(0);
+        let file = planned.file_node;
         server.commit(vec![Write::Truncate { table: TABLE }]);
         later();
         assert!(server.is_emptied_since(TABLE, before));
         assert!(!server.is_emptied_since(TABLE, server.end()));
-        assert_eq!(server.read_pages(TABLE, file, 0, None), Ok(None));
+        assert_eq!(server.read_pages(&planned, 0, None), Ok(None));
         assert_eq!(server.at(before)[&TABLE].len(), 1);
         assert!(server.present()[&TABLE].is_empty());
         assert_eq!(server.layouts_at(before)[&TABLE].0.file_node, file);
+    }
+
+    #[test]
+    fn columns_come_and_go_without_a_row_being_written() {
+        let server = ModelServer::new(1, &[(TABLE, "t")]);
+        let hold = HoldId(1);
+        let (slot, _) = server.make_slot(hold);
+        let plain = server.layouts().remove(0);
+        let planned = BTreeMap::from([(TABLE, Arc::new(plain.clone()))]);
+        server.commit(vec![put(1, 10, Some(b"big"))]);
+        let before = server.end();
+        let (table, attnum, value) = (TABLE, 0, 7);
+        server.commit(vec![Write::AddColumn {
+            table,
+            attnum,
+            value,
+        }]);
+        server.commit(vec![put(2, 20, Some(b"big"))]);
+        later();
+        let wide = server.layouts().remove(0);
+        assert!(!wide.same_form(&plain) && wide.file_node == plain.file_node);
+        assert_eq!(server.layouts_at(before)[&TABLE].0, plain);
+        assert_eq!(server.layouts_at(server.end())[&TABLE].0, wide);
+        assert_eq!(server.at(server.end())[&TABLE][&1].extra, [7]);
+        let narrow = server.read_pages(&plain, 0, None).expect("good rows");
+        let narrow = narrow.expect("its columns are there");
+        assert!(narrow.iter().all(|tuple| tuple.fields().count() == COLUMNS));
+        let events = server.changes(hold, (slot.confirmed, server.end()), &planned);
+        let is_reshaped = |event: &Event| matches!(event, Event::Reshaped { .. });
+        assert!(events.expect("a slot").iter().any(is_reshaped));
+        server.commit(vec![Write::DropColumn { table }]);
+        later();
+        assert_eq!(server.layouts(), [plain]);
+        assert_eq!(server.read_pages(&wide, 0, None), Ok(None));
+        assert!(server.at(server.end())[&TABLE][&2].extra.is_empty());
     }
 }

@@ -3,10 +3,11 @@
 use bytes::Bytes;
 use holdfast_postgres::changes::{ChangePosition, Event};
 use holdfast_postgres::fixup::{AtF, replaced};
-use holdfast_postgres::fold::{Fold, Folded, Keep, Op, Sorter, Version};
+use holdfast_postgres::fold::{Fold, Folded, History, Keep, Op, Sorter, Version};
 use holdfast_postgres::layout::{Layout, Lsn, Oid};
-use holdfast_postgres::member::rows::final_row;
-use holdfast_source::{LoggedBackup, Outlet};
+use holdfast_postgres::member::rows::{final_row, version_row};
+use holdfast_postgres::tuple::Tuple;
+use holdfast_source::{LoggedBackup, Outlet, Row};
 use holdfast_types::{
     ByteCount, ErrorCode, Fault, Relation, SettledDatabase, TableName, Timestamp,
 };
@@ -15,10 +16,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::catalog::{
-    Catalog, Content, DatabasePlan, TableEntry, decode, encode, relation as relation_of,
+    Catalog, Content, DatabasePlan, TableEntry, Versions, decode, encode, relation as relation_of,
 };
-use super::client::{ModelClient, room, table_name};
-use super::rows::{Rows, key, row, tuple};
+use super::client::{ModelClient, columns, room, table_name};
+use super::rows::{COLUMNS, Rows, key, row, tuple};
 use crate::bank::DATABASE;
 use crate::libc_override::EPOCH;
 use crate::mutant::Mutant;
@@ -88,7 +89,9 @@ async fn attempt(
     let mut ended_at = Timestamp::from_micros((EPOCH + trace::now()).as_micros() as u64);
     let f = client.server.end();
     client.server.gate().await?;
-    let mut events = client.server.changes(backup.hold, plan.start, f)?;
+    let mut events = client
+        .server
+        .changes(backup.hold, (plan.start, f), planned)?;
     for event in &events {
         if let Event::Commit(transaction) = event {
             ended_at = ended_at.max(transaction.time);
@@ -97,6 +100,10 @@ async fn attempt(
     if client.is(Mutant::FoldByArrival) {
         arrive_anyhow(&mut events);
     }
+    let history = match backup.history && plan.continues {
+        true => Some(keep_all(client, &events)?),
+        false => None,
+    };
     let directory = room(&client.env)?;
     let mut fold = Fold::new(Keep::Last, Arc::clone(&client.env.disk), &directory, MEMORY);
     for event in events {
@@ -120,7 +127,7 @@ async fn attempt(
         .collect();
     let whole = replaced(planned, &at_f, &folded, &BTreeSet::new());
     let rows = match client.is(Mutant::FixUpReadsNow) {
-        true => client.server.present(),
+        true => Arc::unwrap_or_clone(client.server.present()),
         false => client.server.at(f),
     };
     let truncated = folded.truncated().clone();
@@ -149,31 +156,29 @@ async fn attempt(
         };
         tables.insert(*oid, entry);
     }
-    let mut names = Vec::new();
+    let mut writing = Writing::new(backup.part_size, outlet);
     let mut changed = folded.rows();
-    let mut batch = Vec::new();
-    let mut bytes = 0;
     while let Some(entry) = changed.next_entry()? {
-        let row = final_row(entry)?;
-        bytes += row.logical_len() as u64;
-        batch.push(row);
-        if bytes >= backup.part_size.0 {
-            outlet.rows(std::mem::take(&mut batch)).await?;
-            names.extend(outlet.end_rows().await?);
-            read += std::mem::take(&mut bytes);
+        writing.add(vec![final_row(entry)?]).await?;
+    }
+    let names = writing.end().await?;
+    read += names.1;
+    let history = match history {
+        Some((history, times)) => {
+            let (versions, bytes) =
+                write_history(&history, &whole, backup.part_size, outlet).await?;
+            read += bytes;
+            Some(Versions { times, ..versions })
         }
-    }
-    if !batch.is_empty() {
-        outlet.rows(batch).await?;
-        names.extend(outlet.end_rows().await?);
-        read += bytes;
-    }
+        None => None,
+    };
     let catalog = Catalog {
         start: plan.start,
         end: f,
         ended_at,
         tables,
-        rows: names,
+        rows: names.0,
+        history,
     };
     outlet.catalog(Bytes::from(encode(&catalog)?)).await?;
     outlet.advance(None, ByteCount(read)).await?;
@@ -196,6 +201,107 @@ async fn attempt(
         relations,
         keeps_history: true,
     })
+}
+
+/// Every change of a window, and when its transactions were committed.
+fn keep_all(
+    client: &ModelClient,
+    events: &[Event],
+) -> Result<(History, Vec<(Lsn, Timestamp)>), Fault> {
+    let directory = room(&client.env)?;
+    let mut fold = Fold::new(Keep::All, Arc::clone(&client.env.disk), &directory, MEMORY);
+    let mut times = Vec::new();
+    for event in events {
+        if let Event::Commit(transaction) = event {
+            times.push((transaction.commit, transaction.time));
+        }
+        fold.push(event.clone())?;
+    }
+    Ok((fold.finish_history()?, times))
+}
+
+/// Writes every version, those of one row newest first; gives what was written, without times, and its bytes.
+async fn write_history(
+    history: &History,
+    whole: &BTreeSet<Oid>,
+    part_size: ByteCount,
+    outlet: &mut dyn Outlet,
+) -> Result<(Versions, u64), Fault> {
+    let mut writing = Writing::new(part_size, outlet);
+    let mut entries = history.versions();
+    let mut of_row: Vec<Row> = Vec::new();
+    while let Some(entry) = entries.next_entry()? {
+        if whole.contains(&entry.version.relation) {
+            continue;
+        }
+        let row = version_row(entry)?;
+        if of_row.first().is_some_and(|first| first.key != row.key) {
+            of_row.reverse();
+            writing.add(std::mem::take(&mut of_row)).await?;
+        }
+        of_row.push(row);
+    }
+    of_row.reverse();
+    writing.add(of_row).await?;
+    let (objects, bytes) = writing.end().await?;
+    let truncations = history.truncations();
+    let versions = Versions {
+        objects,
+        truncations: truncations
+            .filter(|(table, _)| !whole.contains(table))
+            .collect(),
+        times: Vec::new(),
+    };
+    Ok((versions, bytes))
+}
+
+/// Writes objects of rows.
+struct Writing<'a> {
+    part_size: u64,
+    outlet: &'a mut dyn Outlet,
+    batch: Vec<Row>,
+    part: u64,
+    total: u64,
+    names: Vec<String>,
+}
+
+impl<'a> Writing<'a> {
+    fn new(part_size: ByteCount, outlet: &'a mut dyn Outlet) -> Self {
+        Self {
+            part_size: part_size.0,
+            outlet,
+            batch: Vec::new(),
+            part: 0,
+            total: 0,
+            names: Vec::new(),
+        }
+    }
+
+    /// Adds all versions of a row.
+    async fn add(&mut self, rows: Vec<Row>) -> Result<(), Fault> {
+        self.part += rows.iter().map(Row::logical_len).sum::<usize>() as u64;
+        self.batch.extend(rows);
+        match self.part >= self.part_size {
+            true => self.close().await,
+            false => Ok(()),
+        }
+    }
+
+    async fn close(&mut self) -> Result<(), Fault> {
+        if self.batch.is_empty() {
+            return Ok(());
+        }
+        self.outlet.rows(std::mem::take(&mut self.batch)).await?;
+        self.names.extend(self.outlet.end_rows().await?);
+        self.total += std::mem::take(&mut self.part);
+        Ok(())
+    }
+
+    /// The names of the objects, and the bytes in them.
+    async fn end(mut self) -> Result<(Vec<String>, u64), Fault> {
+        self.close().await?;
+        Ok((self.names, self.total))
+    }
 }
 
 /// Numbers transactions in another order than that of their commits.
@@ -241,11 +347,12 @@ fn fix_up(
         let found = rows.get(&relation).and_then(|rows| rows.get(&number));
         let row = match (found, &entry.op) {
             (Some(row), _) if !client.is(Mutant::NoFixUp) => {
-                tuple(number, row.balance, Some(&row.ballast))?
+                tuple(number, row.balance, Some(&row.ballast), &row.extra)?
             }
             // What is not known is taken for empty.
             (_, Op::Put { row, .. }) if client.is(Mutant::NoFixUp) => {
-                row.filled_from(&tuple(number, 0, Some(&[]))?)?
+                let extra = vec![0; row.fields().count().saturating_sub(COLUMNS)];
+                row.filled_from(&tuple(number, 0, Some(&[]), &extra)?)?
             }
             _ if client.is(Mutant::FixUpReadsNow) => continue,
             _ => {
@@ -281,10 +388,11 @@ async fn copy_whole(
     if client.server.is_emptied_since(layout.oid, f) {
         return Err(passed(layout));
     }
-    outlet.begin_tuples(3).await?;
+    outlet.begin_tuples(columns(layout)).await?;
     let mut bytes = Vec::new();
     for (number, row) in rows.get(&layout.oid).into_iter().flatten() {
-        bytes.extend_from_slice(tuple(*number, row.balance, Some(&row.ballast))?.bytes());
+        let row = tuple(*number, row.balance, Some(&row.ballast), &row.extra)?;
+        bytes.extend_from_slice(row.bytes());
     }
     if !bytes.is_empty() {
         outlet.tuples(bytes.into()).await?;
@@ -293,6 +401,14 @@ async fn copy_whole(
 }
 
 /// A whole row of a tuple object.
-pub(super) fn read_row(bytes: Bytes) -> Result<(u64, super::rows::ModelRow), Fault> {
-    row(&holdfast_postgres::tuple::Tuple::parse(bytes, 3)?)
+pub(super) fn read_row(
+    bytes: Bytes,
+    layout: &Layout,
+) -> Result<(u64, super::rows::ModelRow), Fault> {
+    row(&parse(bytes, layout)?)
+}
+
+/// A whole row of a tuple object, as it is.
+pub(super) fn parse(bytes: Bytes, layout: &Layout) -> Result<Tuple, Fault> {
+    Tuple::parse(bytes, layout.columns.len())
 }

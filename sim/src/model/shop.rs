@@ -6,8 +6,9 @@ use rand::{RngExt, SeedableRng};
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use super::log::Write;
 use super::rows::{ModelRow, Rows};
-use super::server::{ModelServer, Write};
+use super::server::ModelServer;
 use crate::config::Config;
 use crate::stage::{Progress, Stage};
 
@@ -17,6 +18,8 @@ pub(crate) const ACCOUNTS: Oid = Oid(16_401);
 pub(crate) const JOURNAL: Oid = Oid(16_402);
 /// The tables with their names.
 pub(crate) const TABLES: [(Oid, &str); 2] = [(ACCOUNTS, "accounts"), (JOURNAL, "journal")];
+/// Part of the transactions that change a table itself: a few in a run.
+const SCHEMA_CHANGES: f64 = 0.001;
 /// What every account holds at first.
 const OPENING_BALANCE: u64 = 1_000;
 
@@ -63,6 +66,12 @@ impl Shop {
                 let writes = self.transaction();
                 if !writes.is_empty() {
                     progress.mark("logged transactions");
+                    let changes = |write: &Write| {
+                        matches!(write, Write::AddColumn { .. } | Write::DropColumn { .. })
+                    };
+                    if writes.iter().any(changes) {
+                        progress.mark("schema changes");
+                    }
                     self.server.commit(writes);
                 }
             }
@@ -88,6 +97,20 @@ impl Shop {
             old_key,
             balance,
             ballast,
+            extra: Vec::new(),
+        }
+    }
+
+    /// A column comes or goes.
+    fn schema_change(&mut self) -> Write {
+        let table = TABLES[self.rng.random_range(0..TABLES.len())].0;
+        match self.rng.random_bool(0.6) {
+            true => Write::AddColumn {
+                table,
+                attnum: 0,
+                value: self.rng.random(),
+            },
+            false => Write::DropColumn { table },
         }
     }
 
@@ -98,6 +121,9 @@ impl Shop {
             let at = rng.random_range(0..rows.len().max(1));
             rows.iter().nth(at).map(|(key, row)| (*key, row.clone()))
         };
+        if self.config.faults.schema_changes && self.rng.random_bool(SCHEMA_CHANGES) {
+            return vec![self.schema_change()];
+        }
         match self.rng.random_range(0..1_000) {
             // Money moves; the big values are as they were, and are not logged.
             0..600 => {

@@ -1,8 +1,8 @@
 //! Coordinators, and what the driver sees of them.
 
-use holdfast_coordinator::{Bootstrap, Coordinator, CoordinatorConfig, ViolationHook};
+use holdfast_coordinator::{ApplyHook, Bootstrap, Coordinator, CoordinatorConfig, ViolationHook};
 use holdfast_node::ClusterKey;
-use holdfast_raft::{RaftConfig, RaftNode};
+use holdfast_raft::{RaftConfig, RaftNode, Standing};
 use holdfast_types::NodeId;
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -12,6 +12,7 @@ use turmoil::Sim;
 use super::hosts::Host;
 use crate::checks::Seen;
 use crate::places::coordinator_address;
+use crate::steps::Steps;
 
 /// A coordinator's host, and the raft node of its present life.
 pub(super) struct Watched {
@@ -41,13 +42,14 @@ impl Watched {
     }
 }
 
-fn config(node: u64, key: &ClusterKey) -> CoordinatorConfig {
+fn config(node: u64, key: &ClusterKey, steps: &Steps) -> CoordinatorConfig {
     let address = coordinator_address(node);
     let mut raft = RaftConfig::new(NodeId(node), "raft", address.clone());
     // Small, so that snapshots are made, sent and installed in runs of a minute.
     raft.snapshot_entries = 400;
     raft.kept_entries = 50;
     raft.cache_bytes = 4 * 1024 * 1024;
+    raft.membership_timeout = Duration::from_secs(15);
     let mut config = CoordinatorConfig::new(raft, address, key.clone());
     config.bootstrap = Bootstrap::Wait;
     config.io_timeout = Duration::from_secs(10);
@@ -55,20 +57,38 @@ fn config(node: u64, key: &ClusterKey) -> CoordinatorConfig {
     // The driver checks; a node's own checks would only cost time.
     config.check_invariants = false;
     config.on_violation = ViolationHook::new(|violations| panic!("ledger: {violations:?}"));
+    let steps = steps.clone();
+    config.on_apply = Some(ApplyHook::new(move |position, command, outcome, after| {
+        steps.applied(position, command, outcome, after);
+    }));
     config
 }
 
 /// Adds a coordinator's host.
-pub(super) fn start(sim: &mut Sim<'_>, node: u64, host: &Host, key: &ClusterKey) -> Watched {
+pub(super) fn start(
+    sim: &mut Sim<'_>,
+    node: u64,
+    host: &Host,
+    key: &ClusterKey,
+    steps: &Steps,
+) -> Watched {
     let slot = Rc::new(RefCell::new(None));
-    let config = config(node, key);
+    let config = config(node, key, steps);
     let (control, filled) = (host.clone(), Rc::clone(&slot));
     sim.host(host.name(), move || {
         let (control, filled, config) = (control.clone(), Rc::clone(&filled), config.clone());
         async move {
             let running = Coordinator::start(config, control.env(), control.stores()).await?;
             *filled.borrow_mut() = Some(running.raft().clone());
-            Err(running.ended().await.into())
+            let fault = running.ended().await;
+            let standing = running.raft().standing().borrow().clone();
+            if standing != Standing::Removed {
+                return Err(fault.into());
+            }
+            // The process ends, as it says; whoever starts it again sees it end again.
+            filled.borrow_mut().take();
+            running.shutdown().await;
+            Ok(())
         }
     });
     Watched {

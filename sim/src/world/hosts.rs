@@ -5,7 +5,7 @@ use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::sync::Arc;
 
-use crate::door::Skew;
+use crate::door::{Lag, Skew};
 use crate::mutant::Mutant;
 use crate::store::{HostStores, Vault};
 
@@ -17,6 +17,7 @@ struct Shared {
     seed: u64,
     life: Cell<u64>,
     skew: Skew,
+    lag: Lag,
     disk: RefCell<MemoryDisk>,
     stores: RefCell<Arc<HostStores>>,
     vault: Vault,
@@ -35,6 +36,7 @@ impl Host {
             seed,
             life: Cell::new(0),
             skew: Skew::default(),
+            lag: Lag::default(),
             disk: RefCell::new(MemoryDisk::new()),
             stores: RefCell::new(vault.provider(name)),
             vault: vault.clone(),
@@ -67,6 +69,11 @@ impl Host {
     /// How wrong its wall clock is.
     pub(super) fn skew(&self) -> &Skew {
         &self.0.skew
+    }
+
+    /// How slow its disk is.
+    pub(super) fn lag(&self) -> &Lag {
+        &self.0.lag
     }
 
     /// Its disk, as its present life sees it.

@@ -4,6 +4,7 @@ use actix::Addr;
 use holdfast_collection::{CollectionStore, CollectionUri};
 use holdfast_proto::{Grant, Lease, LeaseReportBody};
 use holdfast_source::{LoggedSource, Source};
+use holdfast_types::mutant::{self, Promise};
 use holdfast_types::{ErrorCode, Fault, KeyRange, MemberRecord, Sealed, SourceKind};
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
@@ -90,7 +91,9 @@ impl Ticket {
         self.begin(doing)?;
         let drained = async {
             self.stop.cancelled().await;
-            tokio::time::sleep(STOP_DRAIN).await;
+            if !mutant::is_broken(Promise::WritesAreDrained) {
+                tokio::time::sleep(STOP_DRAIN).await;
+            }
         };
         tokio::select! {
             biased;
@@ -110,7 +113,9 @@ impl Ticket {
         self.begin(doing)?;
         let stopped = async {
             self.stop.cancelled().await;
-            let _ = tokio::time::timeout(STOP_DRAIN, writing.write()).await;
+            if !mutant::is_broken(Promise::WritesAreDrained) {
+                let _ = tokio::time::timeout(STOP_DRAIN, writing.write()).await;
+            }
         };
         tokio::select! {
             biased;
