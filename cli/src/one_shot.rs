@@ -10,10 +10,14 @@ use crate::context::Context;
 use crate::exit::Exit;
 use crate::local::{LOCAL_SOURCE, LocalCluster, StateDirectory};
 
+/// Tasks beyond the streams: while one of them is stored and committed, or is made ready, as many rows as ever are on their way.
+const READY: u32 = 1;
+
 /// See the module.
 #[derive(Debug)]
 pub(crate) struct OneShot {
     cluster: LocalCluster,
+    streams: u32,
 }
 
 impl OneShot {
@@ -25,9 +29,7 @@ impl OneShot {
     ) -> Result<Self, Fault> {
         let given = arguments.state_dir.clone();
         let directory = StateDirectory::of_job(&context.env, given, job).await?;
-        let (slots, tools) = (arguments.streams, arguments.pg_tools.clone());
-        let cluster = LocalCluster::start_in(&context.env, directory, slots, tools).await?;
-        Ok(Self { cluster })
+        Self::start_in(context, arguments, directory).await
     }
 
     /// Starts one that has no job to go on with, and keeps nothing.
@@ -36,9 +38,18 @@ impl OneShot {
         arguments: &OneShotArgs,
     ) -> Result<Self, Fault> {
         let directory = StateDirectory::temporary()?;
-        let (slots, tools) = (arguments.streams, arguments.pg_tools.clone());
+        Self::start_in(context, arguments, directory).await
+    }
+
+    async fn start_in(
+        context: &Context,
+        arguments: &OneShotArgs,
+        directory: StateDirectory,
+    ) -> Result<Self, Fault> {
+        let streams = arguments.streams;
+        let (slots, tools) = (streams.saturating_add(READY), arguments.pg_tools.clone());
         let cluster = LocalCluster::start_in(&context.env, directory, slots, tools).await?;
-        Ok(Self { cluster })
+        Ok(Self { cluster, streams })
     }
 
     /// What the job is given to.
@@ -75,8 +86,11 @@ impl OneShot {
         server: ServerAddress,
     ) -> Result<(), Fault> {
         let kind = server.kind.to_string();
-        let member = MemberAddress::nowhere(name, server);
-        self.cluster.register(kind, vec![member.wire()]).await
+        let member = v1::Member {
+            streams: Some(self.streams),
+            ..MemberAddress::nowhere(name, server).wire()
+        };
+        self.cluster.register(kind, vec![member]).await
     }
 
     /// Sees whether the server can be used. A job would try for long; whoever typed the command wants to know at once.

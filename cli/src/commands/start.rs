@@ -67,6 +67,7 @@ async fn start(
             data_dir: data_dir(&arguments)?,
             key_file: key_file.clone(),
             alone: arguments.single,
+            for_good: false,
         };
         running.coordinator = Some(roles::start_coordinator(env, role).await?);
     }

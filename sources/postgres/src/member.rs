@@ -14,6 +14,7 @@ mod begin;
 mod budget;
 pub mod catalog;
 mod check;
+mod cut;
 mod holds;
 mod look;
 mod noted;
@@ -131,7 +132,8 @@ impl PostgresMember {
         }
         HoldNames::new(&tag, Oid(0))?;
         let restorer = Restorer::new(env.clone(), dsn.clone(), Arc::clone(&rooms))
-            .with_tools(limits.tools.clone());
+            .with_tools(limits.tools.clone())
+            .with_streams(limits.streams);
         Ok(Self {
             share: Arc::new(Share::new(Arc::clone(&env.clock), &limits)),
             looks: Arc::default(),

@@ -4,8 +4,8 @@ use bytes::{Bytes, BytesMut};
 use holdfast_source::{LoggedBackup, Outlet, TupleOutlet};
 use holdfast_types::{ByteCount, ErrorCode, Fault, KeyRange, Relation};
 
-use super::begin::page_bound;
 use super::catalog::split_relation_id;
+use super::cut::page_bound;
 use super::plan::{RelationPlan, relation_plan};
 use super::share::Share;
 use super::{PostgresMember, budget, share};
@@ -29,7 +29,7 @@ pub(super) async fn read(
     range: KeyRange,
     outlet: &mut dyn Outlet,
 ) -> Result<(), Fault> {
-    let _permit = member.share.stream().await?;
+    let _reader = member.share.reader().await?;
     let mut plan = relation_plan(relation)?;
     let database = relation.name.database.as_str();
     let dsn = member.dsn.with_database(database);
@@ -42,6 +42,7 @@ pub(super) async fn read(
     let mut parts = parts.into_iter().peekable();
     while let Some(part) = parts.peek().copied() {
         budget::check_now_and_then(member, &session, backup.hold, &hold, &backup.notes).await?;
+        let stream = member.share.stream().await?;
         let mut opened = match open_range(session, &plan.layout, part).await? {
             Opened::Reading(opened) => opened,
             Opened::Changed(back, Change::Gone) => {
@@ -59,6 +60,7 @@ pub(super) async fn read(
         copy(&mut opened, &plan.layout, &member.share, &mut rows).await?;
         // The rows count when what they came from is flushed.
         session = opened.finish().await?;
+        drop(stream);
         let read = rows.end().await?;
         parts.next();
         let upto = parts.peek().map(|next| page_bound(next.start));
