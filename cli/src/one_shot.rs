@@ -2,13 +2,14 @@
 //! that the same command goes on where a killed one stopped.
 
 use holdfast_client::v1;
-use holdfast_proto::wire_to_fault;
+use holdfast_postgres::dsn::Dsn;
+use holdfast_postgres::session::{Purpose, Session};
 use holdfast_types::{Fault, MemberName};
 
 use crate::args::{MemberAddress, OneShotArgs, ServerAddress, Unread};
 use crate::context::Context;
 use crate::exit::Exit;
-use crate::local::{LOCAL_SOURCE, LocalCluster, StateDirectory};
+use crate::local::{LocalCluster, StateDirectory};
 
 /// Tasks beyond the streams: while one of them is stored and committed, or is made ready, as many rows as ever are on their way.
 const READY: u32 = 1;
@@ -65,8 +66,8 @@ impl OneShot {
         server: ServerAddress,
         submit: impl AsyncFnOnce(&LocalCluster) -> Result<u64, Fault>,
     ) -> Result<Exit, Fault> {
+        reach(context, &server).await?;
         self.register(name, server).await?;
-        self.reach().await?;
         let job = match self.cluster.unfinished(context).await? {
             Some(job) => {
                 context
@@ -93,17 +94,6 @@ impl OneShot {
         self.cluster.register(kind, vec![member]).await
     }
 
-    /// Sees whether the server can be used. A job would try for long; whoever typed the command wants to know at once.
-    async fn reach(&self) -> Result<(), Fault> {
-        let request = v1::CheckSourceRequest {
-            name: LOCAL_SOURCE.to_owned(),
-            members: Vec::new(),
-        };
-        let answer = self.cluster.api().check_source(request).await?;
-        let fault = answer.members.into_iter().find_map(|member| member.fault);
-        fault.map_or(Ok(()), |fault| Err(wire_to_fault(fault)))
-    }
-
     /// Ends it, and keeps nothing.
     pub(crate) async fn abandon(self, context: &Context) {
         self.cluster.stop().await.remove(&context.env).await;
@@ -119,6 +109,16 @@ impl OneShot {
         }
         is_needed
     }
+}
+
+/// Sees whether the server can be used. A job would try for long; whoever typed the command wants to know at once.
+async fn reach(context: &Context, server: &ServerAddress) -> Result<(), Fault> {
+    let dsn = Dsn {
+        password: server.password.clone(),
+        ..server.address.parse()?
+    };
+    let session = Session::connect(&context.env, &dsn, Purpose::Control).await;
+    session.map(drop)
 }
 
 /// The server, with the password from wherever it was given.

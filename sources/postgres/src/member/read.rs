@@ -10,7 +10,7 @@ use super::plan::{RelationPlan, relation_plan};
 use super::share::Share;
 use super::{PostgresMember, budget, share};
 use crate::catalog;
-use crate::copy::CopyReader;
+use crate::copy::CopyBlocks;
 use crate::layout::Layout;
 use crate::pages::{Change, Opened, PartRead, open_range};
 use crate::session::{Purpose, Session};
@@ -57,7 +57,7 @@ pub(super) async fn read(
             Opened::Changed(..) => break,
         };
         let mut rows = RowWriter::begin(outlet, &plan.layout).await?;
-        copy(&mut opened, &plan.layout, &member.share, &mut rows).await?;
+        copy(&mut opened, &member.share, &mut rows).await?;
         // The rows count when what they came from is flushed.
         session = opened.finish().await?;
         drop(stream);
@@ -120,20 +120,21 @@ fn page(bound: &Bytes) -> Result<Option<u32>, Fault> {
 /// Hands on all rows of a read.
 async fn copy(
     part: &mut PartRead,
-    layout: &Layout,
     share: &Share,
     rows: &mut RowWriter<'_>,
 ) -> Result<(), Fault> {
-    let mut reader = CopyReader::new(layout.columns.len());
+    let mut blocks = CopyBlocks::default();
     while let Some(chunk) = part.next().await {
         let chunk = chunk?;
         share.pass(chunk.len() as u64).await;
-        reader.feed(chunk);
-        if let Some(block) = reader.next_rows()? {
+        if let Some(block) = blocks.feed(chunk)? {
             rows.push(block).await?;
         }
     }
-    reader.finish()
+    match blocks.finish()? {
+        Some(block) => rows.push(block).await,
+        None => Ok(()),
+    }
 }
 
 /// Writes a tuple object in blocks.

@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::Settling;
 use super::view::View;
-use crate::copy::{CopyReader, rows_of};
+use crate::copy::{CopyBlocks, rows_of};
 use crate::exact::{HeldSnapshot, import};
 use crate::fingerprint::RowForms;
 use crate::layout::{Handling, Layout, WholeReason};
@@ -200,12 +200,16 @@ impl Lanes<'_> {
         let columns = layout.columns.len();
         let mut copied = Copied::default();
         let mut writer = RowWriter::begin(outlet, layout).await?;
-        let mut reader = CopyReader::new(columns);
-        while let Some(chunk) = part.next().await {
-            let chunk = chunk?;
-            settling.member.share.pass(chunk.len() as u64).await;
-            reader.feed(chunk);
-            let Some(rows) = reader.next_rows()? else {
+        let mut blocks = Some(CopyBlocks::default());
+        while let Some(reader) = &mut blocks {
+            let rows = match part.next().await.transpose()? {
+                Some(chunk) => {
+                    settling.member.share.pass(chunk.len() as u64).await;
+                    reader.feed(chunk)?
+                }
+                None => blocks.take().unwrap_or_default().finish()?,
+            };
+            let Some(rows) = rows else {
                 continue;
             };
             let (forms, own) = (Arc::clone(&forms), rows.clone());
@@ -218,7 +222,6 @@ impl Lanes<'_> {
                     .await?;
             }
         }
-        reader.finish()?;
         let (name, bytes) = writer.end_named().await?;
         copied.objects.extend(name);
         copied.bytes += bytes;
