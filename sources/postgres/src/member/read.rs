@@ -13,7 +13,6 @@ use crate::catalog;
 use crate::copy::CopyBlocks;
 use crate::layout::Layout;
 use crate::pages::{Change, Opened, PartRead, open_range};
-use crate::session::{Purpose, Session};
 
 /// Bytes of rows that are handed on at once.
 const BLOCK: usize = 256 << 10;
@@ -32,11 +31,10 @@ pub(super) async fn read(
     let _reader = member.share.reader().await?;
     let mut plan = relation_plan(relation)?;
     let database = relation.name.database.as_str();
-    let dsn = member.dsn.with_database(database);
     let start = page(&range.start)?.unwrap_or(0);
     let parts = plan.parts(start, page(&range.end)?);
     let hold = member.hold_names(backup.hold, split_relation_id(relation.id).0)?;
-    let mut session = Session::connect(&member.env, &dsn, Purpose::Data).await?;
+    let mut session = member.data(database).await?;
     share::leave_room(&session).await?;
     let mut renames = 0;
     let mut parts = parts.into_iter().peekable();
@@ -67,6 +65,7 @@ pub(super) async fn read(
         let is_over = upto.is_none();
         outlet.advance(upto, ByteCount(read)).await?;
         if is_over {
+            member.idle.give_back(session);
             return Ok(());
         }
     }

@@ -19,7 +19,7 @@ use std::task::{Context, Poll, Waker};
 use tokio::io::ReadBuf;
 
 /// Bytes of rows in a block.
-const BLOCK: usize = 256 << 10;
+const BLOCK: usize = 1 << 20;
 
 /// Bytes of rows that wait for the reader: what the server can send while the rows before are packed.
 const QUEUE: usize = 4 << 20;
