@@ -46,12 +46,12 @@ pub(super) async fn release(member: &PostgresMember, hold: HoldId) -> Result<(),
     }
     let mut entered = databases(&session).await?;
     entered.retain(|database| database.allows_connections && database.may_connect);
-    let released = stream::iter(&entered).map(async |database: &Database| {
-        let released = release_one(member, hold, database).await;
-        released.map_err(|fault| fault.context(&database.name))
-    });
+    let mut releases = Vec::new();
+    for database in &entered {
+        releases.push(release_one(member, hold, database));
+    }
     // One database that cannot be entered must not keep the others' log.
-    let released: Vec<_> = released.buffered(AT_ONCE).collect().await;
+    let released: Vec<_> = stream::iter(releases).buffered(AT_ONCE).collect().await;
     released.into_iter().collect()
 }
 
@@ -78,10 +78,11 @@ async fn release_one(
     database: &Database,
 ) -> Result<(), Fault> {
     let names = member.hold_names(hold, database.oid)?;
-    match member.control(&database.name).await {
+    let released = match member.control(&database.name).await {
         Ok(session) => hold::release(&session, &names).await,
         // It was dropped meanwhile, and all that was in it.
         Err(fault) if fault.code == ErrorCode::NotFound => Ok(()),
         Err(fault) => Err(fault),
-    }
+    };
+    released.map_err(|fault| fault.context(&database.name))
 }

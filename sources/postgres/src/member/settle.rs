@@ -8,6 +8,7 @@ mod objects;
 mod view;
 mod whole;
 
+use futures::try_join;
 use holdfast_source::{LoggedBackup, Outlet, SettledDatabase};
 use holdfast_types::{ByteCount, ErrorCode, Fault, Position, Relation, TableName};
 use std::collections::{BTreeMap, BTreeSet};
@@ -30,7 +31,7 @@ use crate::fold::{Folded, Keep, Sorter};
 use crate::hold::{self, Told, Waiting};
 use crate::layout::{DefinitionReason, Handling, Layout, Lsn, Oid, WholeReason};
 use crate::replication::{ReplicationSession, SystemIdentity};
-use crate::session::{Purpose, Session};
+use crate::session::Session;
 use changes::{Changes, Gathered};
 use view::View;
 
@@ -251,12 +252,21 @@ impl Settling<'_> {
         // All that is seen under it is there after a crash too.
         wait_until_flushed(&self.session, held.lsn()).await?;
         self.backup.steps.begin("the schema", 0, 0);
-        let view = View::take(self, &held).await?;
-        let schema = view::schema(self, &held, view.major).await?;
+        let dumping = view::schema(self, &held, self.session.info().major());
+        let gathering = async {
+            match (&self.plan.log, &mut gathered) {
+                (Some(log), Some(gathered)) => {
+                    self.gather(log, gathered, held.lsn(), &mut *outlet).await
+                }
+                _ => Ok(()),
+            }
+        };
+        // Three programs and sessions that have nothing to do with one another, and F is not held for longer than it must.
+        let looking = View::take(self, &held);
+        let (view, schema, ()) = try_join!(looking, dumping, gathering)?;
         let schema = outlet.catalog(schema).await?;
         let changes = match (&self.plan.log, gathered.take()) {
-            (Some(log), Some(mut gathered)) => {
-                self.gather(log, &mut gathered, held.lsn(), outlet).await?;
+            (Some(log), Some(gathered)) => {
                 let gathered = changes::end(env, gathered, outlet).await?;
                 Some(self.resolve(log, gathered, &view, &held).await?)
             }
