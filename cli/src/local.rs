@@ -24,8 +24,8 @@ pub(crate) const SLOTS: u32 = 4;
 const COMES_UP_WITHIN: Duration = Duration::from_secs(20);
 /// How long servers may take to let go of what a job held, after its end.
 const LETS_GO_WITHIN: Duration = Duration::from_secs(60);
-/// Between two looks at whether it has.
-const LOOK_AGAIN: Duration = Duration::from_millis(20);
+/// Between two looks at whether something has come about.
+const LOOK_AGAIN: Duration = Duration::from_millis(5);
 
 /// See the module.
 #[derive(Debug)]
@@ -59,9 +59,12 @@ impl LocalCluster {
                 data_dir: directory.path("coordinator"),
                 key_file: key_file.clone(),
                 alone: true,
+                for_good: true,
             },
         )
         .await?;
+        // A worker that meets no leader rests before it tries again.
+        until(env, async || Ok(coordinator.is_in_office())).await?;
         let worker = roles::start_worker(
             env,
             WorkerRole {
@@ -192,25 +195,34 @@ impl LocalCluster {
     }
 
     async fn ready(&self, env: &Env) -> Result<(), Fault> {
-        let deadline = env.clock.monotonic() + COMES_UP_WITHIN;
-        loop {
-            let status = self.api().cluster_status().await;
-            match status {
+        let ready = async || {
+            match self.api().cluster_status().await {
                 // A state that was kept knows the worker of the process before.
-                Ok(status)
-                    if status.leader != 0 && status.workers.iter().any(|it| it.connected) =>
-                {
-                    return Ok(());
+                Ok(status) => {
+                    Ok(status.leader != 0 && status.workers.iter().any(|it| it.connected))
                 }
-                Err(fault) if !fault.is_retryable() => return Err(fault),
-                _ if env.clock.monotonic() > deadline => {
-                    return Err(Fault::new(
-                        ErrorCode::Unavailable,
-                        "the cluster inside this process did not come up",
-                    ));
-                }
-                _ => tokio::time::sleep(LOOK_AGAIN).await,
+                Err(fault) if fault.is_retryable() => Ok(false),
+                Err(fault) => Err(fault),
             }
-        }
+        };
+        until(env, ready).await
     }
+}
+
+/// Waits until the cluster is so far.
+async fn until(
+    env: &Env,
+    mut is_so: impl AsyncFnMut() -> Result<bool, Fault>,
+) -> Result<(), Fault> {
+    let deadline = env.clock.monotonic() + COMES_UP_WITHIN;
+    while !is_so().await? {
+        if env.clock.monotonic() > deadline {
+            return Err(Fault::new(
+                ErrorCode::Unavailable,
+                "the cluster inside this process did not come up",
+            ));
+        }
+        tokio::time::sleep(LOOK_AGAIN).await;
+    }
+    Ok(())
 }

@@ -2,18 +2,23 @@
 //! that the same command goes on where a killed one stopped.
 
 use holdfast_client::v1;
-use holdfast_proto::wire_to_fault;
+use holdfast_postgres::dsn::Dsn;
+use holdfast_postgres::session::{Purpose, Session};
 use holdfast_types::{Fault, MemberName};
 
 use crate::args::{MemberAddress, OneShotArgs, ServerAddress, Unread};
 use crate::context::Context;
 use crate::exit::Exit;
-use crate::local::{LOCAL_SOURCE, LocalCluster, StateDirectory};
+use crate::local::{LocalCluster, StateDirectory};
+
+/// Tasks beyond the streams: while one of them is stored and committed, or is made ready, as many rows as ever are on their way.
+const READY: u32 = 1;
 
 /// See the module.
 #[derive(Debug)]
 pub(crate) struct OneShot {
     cluster: LocalCluster,
+    streams: u32,
 }
 
 impl OneShot {
@@ -25,9 +30,7 @@ impl OneShot {
     ) -> Result<Self, Fault> {
         let given = arguments.state_dir.clone();
         let directory = StateDirectory::of_job(&context.env, given, job).await?;
-        let (slots, tools) = (arguments.streams, arguments.pg_tools.clone());
-        let cluster = LocalCluster::start_in(&context.env, directory, slots, tools).await?;
-        Ok(Self { cluster })
+        Self::start_in(context, arguments, directory).await
     }
 
     /// Starts one that has no job to go on with, and keeps nothing.
@@ -36,9 +39,18 @@ impl OneShot {
         arguments: &OneShotArgs,
     ) -> Result<Self, Fault> {
         let directory = StateDirectory::temporary()?;
-        let (slots, tools) = (arguments.streams, arguments.pg_tools.clone());
+        Self::start_in(context, arguments, directory).await
+    }
+
+    async fn start_in(
+        context: &Context,
+        arguments: &OneShotArgs,
+        directory: StateDirectory,
+    ) -> Result<Self, Fault> {
+        let streams = arguments.streams;
+        let (slots, tools) = (streams.saturating_add(READY), arguments.pg_tools.clone());
         let cluster = LocalCluster::start_in(&context.env, directory, slots, tools).await?;
-        Ok(Self { cluster })
+        Ok(Self { cluster, streams })
     }
 
     /// What the job is given to.
@@ -54,8 +66,8 @@ impl OneShot {
         server: ServerAddress,
         submit: impl AsyncFnOnce(&LocalCluster) -> Result<u64, Fault>,
     ) -> Result<Exit, Fault> {
+        reach(context, &server).await?;
         self.register(name, server).await?;
-        self.reach().await?;
         let job = match self.cluster.unfinished(context).await? {
             Some(job) => {
                 context
@@ -75,19 +87,11 @@ impl OneShot {
         server: ServerAddress,
     ) -> Result<(), Fault> {
         let kind = server.kind.to_string();
-        let member = MemberAddress::nowhere(name, server);
-        self.cluster.register(kind, vec![member.wire()]).await
-    }
-
-    /// Sees whether the server can be used. A job would try for long; whoever typed the command wants to know at once.
-    async fn reach(&self) -> Result<(), Fault> {
-        let request = v1::CheckSourceRequest {
-            name: LOCAL_SOURCE.to_owned(),
-            members: Vec::new(),
+        let member = v1::Member {
+            streams: Some(self.streams),
+            ..MemberAddress::nowhere(name, server).wire()
         };
-        let answer = self.cluster.api().check_source(request).await?;
-        let fault = answer.members.into_iter().find_map(|member| member.fault);
-        fault.map_or(Ok(()), |fault| Err(wire_to_fault(fault)))
+        self.cluster.register(kind, vec![member]).await
     }
 
     /// Ends it, and keeps nothing.
@@ -105,6 +109,16 @@ impl OneShot {
         }
         is_needed
     }
+}
+
+/// Sees whether the server can be used. A job would try for long; whoever typed the command wants to know at once.
+async fn reach(context: &Context, server: &ServerAddress) -> Result<(), Fault> {
+    let dsn = Dsn {
+        password: server.password.clone(),
+        ..server.address.parse()?
+    };
+    let session = Session::connect(&context.env, &dsn, Purpose::Control).await;
+    session.map(drop)
 }
 
 /// The server, with the password from wherever it was given.

@@ -19,6 +19,10 @@ use holdfast_worker::{Worker, WorkerConfig, WorkerHandle};
 use serde::{Deserialize, Serialize};
 use sources::Sources;
 use std::sync::Arc;
+use std::time::Duration;
+
+/// How long a node that is alone for good listens for others.
+const ALONE: Duration = Duration::from_millis(40);
 
 /// What a process prints when it has started: the first line of its stdout with `--json`.
 #[derive(Debug, Serialize, Deserialize)]
@@ -41,6 +45,8 @@ pub(crate) struct CoordinatorRole {
     pub(crate) key_file: String,
     /// A cluster of one, which initialises itself.
     pub(crate) alone: bool,
+    /// Nobody else will ever belong to the cluster: there is no leader to wait for.
+    pub(crate) for_good: bool,
 }
 
 /// A worker to start.
@@ -77,6 +83,11 @@ pub(crate) struct RunningCoordinator {
 }
 
 impl RunningCoordinator {
+    /// Whether it leads its cluster, and takes workers on.
+    pub(crate) fn is_in_office(&self) -> bool {
+        self.handle.is_in_office()
+    }
+
     /// Waits until it can serve no more, and tells why.
     pub(crate) async fn ended(&self) -> Fault {
         self.handle.ended().await
@@ -140,11 +151,16 @@ pub(crate) async fn start_coordinator(
     role: CoordinatorRole,
 ) -> Result<RunningCoordinator, Fault> {
     let key = read_key(env, &role.key_file).await?;
-    let raft = RaftConfig::new(
+    let mut raft = RaftConfig::new(
         NodeId(role.node),
         role.data_dir,
         role.advertise.unwrap_or_default(),
     );
+    if role.for_good {
+        raft.election_min = ALONE;
+        raft.election_max = 2 * ALONE;
+        raft.heartbeat = ALONE / 2;
+    }
     let mut config = CoordinatorConfig::new(raft, role.listen, key);
     if role.alone {
         config.bootstrap = Bootstrap::Init(Vec::new());

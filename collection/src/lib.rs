@@ -17,6 +17,7 @@ mod listing;
 mod names;
 mod presence;
 mod provider;
+mod received;
 mod span_object;
 mod store;
 mod sweep;

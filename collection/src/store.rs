@@ -1,6 +1,6 @@
 //! The handle: put-once writes, verified reads, retries and deadlines.
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use futures::TryStreamExt;
 use holdfast_env::Env;
 use holdfast_format::{Envelope, Manifest};
@@ -18,6 +18,7 @@ use std::time::Duration;
 
 use crate::error::fault;
 use crate::provider::StoreProvider;
+use crate::received::received;
 use crate::uri::CollectionUri;
 
 /// How often an operation is tried while its errors may pass. A job retries on top of this, with its task.
@@ -27,7 +28,7 @@ pub(crate) const READS: u32 = 3;
 /// The pause before the second attempt; it doubles with each further one. Short: this is for hiccups, outages are the job's business.
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
 /// The longest that a small operation may take, and that a stream may stand still.
-const CALL_DEADLINE: Duration = Duration::from_secs(30);
+pub(crate) const CALL_DEADLINE: Duration = Duration::from_secs(30);
 /// The longest that writing one object may take: a part of 64 MiB over a line of 2 Mbit/s.
 const PUT_DEADLINE: Duration = Duration::from_secs(300);
 /// How many small operations run at once.
@@ -162,16 +163,9 @@ impl CollectionStore {
         if size > Manifest::MAX_LENGTH.max(length.unwrap_or_default()) {
             return Err(damaged(at, "it is larger than any object of its kind"));
         }
-        let mut stream = result.into_stream();
-        let mut bytes = BytesMut::new();
-        while let Some(chunk) = within(CALL_DEADLINE, "reading", at, stream.try_next()).await? {
-            bytes.extend_from_slice(&chunk);
-            if bytes.len() as u64 > size {
-                break;
-            }
-        }
+        let bytes = received(result, at, size).await?;
         check_length(at, bytes.len() as u64, size)?;
-        Ok(bytes.freeze())
+        Ok(bytes)
     }
 
     /// Whether an object is what it should be, without holding it: for settling, and for verification.
@@ -218,16 +212,9 @@ impl CollectionStore {
             };
             let get = self.inner.objects.get_opts(at, options);
             let result = within(CALL_DEADLINE, "reading", at, get).await?;
-            let mut stream = result.into_stream();
-            let mut bytes = BytesMut::new();
-            while let Some(chunk) = within(CALL_DEADLINE, "reading", at, stream.try_next()).await? {
-                bytes.extend_from_slice(&chunk);
-                if bytes.len() as u64 > expected {
-                    break;
-                }
-            }
+            let bytes = received(result, at, expected).await?;
             if bytes.len() as u64 == expected {
-                Ok(bytes.freeze())
+                Ok(bytes)
             } else {
                 Err(damaged(at, "it is shorter than its manifest says"))
             }

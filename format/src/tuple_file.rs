@@ -22,6 +22,7 @@ mod rows;
 mod shuffle;
 mod streams;
 mod summary;
+mod words;
 mod writer;
 
 pub use decoder::TupleDecoder;
@@ -87,4 +88,6 @@ mod head {
     pub(super) const RECODED_SHIFT: u8 = 5;
     /// The bits of it. Since version 2.
     pub(super) const RECODED: u8 = 0b110_0000;
+    /// The fields are told by their words. Since version 2.
+    pub(super) const WORDS: u8 = 1 << 7;
 }

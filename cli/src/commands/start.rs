@@ -71,6 +71,7 @@ async fn start(
             data_dir: data_dir(&arguments)?,
             key_file: key_file.clone(),
             alone: arguments.single,
+            for_good: false,
         };
         let coordinator = roles::start_coordinator(env, role).await?;
         let api = Arc::clone(&coordinator.api);

@@ -206,6 +206,7 @@ impl World {
             data_dir: self.path(&name),
             key_file: self.key_file.clone(),
             alone: false,
+            for_good: false,
         };
         let arguments = words(&[
             "start",

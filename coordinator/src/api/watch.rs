@@ -6,6 +6,7 @@
 
 use futures::StreamExt;
 use holdfast_client::JobStream;
+use holdfast_ledger::Ledger;
 use holdfast_proto::v1;
 use holdfast_types::{ErrorCode, Fault, JobId, JobState};
 use std::time::Duration;
@@ -76,7 +77,7 @@ impl Watch {
 
     /// The next view worth showing.
     async fn next(&mut self) -> Result<v1::Job, Fault> {
-        tokio::time::sleep(SHORTEST_PAUSE).await;
+        self.pause().await;
         loop {
             self.reach_leader().await;
             let job = match self.remote.as_mut() {
@@ -95,6 +96,27 @@ impl Watch {
             };
             if self.is_worth_showing(&job) {
                 return Ok(job);
+            }
+        }
+    }
+
+    /// Waits until the next view may be shown. The last one may at once: somebody waits for the job.
+    async fn pause(&self) {
+        let core = self.api.core();
+        // Another look at the same: what is seen here is news to the view all the same.
+        let mut applied = core.replica.applied();
+        let mut ends = std::pin::pin!(tokio::time::sleep(SHORTEST_PAUSE));
+        let is_over = || {
+            let job = |ledger: &Ledger| ledger.job(self.job).map(|job| job.state().is_terminal());
+            core.replica.read(job).unwrap_or(true)
+        };
+        while !is_over() {
+            tokio::select! {
+                biased;
+                () = &mut ends => return,
+                changed = applied.changed() => if changed.is_err() {
+                    return ends.await;
+                },
             }
         }
     }

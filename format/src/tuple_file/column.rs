@@ -5,6 +5,7 @@ use holdfast_types::Fault;
 use super::recoded;
 use super::shuffle::shuffle;
 use super::streams::{Compressor, Texture, write_stream};
+use super::words::{self, Trial, Words};
 use super::{LENGTH_LENGTH, MAX_SHUFFLED_WIDTH, NULL, head};
 use crate::wire::Encoder;
 
@@ -18,6 +19,8 @@ pub(super) struct ColumnBuilder {
     lengths: Vec<u32>,
     /// The fields that are not null, one after another.
     data: Vec<u8>,
+    /// Whether they are shorter by their words, once that was tried: rows of one relation are alike.
+    is_by_words: Option<bool>,
 }
 
 /// What is used anew by every column.
@@ -27,6 +30,7 @@ pub(super) struct Scratch {
     bytes: Vec<u8>,
     pub(super) numbers: Vec<u64>,
     pub(super) indices: Vec<u8>,
+    words: Words,
 }
 
 /// What the lengths of a column are like.
@@ -129,7 +133,7 @@ impl ColumnBuilder {
 
     /// Writes the column: its head, its one length if there is one, and its streams.
     pub(super) fn write(
-        &self,
+        &mut self,
         compressor: &mut Option<Compressor>,
         scratch: &mut Scratch,
         stored: &mut Vec<u8>,
@@ -148,7 +152,18 @@ impl ColumnBuilder {
         let is_constant = found.shortest == found.longest;
         let is_shuffled = is_constant && (2..=MAX_SHUFFLED_WIDTH).contains(&found.longest);
         let size = size_code(is_constant, found.longest);
+        scratch.lengths.clear();
+        let present = self.lengths.iter().filter(|length| **length != NULL);
+        scratch.lengths.extend(present);
+        let texture = Texture::of(self.data.len(), self.present(found));
+        let is_by_words = match compressor {
+            Some(compressor) if !is_shuffled => self.is_by_words(texture, compressor, scratch)?,
+            _ => false,
+        };
         let mut code = size << head::LENGTHS_SHIFT;
+        if is_by_words {
+            code |= head::WORDS;
+        }
         if found.nulls > 0 {
             code |= head::SOME_NULL;
         }
@@ -165,9 +180,6 @@ impl ColumnBuilder {
             self.write_nulls(compressor.as_mut(), scratch, stored)?;
         }
         if !is_constant {
-            scratch.lengths.clear();
-            let present = self.lengths.iter().filter(|length| **length != NULL);
-            scratch.lengths.extend(present);
             planes_of(&scratch.lengths, size, &mut scratch.bytes);
             write_stream(
                 compressor.as_mut(),
@@ -176,7 +188,13 @@ impl ColumnBuilder {
                 stored,
             )?;
         }
-        if is_shuffled {
+        if let (true, Some(compressor)) = (is_by_words, &mut *compressor) {
+            let text = Trial {
+                data: &self.data,
+                lengths: &scratch.lengths,
+            };
+            scratch.words.write(&text, compressor, stored)
+        } else if is_shuffled {
             shuffle(&self.data, found.longest as usize, &mut scratch.bytes);
             write_stream(
                 compressor.as_mut(),
@@ -185,9 +203,29 @@ impl ColumnBuilder {
                 stored,
             )
         } else {
-            let texture = Texture::of(self.data.len(), self.present(found));
             write_stream(compressor.as_mut(), texture, &self.data, stored)
         }
+    }
+
+    /// Whether the fields are stored by their words.
+    fn is_by_words(
+        &mut self,
+        texture: Texture,
+        compressor: &mut Compressor,
+        scratch: &mut Scratch,
+    ) -> Result<bool, Fault> {
+        if !words::fits(&self.data) {
+            return Ok(false);
+        }
+        if let Some(known) = self.is_by_words {
+            return Ok(known);
+        }
+        let trial = Trial {
+            data: &self.data,
+            lengths: &scratch.lengths,
+        };
+        let are_shorter = scratch.words.are_shorter(&trial, texture, compressor)?;
+        Ok(*self.is_by_words.insert(are_shorter))
     }
 }
 

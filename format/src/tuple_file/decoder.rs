@@ -10,7 +10,7 @@ use super::index::least_length;
 use super::recoded::{self, Recoding};
 use super::{
     BLOCK_SIZE, FORM, MAX_SHUFFLED_WIDTH, NULL, STREAM_ZSTD, TupleBlock, TupleIndex, TupleRows,
-    head,
+    head, words,
 };
 use crate::indexed_file::checksum;
 use crate::wire::Decoder;
@@ -144,7 +144,8 @@ impl TupleDecoder {
         let nulls = code & head::NULLS;
         let is_shuffled = code & head::SHUFFLED != 0;
         let recoding = Recoding::of(code);
-        if code & !(head::NULLS | head::LENGTHS | head::SHUFFLED | head::RECODED) != 0
+        let is_by_words = code & head::WORDS != 0;
+        if (is_by_words && (!can_recode || is_shuffled || recoding.is_some()))
             || (recoding.is_some() && (!can_recode || size != 0 || is_shuffled))
             || nulls > head::ALL_NULL
             || (is_shuffled && size != 0)
@@ -216,6 +217,9 @@ impl TupleDecoder {
             _ if is_shuffled => return Err(FORM.damaged("a column is stored unknown")),
             _ => 0,
         };
+        if is_by_words {
+            return words::read(&mut source, total, &mut column.unpacked);
+        }
         column.in_place = source.fill_or_point(total, &mut column.unpacked)?;
         Ok(())
     }
@@ -238,6 +242,15 @@ pub(super) struct Source<'a> {
 }
 
 impl<'a> Source<'a> {
+    #[cfg(test)]
+    pub(super) fn new(
+        zstd: &'a mut Option<zstd::bulk::Decompressor<'static>>,
+        stored: &'a [u8],
+        at: &'a mut usize,
+    ) -> Self {
+        Self { zstd, stored, at }
+    }
+
     fn decoder(&self) -> Decoder<'a> {
         Decoder::new(self.stored.get(*self.at..).unwrap_or_default(), FORM.what)
     }

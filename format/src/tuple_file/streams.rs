@@ -17,6 +17,8 @@ const LONG: usize = 64;
 pub(super) enum Texture {
     /// Numbers, byte by byte.
     Numbers,
+    /// Places in a list of words, a byte each. Sentences of a few words are worth finding again.
+    Words,
     /// Short texts and the like. Words of six letters are worth finding again.
     Short,
     /// Long texts and documents. They are most of the bytes where they are, and repeat themselves over long distances: a larger table and window find
@@ -42,6 +44,13 @@ impl Texture {
                 HashLog(14),
                 ChainLog(13),
                 MinMatch(6),
+                CParameter::Strategy(Strategy::ZSTD_fast),
+            ],
+            Self::Words => [
+                WindowLog(20),
+                HashLog(14),
+                ChainLog(13),
+                MinMatch(5),
                 CParameter::Strategy(Strategy::ZSTD_fast),
             ],
             Self::Short => [

@@ -1,9 +1,11 @@
 //! `COPY … (FORMAT binary)`: read and written as a stream, holding one row at a time. Values are walked over, never decoded.
 
+mod blocks;
 mod reader;
 mod rows;
 mod writer;
 
+pub use blocks::CopyBlocks;
 pub(crate) use reader::rows_of;
 pub use reader::{CopyReader, MAX_ROW};
 pub use rows::CopyRows;

@@ -14,7 +14,9 @@ mod begin;
 mod budget;
 pub mod catalog;
 mod check;
+mod cut;
 mod holds;
+mod idle;
 mod look;
 mod noted;
 mod partial;
@@ -39,6 +41,7 @@ use crate::layout::Oid;
 use crate::session::{Purpose, Session};
 pub use budget::DEFAULT_BUDGET;
 use budget::Looks;
+use idle::IdleSessions;
 use restore::Restorer;
 pub use rooms::Rooms;
 use share::Share;
@@ -58,7 +61,7 @@ pub struct Limits {
     pub fold_memory: usize,
     /// A directory with `pg_dump` and `pg_restore`, before those of `PATH`.
     pub tools: Option<String>,
-    /// Parts of relations that are read at once: a session each. The settling of databases takes up to twelve more.
+    /// Parts of relations that are sent at once: a session each, and one more that is ready or at the end of a part. The settling of databases takes up to twelve more.
     pub streams: usize,
     /// Bytes of rows a second, all streams together; `None` for as many as there are. What is read under a snapshot, at the end, counts too.
     pub bytes_per_second: Option<u64>,
@@ -90,6 +93,7 @@ pub struct PostgresMember {
     rooms: Arc<Rooms>,
     share: Arc<Share>,
     looks: Arc<Looks>,
+    idle: Arc<IdleSessions>,
     restorer: Arc<Restorer>,
 }
 
@@ -131,10 +135,12 @@ impl PostgresMember {
         }
         HoldNames::new(&tag, Oid(0))?;
         let restorer = Restorer::new(env.clone(), dsn.clone(), Arc::clone(&rooms))
-            .with_tools(limits.tools.clone());
+            .with_tools(limits.tools.clone())
+            .with_streams(limits.streams);
         Ok(Self {
             share: Arc::new(Share::new(Arc::clone(&env.clock), &limits)),
             looks: Arc::default(),
+            idle: Arc::default(),
             restorer: Arc::new(restorer),
             env,
             dsn,
@@ -159,5 +165,16 @@ impl PostgresMember {
     async fn control(&self, database: &str) -> Result<Session, Fault> {
         let dsn = self.dsn.with_database(database);
         Session::connect(&self.env, &dsn, Purpose::Control).await
+    }
+
+    /// A session for rows and changes in a database: one that was given back, or a new one.
+    async fn data(&self, database: &str) -> Result<Session, Fault> {
+        match self.idle.take(database) {
+            Some(session) => Ok(session),
+            None => {
+                let dsn = self.dsn.with_database(database);
+                Session::connect(&self.env, &dsn, Purpose::Data).await
+            }
+        }
     }
 }

@@ -12,6 +12,7 @@ mod server;
 
 pub use report::{DatabaseReport, Finding, Mode, RelationReport, Report, Severity};
 
+use futures::{StreamExt, TryStreamExt, stream, try_join};
 use holdfast_env::Env;
 use holdfast_types::{ErrorCode, Fault, Target};
 
@@ -21,6 +22,9 @@ use crate::session::{Purpose, Session};
 
 /// Connections that a backup with two streams should find free: control, two holders, a change reader and the parts, and their likes.
 const CONNECTIONS: usize = 8;
+
+/// Databases that are looked at at once.
+const AT_ONCE: usize = 3;
 
 /// What a preflight is for.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -54,12 +58,16 @@ impl Default for Request {
 pub async fn check(env: &Env, dsn: &Dsn, request: &Request) -> Result<Report, Fault> {
     let session = Session::connect(env, dsn, Purpose::Control).await?;
     let databases = choose(databases(&session).await?, request)?;
-    let mut findings = pooler::look(env, dsn, &session).await?;
-    findings.extend(server::look(env, dsn, &session, databases.len(), request).await?);
-    let mut reports = Vec::new();
+    // By itself: it counts the sessions that there are.
+    let of_server = server::look(env, dsn, &session, databases.len(), request).await?;
+    let shared = pooler::look(env, dsn, &session);
+    let mut looks = Vec::new();
     for database in &databases {
-        reports.push(database::look(env, dsn, database, &request.target).await?);
+        looks.push(database::look(env, dsn, database, &request.target));
     }
+    let looks = stream::iter(looks).buffered(AT_ONCE).try_collect();
+    let (mut findings, reports) = try_join!(shared, looks)?;
+    findings.extend(of_server);
     let mut report = Report {
         version: session.info().version,
         role: session.info().user.clone(),

@@ -15,6 +15,7 @@ mod preflight;
 mod progress;
 mod site;
 mod staging;
+mod statistics;
 mod target;
 mod workshop;
 
@@ -22,7 +23,7 @@ pub use database::DatabaseRestore;
 pub(crate) use database::tablespaces;
 pub use indexes::{IndexLanes, IndexProgress, index_progress};
 pub use load::{LoadOutcome, LoadTarget, load};
-pub(crate) use load::{RowBlock, load_noted, verify_noted};
+pub(crate) use load::{RowBlock, load_noted, prefer_fast_compression, verify_noted};
 pub use marks::Marks;
 pub use matviews::MaterializedView;
 pub(crate) use name::HIDDEN;

@@ -95,49 +95,6 @@ impl CopyReader {
         }
     }
 
-    /// All rows that are wholly there, one after another; `None` if there are none. Nothing is made of a row, so that many cost little.
-    ///
-    /// # Errors
-    /// As [`Self::next_row`]; rows before the one that is wrong are not given.
-    pub fn next_rows(&mut self) -> Result<Option<Bytes>, Fault> {
-        if self.state == State::Header {
-            let Some(length) = self.header_length()? else {
-                self.set_aside();
-                return Ok(None);
-            };
-            self.settle();
-            self.chunk.advance(length);
-            self.state = State::Rows;
-        }
-        self.settle();
-        let (mut whole, mut is_over) = (0, self.state == State::Ended);
-        while !is_over {
-            let rest = self.chunk.get(whole..).unwrap_or_default();
-            match row_length(rest, self.columns, &mut self.seen)? {
-                Some(2) if rest.starts_with(&TRAILER.to_be_bytes()) => is_over = true,
-                Some(length) => {
-                    whole += length;
-                    self.seen = (0, 0);
-                }
-                // What was seen of this row still holds when more of it is there.
-                None => break,
-            }
-        }
-        let rows = self.chunk.split_to(whole);
-        if is_over && self.state == State::Rows {
-            self.chunk.advance(2);
-            self.state = State::Ended;
-        }
-        if is_over && !self.chunk.is_empty() {
-            return Err(malformed("bytes follow its end"));
-        }
-        self.set_aside();
-        if self.partial.len() > MAX_ROW {
-            return Err(too_long());
-        }
-        Ok((!rows.is_empty()).then_some(rows))
-    }
-
     /// Says that no more bytes come.
     ///
     /// # Errors
@@ -146,10 +103,7 @@ impl CopyReader {
         if self.state == State::Ended && self.front().is_empty() {
             Ok(())
         } else {
-            Err(Fault::new(
-                ErrorCode::Unavailable,
-                "the copy stopped before its end",
-            ))
+            Err(stopped())
         }
     }
 
@@ -175,27 +129,30 @@ impl CopyReader {
         self.partial.extend_from_slice(&rest);
     }
 
-    /// The length of the header, if it is wholly there.
     fn header_length(&self) -> Result<Option<usize>, Fault> {
-        let front = self.front();
-        let fixed = SIGNATURE.len() + 8;
-        let Some(mut rest) = front.get(SIGNATURE.len()..fixed) else {
-            return Ok(None);
-        };
-        if !front.starts_with(SIGNATURE) {
-            return Err(malformed("it does not begin like one"));
-        }
-        // The upper half of the flags is critical; bit 16 says that rows carry OIDs, which no server does since 12.
-        if rest.get_u32() >> 16 != 0 {
-            return Err(malformed("it has flags that are not known"));
-        }
-        let extension = usize::try_from(rest.get_u32()).unwrap_or(usize::MAX);
-        if extension > MAX_EXTENSION {
-            return Err(malformed("its header is too long"));
-        }
-        let length = fixed + extension;
-        Ok((front.len() >= length).then_some(length))
+        header_length(self.front())
     }
+}
+
+/// The length of the header at the front, if it is wholly there.
+pub(super) fn header_length(front: &[u8]) -> Result<Option<usize>, Fault> {
+    let fixed = SIGNATURE.len() + 8;
+    let Some(mut rest) = front.get(SIGNATURE.len()..fixed) else {
+        return Ok(None);
+    };
+    if !front.starts_with(SIGNATURE) {
+        return Err(malformed("it does not begin like one"));
+    }
+    // The upper half of the flags is critical; bit 16 says that rows carry OIDs, which no server does since 12.
+    if rest.get_u32() >> 16 != 0 {
+        return Err(malformed("it has flags that are not known"));
+    }
+    let extension = usize::try_from(rest.get_u32()).unwrap_or(usize::MAX);
+    if extension > MAX_EXTENSION {
+        return Err(malformed("its header is too long"));
+    }
+    let length = fixed + extension;
+    Ok((front.len() >= length).then_some(length))
 }
 
 /// The length of the row (or the trailer) at the front, if it is wholly there. `seen` is how far it was looked through, and is moved on.
@@ -235,7 +192,7 @@ fn row_length(
     Ok((column == columns).then_some(offset))
 }
 
-/// The rows of a block of [`CopyReader::next_rows`].
+/// The rows of a block of [`super::CopyBlocks`].
 ///
 /// # Errors
 /// `Corrupted` if it is none.
@@ -272,7 +229,12 @@ fn too_long() -> Fault {
     )
 }
 
-fn malformed(why: &str) -> Fault {
+/// The connection was cut.
+pub(super) fn stopped() -> Fault {
+    Fault::new(ErrorCode::Unavailable, "the copy stopped before its end")
+}
+
+pub(super) fn malformed(why: &str) -> Fault {
     Fault::new(
         ErrorCode::Corrupted,
         format!("the server's binary copy is malformed: {why}"),
@@ -280,7 +242,7 @@ fn malformed(why: &str) -> Fault {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
     use crate::copy::CopyWriter;
     use crate::tuple::tests::tuple;
@@ -298,7 +260,7 @@ mod tests {
         Ok(rows)
     }
 
-    fn written(rows: &[Tuple]) -> Bytes {
+    pub(in crate::copy) fn written(rows: &[Tuple]) -> Bytes {
         let mut writer = CopyWriter::new();
         for row in rows {
             writer.row(row).expect("whole");
@@ -306,7 +268,7 @@ mod tests {
         writer.finish()
     }
 
-    fn rows() -> impl Strategy<Value = Vec<Tuple>> {
+    pub(in crate::copy) fn rows() -> impl Strategy<Value = Vec<Tuple>> {
         let value = proptest::option::of(proptest::collection::vec(any::<u8>(), 0..40));
         let row = (value.clone(), value)
             .prop_map(|(first, second)| tuple(&[first.map(Ok), second.map(Ok)]));
@@ -319,45 +281,6 @@ mod tests {
             let bytes = written(&rows);
             let pieces: Vec<_> = bytes.chunks(size).collect();
             prop_assert_eq!(read(&mut CopyReader::new(2), &pieces), Ok(rows));
-        }
-
-        #[test]
-        fn blocks_are_all_rows_and_nothing_else(rows in rows(), size in 1usize..200) {
-            let bytes = written(&rows);
-            let mut reader = CopyReader::new(2);
-            let mut blocks = Vec::new();
-            for piece in bytes.chunks(size) {
-                reader.feed(Bytes::copy_from_slice(piece));
-                let whole = reader.next_rows().expect("own bytes");
-                let block = whole.unwrap_or_default();
-                let cut: Result<Vec<&[u8]>, Fault> = rows_of(&block, 2).collect();
-                prop_assert_eq!(cut.expect("whole rows").concat(), block.to_vec());
-                blocks.extend_from_slice(&block);
-            }
-            prop_assert_eq!(reader.finish(), Ok(()));
-            let plain: Vec<u8> = rows.iter().flat_map(|row| row.bytes().to_vec()).collect();
-            prop_assert_eq!(blocks, plain);
-        }
-
-        #[test]
-        fn blocks_of_a_cut_or_spoilt_copy_are_an_error(rows in rows(), cut: proptest::sample::Index, byte: u8) {
-            let bytes = written(&rows);
-            let cut = cut.index(bytes.len());
-            let mut reader = CopyReader::new(2);
-            reader.feed(bytes.slice(..cut));
-            prop_assert!(reader.next_rows().is_ok());
-            prop_assert!(reader.finish().is_err());
-            let mut spoilt = bytes.to_vec();
-            spoilt[cut] = byte;
-            // It must neither panic nor loop; whether it is an error depends on what was hit.
-            let mut reader = CopyReader::new(2);
-            reader.feed(spoilt.into());
-            let _ = reader.next_rows();
-            let mut longer = bytes.to_vec();
-            longer.push(byte);
-            let mut reader = CopyReader::new(2);
-            reader.feed(longer.into());
-            prop_assert!(reader.next_rows().is_err());
         }
 
         #[test]

@@ -9,20 +9,17 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use super::catalog::{DatabaseCatalog, RelationEntry, relation_id, to_json};
-use super::plan::{DatabasePlan, LogPlan, RelationPlan};
+use super::cut::{cut, parts_per_span};
+use super::plan::{DatabasePlan, LogPlan};
 use super::standing::{self, Standings};
 use super::{PostgresMember, budget, noted, partial, share};
 use crate::catalog::{self, Database, RelationFacts, databases};
 use crate::dsn::Dsn;
 use crate::hold::{self, HoldNames, SlotState, Told, Waiting, WalStatus};
 use crate::layout::{Layout, Lsn, Oid};
-use crate::pages;
 use crate::preflight::{self, Mode, Request};
 use crate::replication::{ReplicationSession, SystemIdentity};
 use crate::session::{Purpose, Session};
-
-/// Parts of a span: a GiB of heap, about.
-const PARTS_PER_SPAN: usize = 16;
 
 /// See [`holdfast_source::LoggedSource::begin`].
 pub(super) async fn begin(
@@ -344,8 +341,10 @@ async fn start(
         continues: false,
     };
     let page_bytes = session.info().page_bytes;
-    for facts in facts.iter().filter(|facts| facts.layout.is_published()) {
-        let cut = cut(database, facts, &standings, page_bytes, start)?;
+    let published = || facts.iter().filter(|facts| facts.layout.is_published());
+    let per_span = parts_per_span(published().map(|facts| facts.total_bytes).sum());
+    for facts in published() {
+        let cut = cut(database, facts, &standings, (page_bytes, per_span), start)?;
         relations.retain(|named| named.relation.id != cut.relation.id);
         relations.push(cut);
     }
@@ -432,66 +431,6 @@ pub(super) fn table_name(database: &str, layout: &Layout) -> TableName {
         database: database.to_owned(),
         table: layout.display_name(),
     }
-}
-
-/// Cuts a keyed relation into spans.
-fn cut(
-    database: &Database,
-    facts: &RelationFacts,
-    standings: &Standings,
-    page_bytes: u64,
-    start: Lsn,
-) -> Result<LoggedRelation, Fault> {
-    let layout = facts.layout.clone();
-    let seen = standings.relations.get(&layout.oid);
-    // One whose standing at the slot's beginning is not known is read whole at the end.
-    let standing = seen
-        .filter(|seen| !seen.is_recent)
-        .map(|seen| seen.standing.clone())
-        .unwrap_or_default();
-    let parts = match standing.membership {
-        Some(_) => pages::plan(facts.heap_bytes, facts.total_bytes, page_bytes),
-        None => Vec::new(),
-    };
-    let bounds: Vec<u32> = parts.iter().map(|part| part.start).collect();
-    let weight = facts.total_bytes / bounds.len().max(1) as u64;
-    let mut spans = Vec::new();
-    for (number, chunk) in bounds.chunks(PARTS_PER_SPAN).enumerate() {
-        let bound = |index: usize| bounds.get(index).map(|page| page_bound(*page));
-        let range = KeyRange {
-            start: match number {
-                0 => Bytes::new(),
-                _ => bound(number * PARTS_PER_SPAN).unwrap_or_default(),
-            },
-            end: bound((number + 1) * PARTS_PER_SPAN).unwrap_or_default(),
-        };
-        spans.push((range, ByteCount(weight * chunk.len() as u64)));
-    }
-    let plan = RelationPlan {
-        standing,
-        part_pages: match bounds.as_slice() {
-            [first, second, ..] => second - first,
-            _ => 0,
-        },
-        last_page: bounds.last().copied().unwrap_or_default(),
-        layout,
-    };
-    Ok(LoggedRelation {
-        relation: Relation {
-            id: relation_id(database.oid, plan.layout.oid),
-            name: table_name(&database.name, &plan.layout),
-            created_at: Position::Lsn(holdfast_types::Lsn::at(start.0)),
-            dropped_at: None,
-            definition: to_json(&plan)?.to_vec(),
-        },
-        spans,
-        settles: false,
-    })
-}
-
-/// A page as the bound of a span.
-pub(super) fn page_bound(page: u32) -> Bytes {
-    Bytes::copy_from_slice(&page.to_be_bytes())
 }
 
 /// The settling relation of a database, which reads about so many bytes.

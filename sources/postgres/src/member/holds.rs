@@ -1,5 +1,6 @@
 //! Holds after the backup: moved on, and ended.
 
+use futures::{StreamExt, stream};
 use holdfast_types::{ErrorCode, Fault, HoldId, Position};
 
 use super::PostgresMember;
@@ -7,6 +8,9 @@ use super::catalog::end_after;
 use crate::catalog::{Database, databases};
 use crate::hold;
 use crate::session::{Purpose, Session};
+
+/// Databases that are looked into at once.
+const AT_ONCE: usize = 3;
 
 /// Databases in which to look for the others.
 const OTHERS: [&str; 2] = ["postgres", "template1"];
@@ -40,18 +44,15 @@ pub(super) async fn release(member: &PostgresMember, hold: HoldId) -> Result<(),
         // Nothing can have been placed on a standby.
         return Ok(());
     }
-    let mut first: Option<Fault> = None;
-    for database in databases(&session).await? {
-        let may_enter = database.allows_connections && database.may_connect;
-        if !may_enter {
-            continue;
-        }
-        // One database that cannot be entered must not keep the others' log.
-        if let Err(fault) = release_one(member, hold, &database).await {
-            first.get_or_insert(fault.context(&database.name));
-        }
+    let mut entered = databases(&session).await?;
+    entered.retain(|database| database.allows_connections && database.may_connect);
+    let mut releases = Vec::new();
+    for database in &entered {
+        releases.push(release_one(member, hold, database));
     }
-    first.map_or(Ok(()), Err)
+    // One database that cannot be entered must not keep the others' log.
+    let released: Vec<_> = stream::iter(releases).buffered(AT_ONCE).collect().await;
+    released.into_iter().collect()
 }
 
 /// A session in the database of the address or, if that was dropped since or never was there, in one that almost every server has: all
@@ -77,10 +78,11 @@ async fn release_one(
     database: &Database,
 ) -> Result<(), Fault> {
     let names = member.hold_names(hold, database.oid)?;
-    match member.control(&database.name).await {
+    let released = match member.control(&database.name).await {
         Ok(session) => hold::release(&session, &names).await,
         // It was dropped meanwhile, and all that was in it.
         Err(fault) if fault.code == ErrorCode::NotFound => Ok(()),
         Err(fault) => Err(fault),
-    }
+    };
+    released.map_err(|fault| fault.context(&database.name))
 }

@@ -4,16 +4,15 @@ use bytes::{Bytes, BytesMut};
 use holdfast_source::{LoggedBackup, Outlet, TupleOutlet};
 use holdfast_types::{ByteCount, ErrorCode, Fault, KeyRange, Relation};
 
-use super::begin::page_bound;
 use super::catalog::split_relation_id;
+use super::cut::page_bound;
 use super::plan::{RelationPlan, relation_plan};
 use super::share::Share;
 use super::{PostgresMember, budget, share};
 use crate::catalog;
-use crate::copy::CopyReader;
+use crate::copy::CopyBlocks;
 use crate::layout::Layout;
 use crate::pages::{Change, Opened, PartRead, open_range};
-use crate::session::{Purpose, Session};
 
 /// Bytes of rows that are handed on at once.
 const BLOCK: usize = 256 << 10;
@@ -29,19 +28,19 @@ pub(super) async fn read(
     range: KeyRange,
     outlet: &mut dyn Outlet,
 ) -> Result<(), Fault> {
-    let _permit = member.share.stream().await?;
+    let _reader = member.share.reader().await?;
     let mut plan = relation_plan(relation)?;
     let database = relation.name.database.as_str();
-    let dsn = member.dsn.with_database(database);
     let start = page(&range.start)?.unwrap_or(0);
     let parts = plan.parts(start, page(&range.end)?);
     let hold = member.hold_names(backup.hold, split_relation_id(relation.id).0)?;
-    let mut session = Session::connect(&member.env, &dsn, Purpose::Data).await?;
+    let mut session = member.data(database).await?;
     share::leave_room(&session).await?;
     let mut renames = 0;
     let mut parts = parts.into_iter().peekable();
     while let Some(part) = parts.peek().copied() {
         budget::check_now_and_then(member, &session, backup.hold, &hold, &backup.notes).await?;
+        let stream = member.share.stream().await?;
         let mut opened = match open_range(session, &plan.layout, part).await? {
             Opened::Reading(opened) => opened,
             Opened::Changed(back, Change::Gone) => {
@@ -56,15 +55,17 @@ pub(super) async fn read(
             Opened::Changed(..) => break,
         };
         let mut rows = RowWriter::begin(outlet, &plan.layout).await?;
-        copy(&mut opened, &plan.layout, &member.share, &mut rows).await?;
+        copy(&mut opened, &member.share, &mut rows).await?;
         // The rows count when what they came from is flushed.
         session = opened.finish().await?;
+        drop(stream);
         let read = rows.end().await?;
         parts.next();
         let upto = parts.peek().map(|next| page_bound(next.start));
         let is_over = upto.is_none();
         outlet.advance(upto, ByteCount(read)).await?;
         if is_over {
+            member.idle.give_back(session);
             return Ok(());
         }
     }
@@ -118,20 +119,21 @@ fn page(bound: &Bytes) -> Result<Option<u32>, Fault> {
 /// Hands on all rows of a read.
 async fn copy(
     part: &mut PartRead,
-    layout: &Layout,
     share: &Share,
     rows: &mut RowWriter<'_>,
 ) -> Result<(), Fault> {
-    let mut reader = CopyReader::new(layout.columns.len());
+    let mut blocks = CopyBlocks::default();
     while let Some(chunk) = part.next().await {
         let chunk = chunk?;
         share.pass(chunk.len() as u64).await;
-        reader.feed(chunk);
-        if let Some(block) = reader.next_rows()? {
+        if let Some(block) = blocks.feed(chunk)? {
             rows.push(block).await?;
         }
     }
-    reader.finish()
+    match blocks.finish()? {
+        Some(block) => rows.push(block).await,
+        None => Ok(()),
+    }
 }
 
 /// Writes a tuple object in blocks.

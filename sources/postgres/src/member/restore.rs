@@ -23,9 +23,10 @@ mod touched;
 
 use holdfast_env::Env;
 use holdfast_source::{Inlet, LoggedRestore};
-use holdfast_types::{Fault, JobId};
+use holdfast_types::{ErrorCode, Fault, JobId};
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
+use tokio::sync::{Semaphore, SemaphorePermit};
 
 use super::rooms::Rooms;
 use crate::dsn::Dsn;
@@ -60,6 +61,8 @@ type Kept = Arc<tokio::sync::OnceCell<Arc<Changed>>>;
 pub struct Restorer {
     target: Target,
     tools: Option<String>,
+    /// Loads whose rows are on their way to the server.
+    streams: Semaphore,
     /// The latest last.
     plans: Mutex<Vec<(JobId, Arc<RestorePlan>)>>,
     /// The latest last.
@@ -110,6 +113,7 @@ impl Restorer {
         Self {
             target: Target::new(env, dsn),
             tools: None,
+            streams: Semaphore::new(Semaphore::MAX_PERMITS),
             plans: Mutex::default(),
             changed: Mutex::default(),
             rooms,
@@ -123,8 +127,21 @@ impl Restorer {
         self
     }
 
+    /// Sends rows to the server over so many connections at once.
+    #[must_use]
+    pub fn with_streams(mut self, streams: usize) -> Self {
+        self.streams = Semaphore::new(streams.clamp(1, Semaphore::MAX_PERMITS));
+        self
+    }
+
     fn env(&self) -> &Env {
         self.target.env()
+    }
+
+    /// Waits for a stream of rows to the server.
+    async fn stream(&self) -> Result<SemaphorePermit<'_>, Fault> {
+        let permit = self.streams.acquire().await;
+        permit.map_err(|_| Fault::new(ErrorCode::Internal, "the restorer was closed"))
     }
 
     async fn plan(

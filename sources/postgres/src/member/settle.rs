@@ -8,6 +8,7 @@ mod objects;
 mod view;
 mod whole;
 
+use futures::try_join;
 use holdfast_source::{LoggedBackup, Outlet, SettledDatabase};
 use holdfast_types::{ByteCount, ErrorCode, Fault, Position, Relation, TableName};
 use std::collections::{BTreeMap, BTreeSet};
@@ -30,7 +31,7 @@ use crate::fold::{Folded, Keep, Sorter};
 use crate::hold::{self, Told, Waiting};
 use crate::layout::{DefinitionReason, Handling, Layout, Lsn, Oid, WholeReason};
 use crate::replication::{ReplicationSession, SystemIdentity};
-use crate::session::{Purpose, Session};
+use crate::session::Session;
 use changes::{Changes, Gathered};
 use view::View;
 
@@ -57,6 +58,8 @@ struct Settling<'a> {
     /// Relations that the backup covers whatever their name is now.
     covered: BTreeSet<Oid>,
     room: Room,
+    /// For what is asked now and then, outside of all transactions.
+    session: Session,
     /// Why the hold was given up, if it was.
     given_up: OnceLock<Fault>,
 }
@@ -72,9 +75,13 @@ pub(super) async fn settle(
     let plan = database_plan(relation)?;
     let (planned, covered) = window(backup, &plan, planned)?;
     let _permit = member.share.settling().await?;
+    let named = |fault: Fault| fault.context(&plan.name);
+    let session = member.control(&plan.name).await.map_err(named)?;
+    share::leave_room(&session).await?;
     let settling = Settling {
         member,
         backup,
+        session,
         dsn: member.dsn.with_database(&plan.name),
         plan: &plan,
         planned,
@@ -82,10 +89,6 @@ pub(super) async fn settle(
         room: member.rooms.take().await?,
         given_up: OnceLock::new(),
     };
-    let named = |fault: Fault| fault.context(&plan.name);
-    let session = member.control(&plan.name).await.map_err(named)?;
-    share::leave_room(&session).await?;
-    drop(session);
     settling.check().await.map_err(named)?;
     settling.publish().await.map_err(named)?;
     let mut tries = 0;
@@ -174,20 +177,19 @@ impl Settling<'_> {
             timeline: self.plan.timeline,
             flushed: log.start,
         };
-        let session = self.member.control(&self.plan.name).await?;
-        let state = hold::state(&session, &log.names.slot).await?;
+        let state = hold::state(&self.session, &log.names.slot).await?;
         hold::verify(state.as_ref(), &self.plan.name, log.start, &then, &now)?;
-        self.see_to_budget(&session).await
+        self.see_to_budget().await
     }
 
     /// Looks at what the hold keeps on the server's disk.
-    async fn see_to_budget(&self, session: &Session) -> Result<(), Fault> {
+    async fn see_to_budget(&self) -> Result<(), Fault> {
         let Some(log) = &self.plan.log else {
             return Ok(());
         };
         let (member, hold) = (self.member, self.backup.hold);
-        let checked =
-            budget::check_now_and_then(member, session, hold, &log.names, &self.backup.notes).await;
+        let (session, notes) = (&self.session, &self.backup.notes);
+        let checked = budget::check_now_and_then(member, session, hold, &log.names, notes).await;
         if let Err(fault) = &checked
             && fault.code == ErrorCode::HistoryGone
         {
@@ -202,14 +204,13 @@ impl Settling<'_> {
         let Some(log) = &self.plan.log else {
             return Ok(());
         };
-        let session = self.member.control(&self.plan.name).await?;
-        let facts = crate::catalog::read(&session).await?;
+        let facts = crate::catalog::read(&self.session).await?;
         let layouts: Vec<Layout> = facts
             .into_iter()
             .map(|facts| facts.layout)
             .filter(|layout| self.covers(layout))
             .collect();
-        match hold::publish(&session, &log.names.publication, &layouts).await {
+        match hold::publish(&self.session, &log.names.publication, &layouts).await {
             Err(fault) if matches!(fault.code, ErrorCode::Unavailable | ErrorCode::NotFound) => {
                 self.backup.notes.add(format!(
                     "database {}: relations that came meanwhile could not be published, and the next layer may copy them whole: {fault}",
@@ -236,7 +237,7 @@ impl Settling<'_> {
             None => None,
         };
         let (env, dsn) = (&self.member.env, &self.dsn);
-        let clock = view::clock(&self.member.control(&self.plan.name).await?).await?;
+        let clock = view::clock(&self.session).await?;
         let mut held = match self.plan.log {
             Some(_) => {
                 let (notes, steps) = (&self.backup.notes, &self.backup.steps);
@@ -249,16 +250,23 @@ impl Settling<'_> {
             None => HeldSnapshot::plain(env, dsn).await?,
         };
         // All that is seen under it is there after a crash too.
-        let session = self.member.control(&self.plan.name).await?;
-        wait_until_flushed(&session, held.lsn()).await?;
-        drop(session);
+        wait_until_flushed(&self.session, held.lsn()).await?;
         self.backup.steps.begin("the schema", 0, 0);
-        let view = View::take(self, &held).await?;
-        let schema = view::schema(self, &held, view.major).await?;
+        let dumping = view::schema(self, &held, self.session.info().major());
+        let gathering = async {
+            match (&self.plan.log, &mut gathered) {
+                (Some(log), Some(gathered)) => {
+                    self.gather(log, gathered, held.lsn(), &mut *outlet).await
+                }
+                _ => Ok(()),
+            }
+        };
+        // Three programs and sessions that have nothing to do with one another, and F is not held for longer than it must.
+        let looking = View::take(self, &held);
+        let (view, schema, ()) = try_join!(looking, dumping, gathering)?;
         let schema = outlet.catalog(schema).await?;
         let changes = match (&self.plan.log, gathered.take()) {
-            (Some(log), Some(mut gathered)) => {
-                self.gather(log, &mut gathered, held.lsn(), outlet).await?;
+            (Some(log), Some(gathered)) => {
                 let gathered = changes::end(env, gathered, outlet).await?;
                 Some(self.resolve(log, gathered, &view, &held).await?)
             }
@@ -304,9 +312,7 @@ impl Settling<'_> {
             self.backup.steps.clone(),
         )
         .await?;
-        let session = self.member.control(&self.plan.name).await?;
-        let now = log_end(&session).await?;
-        drop(session);
+        let now = log_end(&self.session).await?;
         self.gather(log, &mut gathered, now, outlet).await?;
         Ok(gathered)
     }
@@ -318,8 +324,8 @@ impl Settling<'_> {
         upto: Lsn,
         outlet: &mut dyn Outlet,
     ) -> Result<(), Fault> {
-        let session = Session::connect(&self.member.env, &self.dsn, Purpose::Data).await?;
-        self.see_to_budget(&session).await?;
+        self.see_to_budget().await?;
+        let session = self.member.data(&self.plan.name).await?;
         let layouts: Vec<_> = self
             .planned
             .values()
@@ -334,7 +340,9 @@ impl Settling<'_> {
                 upto,
                 outlet,
             )
-            .await
+            .await?;
+        self.member.idle.give_back(session);
+        Ok(())
     }
 
     /// Decides which relations are read whole, and makes the changes of the others whole.
@@ -389,7 +397,7 @@ impl Settling<'_> {
             .map(|(oid, at_f)| (oid, at_f.layout))
             .collect();
         let env = &self.member.env;
-        let session = Session::connect(env, &self.dsn, Purpose::Data).await?;
+        let session = self.member.data(&self.plan.name).await?;
         import(&session, held.id()?).await?;
         let room = self.room.clone();
         let directory = env.blocking(move || room.part("fixes")).await?;

@@ -21,10 +21,17 @@ const BURST: Duration = Duration::from_millis(250);
 /// Connections that are left to the application, beyond those that the server reserves.
 const SPARE_CONNECTIONS: i64 = 3;
 
+/// Reads of relations that are ready, or at the end of a part, while as many as there are streams are being sent: a server that can send waits neither
+/// for the last part to be stored and committed nor for the next one to be opened.
+const READY: usize = 1;
+
 /// See the module.
 #[derive(Debug)]
 pub(super) struct Share {
     clock: Arc<dyn Clock>,
+    /// Reads of relations, a session each.
+    readers: Semaphore,
+    /// Those of them whose rows the server is sending.
     streams: Semaphore,
     settling: Semaphore,
     bytes_per_second: Option<u64>,
@@ -36,6 +43,7 @@ impl Share {
     pub(super) fn new(clock: Arc<dyn Clock>, limits: &Limits) -> Self {
         Self {
             clock,
+            readers: Semaphore::new(readers(limits).clamp(1, Semaphore::MAX_PERMITS)),
             streams: Semaphore::new(limits.streams.clamp(1, Semaphore::MAX_PERMITS)),
             settling: Semaphore::new(SETTLING),
             bytes_per_second: limits.bytes_per_second,
@@ -43,7 +51,12 @@ impl Share {
         }
     }
 
-    /// Waits for a stream that reads a part of a relation: one session.
+    /// Waits for a reader of a relation: one session.
+    pub(super) async fn reader(&self) -> Result<SemaphorePermit<'_>, Fault> {
+        self.readers.acquire().await.map_err(|_| closed())
+    }
+
+    /// Waits for a stream, over which a reader has a part sent.
     pub(super) async fn stream(&self) -> Result<SemaphorePermit<'_>, Fault> {
         self.streams.acquire().await.map_err(|_| closed())
     }
@@ -83,10 +96,13 @@ impl Share {
 
 /// The most sessions that one process has on a member at once, for the preflight.
 pub(super) fn most_sessions(limits: &Limits) -> usize {
-    limits
-        .streams
+    readers(limits)
         .saturating_add(SETTLING * SETTLING_SESSIONS)
         .saturating_add(1)
+}
+
+fn readers(limits: &Limits) -> usize {
+    limits.streams.saturating_add(READY)
 }
 
 fn closed() -> Fault {

@@ -22,6 +22,12 @@ const RENAME_TRIES: u32 = 20;
 /// The pause between tries.
 const RENAME_PAUSE: Duration = Duration::from_millis(500);
 
+/// How often is looked whether the hidden database is without sessions before it is renamed all the same.
+const LOOKS: u32 = 100;
+
+/// The pause between two looks.
+const LOOK_PAUSE: Duration = Duration::from_millis(5);
+
 /// A database that is being restored. Every method can be called again after a failure or a crash, and then goes on.
 ///
 /// The order: [`create`](Self::create), [`before`](Self::before), rows through [`session`](Self::session), large objects and sequences,
@@ -168,6 +174,7 @@ impl DatabaseRestore {
         &self,
         plan: &Plan,
         views: &[MaterializedView],
+        lanes: IndexLanes,
         progress: &dyn Progress,
     ) -> Result<(), Fault> {
         let session = self.site.open().await?;
@@ -181,41 +188,8 @@ impl DatabaseRestore {
             .with_prefix(&session, "phase/analyze")
             .await?;
         if analyzed.is_empty() {
-            self.analyze(&session, progress).await?;
+            self.site.analyze(lanes, progress).await?;
             self.site.marks.flush(&session, "analyze").await?;
-        }
-        Ok(())
-    }
-
-    /// Statistics for the planner. Those of an index on an expression run its function, and those of a foreign table ask its server: that one fails is no
-    /// reason to fail, nor to leave the others without.
-    async fn analyze(&self, session: &Session, progress: &dyn Progress) -> Result<(), Fault> {
-        let application = self.site.open_as_application().await?;
-        progress.phase("statistics for the planner", 1, 0);
-        progress.started("ANALYZE");
-        if run(&application, "cannot gather statistics", "ANALYZE")
-            .await
-            .is_ok()
-        {
-            progress.ended("ANALYZE", 0);
-            return Ok(());
-        }
-        let sql = "SELECT pg_catalog.quote_ident(n.nspname) || '.' || pg_catalog.quote_ident(c.relname) \
-             FROM pg_catalog.pg_class AS c JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace \
-             WHERE c.relkind IN ('r', 'p', 'm') AND n.nspname NOT IN ('pg_catalog', 'information_schema', 'pg_toast') ORDER BY 1";
-        let tables = ask(session, "cannot list tables", sql).await?;
-        progress.phase("statistics for the planner", tables.len(), 0);
-        for row in tables {
-            let table = row.text(0);
-            progress.started(&table);
-            let context = format!("cannot gather statistics of {table}");
-            if let Err(fault) = run(&application, &context, &format!("ANALYZE {table}")).await {
-                if fault.is_retryable() {
-                    return Err(fault);
-                }
-                progress.warning(&format!("not analyzed: {fault}"));
-            }
-            progress.ended(&table, 0);
         }
         Ok(())
     }
@@ -288,14 +262,21 @@ impl DatabaseRestore {
         run(&session, &context, &rename).await
     }
 
-    /// Ends all sessions in the hidden database: only this restore has any there.
+    /// Ends all sessions in the hidden database: only this restore has any there. Whoever renames a database with a session in it waits for a tenth of a
+    /// second before he looks again.
     async fn end_sessions(&self, session: &Session) -> Result<(), Fault> {
         let sql = format!(
             "SELECT pg_catalog.pg_terminate_backend(pid) FROM pg_catalog.pg_stat_activity \
              WHERE datname = {} AND pid <> pg_backend_pid() AND backend_type = 'client backend'",
             literal(self.hidden())
         );
-        ask(session, "cannot end sessions in the hidden database", &sql).await?;
+        let context = "cannot end sessions in the hidden database";
+        for _ in 0..LOOKS {
+            if ask(session, context, &sql).await?.is_empty() {
+                break;
+            }
+            tokio::time::sleep(LOOK_PAUSE).await;
+        }
         Ok(())
     }
 

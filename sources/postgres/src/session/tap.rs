@@ -19,7 +19,7 @@ use std::task::{Context, Poll, Waker};
 use tokio::io::ReadBuf;
 
 /// Bytes of rows in a block.
-const BLOCK: usize = 256 << 10;
+const BLOCK: usize = 1 << 20;
 
 /// Bytes of rows that wait for the reader: what the server can send while the rows before are packed.
 const QUEUE: usize = 4 << 20;
@@ -220,6 +220,9 @@ impl Splitter {
     pub(super) fn split(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         self.rows_to = self.tap.lock().mode;
         loop {
+            if self.left == 0 && self.rows_to == Mode::Queue && !self.is_full {
+                self.take_rows();
+            }
             let input = self.input.get(self.start..self.end).unwrap_or_default();
             if self.left > 0 {
                 if input.is_empty() {
@@ -247,6 +250,28 @@ impl Splitter {
                 return Poll::Ready(Err(error));
             }
         }
+    }
+
+    /// Takes rows that are wholly there, and that the block has room for: most are.
+    fn take_rows(&mut self) {
+        let mut rest = self.input.get(self.start..self.end).unwrap_or_default();
+        while let Some((&[COPY_DATA_TAG, ref length @ ..], after)) =
+            rest.split_first_chunk::<HEADER>()
+        {
+            let length = u32::from_be_bytes(*length) as usize;
+            let body = length
+                .checked_sub(4)
+                .and_then(|body| after.split_at_checked(body));
+            let Some((row, next)) = body else {
+                break;
+            };
+            if row.len() > self.block.capacity() - self.block.len() {
+                break;
+            }
+            self.block.extend_from_slice(row);
+            rest = next;
+        }
+        self.start = self.end - rest.len();
     }
 
     /// Begins a message.

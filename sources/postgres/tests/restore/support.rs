@@ -284,7 +284,7 @@ pub(crate) async fn run_with(
     watch.tick();
     restore.indexes(&plan, LANES, watch).await?;
     restore.after(&plan, LANES, watch).await?;
-    restore.fill(&plan, &backup.views, watch).await?;
+    restore.fill(&plan, &backup.views, LANES, watch).await?;
     watch.tick();
     drop(session);
     restore.finish(&plan).await?;

@@ -16,8 +16,14 @@ use crate::restore::{
 use crate::schema::{Archive, DumpTool, Entry, EntryId, Kind, OWN_PUBLICATIONS, Plan, PlanOptions};
 use crate::session::Session;
 
-/// Base objects of one span: several, so that a span is worth a lease; not all, so that workers share a table.
-const SPAN_OBJECTS: usize = 8;
+/// Base objects of one span at least: several, so that a span is worth a lease.
+const LEAST_OBJECTS: usize = 2;
+
+/// The same at most: not all, so that workers share a table.
+const MOST_OBJECTS: usize = 8;
+
+/// Spans that a database is cut into if it is small, so that no stream has nothing to do for long while the last ones are loaded.
+const LEAST_SPANS: usize = 16;
 
 /// What a base object is taken for where its bytes are not known.
 const OBJECT_BYTES: u64 = 64 << 20;
@@ -89,10 +95,7 @@ impl Restorer {
                 }
             }
             if restore.options.reads_rows() {
-                for relation in &database.relations {
-                    let cut = cut(database, relation, restore.part_size, inlet).await?;
-                    relations.push(cut);
-                }
+                relations.extend(cut_all(database, restore.part_size, inlet).await?);
             }
         }
         Ok(relations)
@@ -295,26 +298,47 @@ pub(super) async fn base_objects(
     })
 }
 
-async fn cut(
+/// Cuts all relations of a database.
+async fn cut_all(
+    database: &DatabasePlan,
+    part_size: ByteCount,
+    inlet: &dyn Inlet,
+) -> Result<Vec<LoggedRelation>, Fault> {
+    let mut objects = Vec::with_capacity(database.relations.len());
+    for relation in &database.relations {
+        objects.push(base_objects(database, relation, inlet).await?.1.len());
+    }
+    let per_span = objects_per_span(objects.iter().sum());
+    let relations = database.relations.iter().zip(objects);
+    let cut = relations.map(|(relation, objects)| cut(database, relation, part_size, (objects, per_span)));
+    cut.collect()
+}
+
+/// Base objects of a span, of so many in all.
+fn objects_per_span(objects: usize) -> usize {
+    (objects / LEAST_SPANS).clamp(LEAST_OBJECTS, MOST_OBJECTS)
+}
+
+/// Cuts a relation with so many base objects, so many of them to a span.
+fn cut(
     database: &DatabasePlan,
     relation: &RelationPlan,
     part_size: ByteCount,
-    inlet: &dyn Inlet,
+    (objects, per_span): (usize, usize),
 ) -> Result<LoggedRelation, Fault> {
     let newest = database.newest()?;
     let oid = relation.layout.oid;
-    let (_, names) = base_objects(database, relation, inlet).await?;
     let known = newest.relation(oid).and_then(|entry| entry.sum.as_ref());
-    let each = match (known, names.len() as u64) {
+    let each = match (known, objects as u64) {
         (Some(sum), objects @ 1..) => (sum.bytes.0 / objects).max(1),
         _ => OBJECT_BYTES,
     };
-    let mut bounds: Vec<(Bytes, u64)> = names
-        .chunks(SPAN_OBJECTS)
-        .enumerate()
-        .map(|(number, chunk)| {
-            let first = u32::try_from(number * SPAN_OBJECTS).unwrap_or(u32::MAX);
-            (bound(0, first), each * chunk.len() as u64)
+    let mut bounds: Vec<(Bytes, u64)> = (0..objects)
+        .step_by(per_span.max(1))
+        .map(|first| {
+            let count = per_span.min(objects - first);
+            let first = u32::try_from(first).unwrap_or(u32::MAX);
+            (bound(0, first), each * count as u64)
         })
         .collect();
     if database.has_changes(relation) {

@@ -1,9 +1,11 @@
 //! Compares what was loaded with what the backup counted, and what the target holds with what was loaded.
 
+use futures::future::try_join_all;
 use holdfast_types::{ErrorCode, Fault, RowSum};
+use std::sync::Mutex;
 
 use super::plan::{DatabasePlan, RelationPlan};
-use super::{Destination, Restorer, Sums, Told};
+use super::{Destination, LANES, Restorer, Sums, Told, lock};
 use crate::answer::LONG_DEADLINE;
 use crate::fingerprint::fingerprint;
 use crate::layout::{Handling, Layout, Oid, WholeReason};
@@ -33,36 +35,63 @@ impl Restorer {
             Destination::Existing(_) => &database.name,
         };
         let dsn = self.target.dsn().with_database(place);
-        let session = Session::connect(self.env(), &dsn, Purpose::Data).await?;
-        for relation in &database.relations {
-            let layout = &relation.layout;
-            let name = layout.display_name();
-            told.started(&name);
-            let target = destination.load_target(database, layout)?;
-            let loaded = loaded.get(&layout.oid).copied().unwrap_or_default();
-            let is_same = if is_summed(&session, layout, &target, &loaded) {
-                let held = fingerprint(&session, layout, &target.schema, &target.table, None);
-                held.await? == loaded
-            } else if let Some(rows) = count(&session, layout, &target).await? {
-                rows == loaded.rows.0
-            } else {
-                true
+        let sum_of = |relation: &RelationPlan| {
+            let sum = loaded.get(&relation.layout.oid);
+            sum.copied().unwrap_or_default()
+        };
+        let mut queue: Vec<&RelationPlan> = database.relations.iter().collect();
+        // The largest are taken first, from the end.
+        queue.sort_by_key(|relation| sum_of(relation).bytes);
+        let count = LANES.lanes.clamp(1, queue.len().max(1));
+        let queue = Mutex::new(queue);
+        let next = || lock(&queue).pop();
+        let lane = || async {
+            let Some(mut relation) = next() else {
+                return Ok(());
             };
-            if !is_same {
-                return Err(Fault::new(
-                    ErrorCode::Corrupted,
-                    format!(
-                        "table {}: {} rows were loaded, and the target does not hold them as they were",
-                        layout.display_name().escape_debug(),
-                        loaded.rows.0
-                    ),
-                )
-                .hint("something else wrote to the target: cancel this restore, and begin it again"));
+            let session = Session::connect(self.env(), &dsn, Purpose::Data).await?;
+            loop {
+                let (name, sum) = (relation.layout.display_name(), sum_of(relation));
+                told.started(&name);
+                let target = destination.load_target(database, &relation.layout)?;
+                compare_one(&session, &relation.layout, &target, &sum).await?;
+                told.ended(&name, sum.bytes.0);
+                match next() {
+                    Some(another) => relation = another,
+                    None => return Ok(()),
+                }
             }
-            told.ended(&name, loaded.bytes.0);
-        }
-        Ok(())
+        };
+        try_join_all((0..count).map(|_| lane())).await.map(drop)
     }
+}
+
+async fn compare_one(
+    session: &Session,
+    layout: &Layout,
+    target: &LoadTarget,
+    loaded: &RowSum,
+) -> Result<(), Fault> {
+    let is_same = if is_summed(session, layout, target, loaded) {
+        let held = fingerprint(session, layout, &target.schema, &target.table, None);
+        held.await? == *loaded
+    } else if let Some(rows) = count(session, layout, target).await? {
+        rows == loaded.rows.0
+    } else {
+        true
+    };
+    if is_same {
+        return Ok(());
+    }
+    Err(Fault::new(
+        ErrorCode::Corrupted,
+        format!(
+            "table {}: {} rows were loaded, and the target does not hold them as they were",
+            layout.display_name().escape_debug(),
+            loaded.rows.0
+        ),
+    )
+    .hint("something else wrote to the target: cancel this restore, and begin it again"))
 }
 
 /// Whether the sum of what is there must be the sum of what was loaded, and is cheap.

@@ -154,7 +154,7 @@ impl Restorer {
             (false, true) => database.newest()?.catalog.matviews.clone(),
             _ => Vec::new(),
         };
-        new.fill(&plan, &views, &told).await?;
+        new.fill(&plan, &views, LANES, &told).await?;
         drop(session);
         new.finish(&plan).await?;
         Ok(sum)

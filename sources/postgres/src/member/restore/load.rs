@@ -4,6 +4,7 @@ use futures::stream::BoxStream;
 use futures::{StreamExt, TryStreamExt, stream};
 use holdfast_source::{Inlet, LoadProgress, LoggedRestore, TupleBlock};
 use holdfast_types::{ByteCount, ErrorCode, Fault, KeyRange, Relation, RowCount, RowSum};
+use std::pin::Pin;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
@@ -14,7 +15,7 @@ use super::{Destination, Restorer, lock};
 use crate::fingerprint::RowForms;
 use crate::layout::Oid;
 use crate::member::catalog::{split_relation_id, to_json};
-use crate::restore::{LoadOutcome, LoadTarget, RowBlock, load_noted, verify_noted};
+use crate::restore::{LoadOutcome, LoadTarget, RowBlock, load_noted, prefer_fast_compression, verify_noted};
 use crate::session::Session;
 use crate::tuple::take;
 
@@ -132,6 +133,7 @@ impl Restorer {
         let destination = self.destination(restore, database)?;
         let target = destination.load_target(database, layout)?;
         let session = destination.session().await?;
+        prefer_fast_compression(&session).await?;
         let forms = RowForms::read(&session, layout, &target.schema, &target.table).await?;
         let loader = Loader {
             restorer: self,
@@ -227,7 +229,13 @@ impl Loader<'_> {
         rows: BoxStream<'_, Result<RowBlock, Fault>>,
         sum: &Mutex<RowSum>,
     ) -> Result<LoadOutcome, Fault> {
+        // The first rows are ready when the stream is.
+        let mut rows = rows.peekable();
+        Pin::new(&mut rows).peek().await;
+        let stream = self.restorer.stream().await?;
         let note = || {
+            // All rows have passed: what is left is to make them durable.
+            drop(stream);
             let json = to_json(&*lock(sum)).ok()?;
             String::from_utf8(json.into()).ok()
         };

@@ -30,7 +30,6 @@ pub(super) struct View {
     /// Bytes of a page.
     pub(super) page_bytes: u64,
     pub(super) server_version: u32,
-    pub(super) major: u32,
 }
 
 impl View {
@@ -72,7 +71,6 @@ impl View {
             sizes,
             page_bytes: session.info().page_bytes,
             server_version: session.info().version,
-            major: session.info().major(),
         })
     }
 }

@@ -9,14 +9,14 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::Settling;
 use super::view::View;
-use crate::copy::{CopyReader, rows_of};
+use crate::copy::{CopyBlocks, rows_of};
 use crate::exact::{HeldSnapshot, import};
 use crate::fingerprint::RowForms;
 use crate::layout::{Handling, Layout, WholeReason};
 use crate::member::catalog::{Content, DatabaseCatalog};
 use crate::member::read::RowWriter;
 use crate::pages::{self, Opened, PageRange, open_range_within, open_whole};
-use crate::session::{Purpose, Session};
+use crate::session::Session;
 
 /// Parts that are read at once beside the first, as far as nobody else uses the member's streams: the snapshot is not held for longer because another
 /// job reads.
@@ -89,14 +89,13 @@ pub(super) async fn copy_all(
         idle: Mutex::new(idle),
         snapshot: Mutex::new(held.id()?.to_owned()),
     };
-    let watch = settling.member.control(&settling.plan.name).await?;
     let mut copying = stream::iter(pieces)
         .map(|piece| lanes.copy(piece))
         .buffer_unordered(at_once);
     let mut copied: BTreeMap<(usize, usize), Copied> = BTreeMap::new();
     while let Some((place, part)) = copying.try_next().await? {
         copied.insert(place, part);
-        settling.see_to_budget(&watch).await?;
+        settling.see_to_budget().await?;
         held.keep(&settling.member.env, &settling.dsn).await?;
         held.id()?.clone_into(&mut lock(&lanes.snapshot));
     }
@@ -157,8 +156,8 @@ impl Lanes<'_> {
         let session = match lane.session.take() {
             Some(session) => session,
             None => {
-                let (env, dsn) = (&self.settling.member.env, &self.settling.dsn);
-                Session::connect(env, dsn, Purpose::Data).await?
+                let settling = self.settling;
+                settling.member.data(&settling.plan.name).await?
             }
         };
         let (steps, name) = (&self.settling.backup.steps, piece.name());
@@ -200,12 +199,16 @@ impl Lanes<'_> {
         let columns = layout.columns.len();
         let mut copied = Copied::default();
         let mut writer = RowWriter::begin(outlet, layout).await?;
-        let mut reader = CopyReader::new(columns);
-        while let Some(chunk) = part.next().await {
-            let chunk = chunk?;
-            settling.member.share.pass(chunk.len() as u64).await;
-            reader.feed(chunk);
-            let Some(rows) = reader.next_rows()? else {
+        let mut blocks = Some(CopyBlocks::default());
+        while let Some(reader) = &mut blocks {
+            let rows = match part.next().await.transpose()? {
+                Some(chunk) => {
+                    settling.member.share.pass(chunk.len() as u64).await;
+                    reader.feed(chunk)?
+                }
+                None => blocks.take().unwrap_or_default().finish()?,
+            };
+            let Some(rows) = rows else {
                 continue;
             };
             let (forms, own) = (Arc::clone(&forms), rows.clone());
@@ -218,7 +221,6 @@ impl Lanes<'_> {
                     .await?;
             }
         }
-        reader.finish()?;
         let (name, bytes) = writer.end_named().await?;
         copied.objects.extend(name);
         copied.bytes += bytes;
