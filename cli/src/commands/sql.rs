@@ -83,7 +83,9 @@ fn show(context: &Context, event: SqlEvent) {
         }
         SqlEvent::Rows { columns, rows } if output.is_json() => {
             for row in rows {
-                let cells = row.into_iter().map(|cell| cell.map_or(Value::Null, Value::String));
+                let cells = row
+                    .into_iter()
+                    .map(|cell| cell.map_or(Value::Null, Value::String));
                 let row: Map<String, Value> = columns.iter().cloned().zip(cells).collect();
                 output.item(&row, String::new);
             }

@@ -4,6 +4,7 @@
 //! test writes what came into the document instead.
 
 mod document;
+mod driver;
 mod place;
 
 use holdfast_postgres_testing::{Options, Server};
@@ -13,9 +14,7 @@ use std::time::{Duration, Instant};
 
 #[test]
 fn the_document_shows_what_psql_shows() {
-    let mut server = Options::default();
-    server = server.set("wal_level", "logical");
-    let server = Server::start(server);
+    let server = Server::start(Options::default().set("wal_level", "logical"));
     server.psql(
         "postgres",
         "CREATE ROLE backup LOGIN SUPERUSER; CREATE DATABASE app",
@@ -39,7 +38,7 @@ fn ctrl_c_ends_the_wait_and_leaves_the_job_running() {
         .spawn()
         .expect("psql starts: run `apt-get install postgresql-15`");
     let running = "SELECT count(*) FROM [SHOW JOBS] WHERE status IN ('pending', 'running')";
-    place.until(&["-At"], running, "1");
+    place.until(running, "1");
     let pid = psql.id().to_string();
     let killed = Command::new("kill").args(["-INT", &pid]).status();
     assert!(killed.expect("kill runs").success());
@@ -50,12 +49,15 @@ fn ctrl_c_ends_the_wait_and_leaves_the_job_running() {
     }
     let output = psql.wait_with_output().expect("ended");
     let said = String::from_utf8_lossy(&output.stderr);
-    assert!(said.contains("canceling statement due to user request"), "{said}");
+    assert!(
+        said.contains("canceling statement due to user request"),
+        "{said}"
+    );
     assert!(said.contains("goes on in the background"), "{said}");
     assert_eq!(place.ask(running), "1");
     let paused = place.ask("PAUSE ALL BACKUP JOBS");
     assert_eq!(paused, "PAUSE JOBS 1");
-    place.until(&["-At"], "SELECT status FROM [SHOW JOBS]", "paused");
+    place.until("SELECT status FROM [SHOW JOBS]", "paused");
 }
 
 #[test]
@@ -72,11 +74,30 @@ fn the_command_line_runs_the_same_statements() {
     let output = place.holdfast(&["sql", "--source", "bank", "-e", "SHOW SOURCES"]);
     assert_eq!(output.code, 0, "{}", output.stderr);
     assert!(output.stdout.contains("SOURCE_NAME"), "{}", output.stdout);
-    let output = place.holdfast(&["--json", "sql", "-e", "SELECT kind, NULL AS none FROM [SHOW SOURCES]"]);
-    assert_eq!(output.json(), serde_json::json!({"kind": "mvcc", "none": null}));
+    let output = place.holdfast(&[
+        "--json",
+        "sql",
+        "-e",
+        "SELECT kind, NULL AS none FROM [SHOW SOURCES]",
+    ]);
+    assert_eq!(
+        output.json(),
+        serde_json::json!({"kind": "mvcc", "none": null})
+    );
     let output = place.holdfast(&["sql", "-e", "SHOW JBOS"]);
     assert_eq!(output.code, 2, "{}", output.stderr);
-    assert!(output.stderr.contains("hint: did you mean JOBS?"), "{}", output.stderr);
+    assert!(
+        output.stderr.contains("hint: did you mean JOBS?"),
+        "{}",
+        output.stderr
+    );
     let output = place.holdfast(&["sql", "-e", "PAUSE JOB 4711"]);
     assert_eq!(output.code, 3, "{}", output.stderr);
+}
+
+#[test]
+fn a_python_driver_is_at_home() {
+    let place = Place::with_everything();
+    let said = driver::run(place.sql_port(), &place.collection());
+    assert_eq!(said, driver::EXPECTED);
 }
