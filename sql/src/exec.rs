@@ -57,6 +57,7 @@ pub(crate) struct Executor {
 }
 
 /// One statement being performed.
+#[derive(Clone, Copy)]
 pub(crate) struct Run<'a> {
     executor: &'a Executor,
     session: &'a Session,
@@ -65,6 +66,8 @@ pub(crate) struct Run<'a> {
     notices: &'a mpsc::Sender<Notice>,
     /// The user does not want to wait any longer.
     cancelled: &'a CancellationToken,
+    /// Whether it is a part of another statement, beside whose rows nothing is told.
+    is_part: bool,
 }
 
 impl Executor {
@@ -102,6 +105,7 @@ impl Executor {
             parameters,
             notices,
             cancelled,
+            is_part: false,
         };
         match statement {
             // A job that is being submitted is not let go: afterwards it would not be known whether there is one.
@@ -136,6 +140,9 @@ impl Run<'_> {
     }
 
     async fn notice(&self, message: impl Into<String>, hint: Option<&str>) {
+        if self.is_part {
+            return;
+        }
         let notice = Notice {
             message: message.into(),
             hint: hint.map(str::to_owned),

@@ -148,34 +148,27 @@ impl Run<'_> {
 
 /// Whether a verb would change a job.
 fn changes(verb: JobVerb, job: &v1::Job) -> bool {
-    match (verb, state_of(job)) {
-        (JobVerb::Pause, Some(JobState::Pending | JobState::Running)) => true,
-        (JobVerb::Resume, Some(JobState::Paused)) => true,
-        (JobVerb::Cancel, Some(JobState::Pending | JobState::Running | JobState::Paused)) => true,
-        _ => false,
+    let is_live = matches!(state_of(job), Some(JobState::Pending | JobState::Running));
+    let is_paused = state_of(job) == Some(JobState::Paused);
+    match verb {
+        JobVerb::Pause => is_live,
+        JobVerb::Resume => is_paused,
+        JobVerb::Cancel => is_live || is_paused,
     }
 }
 
+/// What jobs are ordered by: see [`order`].
+type Place = (bool, Reverse<[Option<u64>; 2]>, Reverse<u64>);
+
 /// Unfinished jobs first, then by the time of their end, the newest first, then by that of their start.
-fn order(
-    job: &v1::Job,
-) -> (
-    bool,
-    Reverse<Option<u64>>,
-    Reverse<Option<u64>>,
-    Reverse<u64>,
-) {
+fn order(job: &v1::Job) -> Place {
     let micros = |text: &str| {
         let time: Option<holdfast_types::Timestamp> = text.parse().ok();
         time.map(holdfast_types::Timestamp::as_micros)
     };
     let finished = micros(&job.finished);
-    (
-        finished.is_some(),
-        Reverse(finished),
-        Reverse(micros(&job.started)),
-        Reverse(job.id),
-    )
+    let times = [finished, micros(&job.started)];
+    (finished.is_some(), Reverse(times), Reverse(job.id))
 }
 
 /// The row of a job, in the order of `columns_of_jobs`.

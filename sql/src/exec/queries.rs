@@ -43,7 +43,13 @@ impl Run<'_> {
 
     async fn rows(&self, rows: &RowSource, with: &With) -> Result<Rows, SqlError> {
         match rows {
-            RowSource::Statement(statement) => Box::pin(self.show(statement)).await,
+            RowSource::Statement(statement) => {
+                let part = Run {
+                    is_part: true,
+                    ..*self
+                };
+                Box::pin(part.show(statement)).await
+            }
             RowSource::Query(query) => self.query_with(query, with).await,
             RowSource::Named(name) => match with.iter().find(|(known, _)| known == name) {
                 Some((_, rows)) => Ok(rows.clone()),

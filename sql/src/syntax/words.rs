@@ -1,11 +1,10 @@
 //! Words that are no names.
 
 /// Words that a name may be only in double quotes: each of them goes on with a statement where a name could stand.
-const RESERVED: [&str; 38] = [
+const RESERVED: [&str; 35] = [
     "all",
     "and",
     "as",
-    "at",
     "between",
     "by",
     "database",
@@ -20,10 +19,8 @@ const RESERVED: [&str; 38] = [
     "in",
     "into",
     "is",
-    "kind",
     "like",
     "limit",
-    "members",
     "not",
     "null",
     "of",

@@ -14,7 +14,9 @@ const COLLECTION: &str = "file:///backups/bank";
 /// Where the document's server is.
 const SERVER: &str = "postgres://backup@db.example:5432/postgres";
 /// Digits of a number that differs from run to run.
-const LONG: usize = 4;
+const LONG: usize = 3;
+/// Digits of a digest.
+const DIGEST: usize = 32;
 
 fn path() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../docs/SQL.md")
@@ -58,7 +60,7 @@ fn parts(text: &str) -> Vec<Part> {
     parts
 }
 
-pub fn check(place: &Place, server: &Server) {
+pub(crate) fn check(place: &Place, server: &Server) {
     let text = std::fs::read_to_string(path()).expect("the document");
     let writes = std::env::var_os("HOLDFAST_WRITE_DOCS").is_some();
     let mut known = Known {
@@ -121,6 +123,7 @@ impl Known {
             .replace(COLLECTION, &self.collection)
             .replace(SERVER, &self.server)
             .replace("JOB;", &format!("{};", self.job))
+            .replace("JOB]", &format!("{}]", self.job))
             .replace("JOB WITH", &format!("{} WITH", self.job))
             .replace("'SUBDIR'", &format!("'{}'", self.subdir))
     }
@@ -165,6 +168,14 @@ fn word(word: &str) -> String {
     if word.chars().all(|c| "-+".contains(c)) {
         return "-".to_owned();
     }
+    let is_digest =
+        |part: &str| part.len() >= DIGEST && part.bytes().all(|b| b.is_ascii_hexdigit());
+    if word
+        .split(|c: char| !c.is_ascii_alphanumeric())
+        .any(is_digest)
+    {
+        return "DIGEST".to_owned();
+    }
     let longest = word
         .split(|c: char| !c.is_ascii_digit())
         .map(str::len)
@@ -174,7 +185,6 @@ fn word(word: &str) -> String {
     if longest < LONG && !is_time {
         return word.to_owned();
     }
-    // Every number of it, and what is hexadecimal with it.
     let mut alike = String::new();
     for c in word.chars() {
         match c {

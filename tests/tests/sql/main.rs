@@ -4,6 +4,7 @@
 //! test writes what came into the document instead.
 
 mod document;
+mod driver;
 mod place;
 
 use holdfast_postgres_testing::{Options, Server};
@@ -13,9 +14,7 @@ use std::time::{Duration, Instant};
 
 #[test]
 fn the_document_shows_what_psql_shows() {
-    let mut server = Options::default();
-    server = server.set("wal_level", "logical");
-    let server = Server::start(server);
+    let server = Server::start(Options::default().set("wal_level", "logical"));
     server.psql(
         "postgres",
         "CREATE ROLE backup LOGIN SUPERUSER; CREATE DATABASE app",
@@ -39,7 +38,7 @@ fn ctrl_c_ends_the_wait_and_leaves_the_job_running() {
         .spawn()
         .expect("psql starts: run `apt-get install postgresql-15`");
     let running = "SELECT count(*) FROM [SHOW JOBS] WHERE status IN ('pending', 'running')";
-    place.until(&["-At"], running, "1");
+    place.until(running, "1");
     let pid = psql.id().to_string();
     let killed = Command::new("kill").args(["-INT", &pid]).status();
     assert!(killed.expect("kill runs").success());
@@ -58,7 +57,7 @@ fn ctrl_c_ends_the_wait_and_leaves_the_job_running() {
     assert_eq!(place.ask(running), "1");
     let paused = place.ask("PAUSE ALL BACKUP JOBS");
     assert_eq!(paused, "PAUSE JOBS 1");
-    place.until(&["-At"], "SELECT status FROM [SHOW JOBS]", "paused");
+    place.until("SELECT status FROM [SHOW JOBS]", "paused");
 }
 
 #[test]
@@ -94,4 +93,11 @@ fn the_command_line_runs_the_same_statements() {
     );
     let output = place.holdfast(&["sql", "-e", "PAUSE JOB 4711"]);
     assert_eq!(output.code, 3, "{}", output.stderr);
+}
+
+#[test]
+fn a_python_driver_is_at_home() {
+    let place = Place::with_everything();
+    let said = driver::run(place.sql_port(), &place.collection());
+    assert_eq!(said, driver::EXPECTED);
 }

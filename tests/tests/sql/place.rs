@@ -8,7 +8,7 @@ use tempfile::TempDir;
 /// How long anything may take.
 const PATIENCE: Duration = Duration::from_secs(120);
 
-pub struct Place {
+pub(crate) struct Place {
     directory: TempDir,
     coordinator: String,
     sql_port: String,
@@ -17,7 +17,7 @@ pub struct Place {
 
 impl Place {
     /// One process with a worker and a member of the embedded store, in which there are three accounts.
-    pub fn with_everything() -> Self {
+    pub(crate) fn with_everything() -> Self {
         let place = Self::start(&["--sql-addr", "127.0.0.1:0", "--sql-trust-loopback"]);
         let member = place.log_address("mvcc member listens on ");
         for line in [
@@ -36,7 +36,7 @@ impl Place {
     }
 
     /// One process with a coordinator, a worker, and a member.
-    pub fn start(more: &[&str]) -> Self {
+    pub(crate) fn start(more: &[&str]) -> Self {
         let directory = tempfile::tempdir().expect("a temporary directory");
         let path = |name: &str| directory.path().join(name).to_string_lossy().into_owned();
         let mvcc = format!("bank={}@127.0.0.1:0", path("bank"));
@@ -46,7 +46,7 @@ impl Place {
     }
 
     /// A coordinator alone: jobs wait for ever.
-    pub fn without_workers() -> Self {
+    pub(crate) fn without_workers() -> Self {
         let directory = tempfile::tempdir().expect("a temporary directory");
         let key = directory.path().join("cluster.key");
         let key = key.to_string_lossy().into_owned();
@@ -95,12 +95,12 @@ impl Place {
     }
 
     /// The collection's URI.
-    pub fn collection(&self) -> String {
+    pub(crate) fn collection(&self) -> String {
         format!("file://{}", self.directory.path().join("backups").display())
     }
 
     /// `psql` with these statements, each sent by itself.
-    pub fn command(&self, statements: &[&str]) -> Command {
+    pub(crate) fn command(&self, statements: &[&str]) -> Command {
         let mut command = Command::new("psql");
         command
             .args([
@@ -125,40 +125,52 @@ impl Place {
         command
     }
 
-    /// What `psql` says of statements: errors and notices first.
-    pub fn psql(&self, statements: &[&str]) -> String {
+    /// What `psql` says of statements: notices first, an error last, as they come.
+    pub(crate) fn psql(&self, statements: &[&str]) -> String {
         let output = self.command(statements).output();
         let output = output.expect("psql starts: run `apt-get install postgresql-15`");
-        let mut said = String::from_utf8_lossy(&output.stderr).into_owned();
-        said.push_str(&String::from_utf8_lossy(&output.stdout));
-        said
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        let (notices, error) = match stderr.find("ERROR:") {
+            Some(at) => stderr.split_at(at),
+            None => (stderr.as_ref(), ""),
+        };
+        format!(
+            "{notices}{}{error}",
+            String::from_utf8_lossy(&output.stdout)
+        )
     }
 
     /// The only value of a statement, or its command tag.
-    pub fn ask(&self, statement: &str) -> String {
+    pub(crate) fn ask(&self, statement: &str) -> String {
         let mut command = self.command(&[statement]);
         let output = command.arg("-At").output().expect("psql starts");
-        String::from_utf8_lossy(&output.stdout).trim().to_owned()
+        let said = match output.stdout.is_empty() {
+            true => output.stderr,
+            false => output.stdout,
+        };
+        String::from_utf8_lossy(&said).trim().to_owned()
     }
 
     /// Waits until a statement gives this.
-    pub fn until(&self, flags: &[&str], statement: &str, expected: &str) {
+    pub(crate) fn until(&self, statement: &str, expected: &str) {
         let deadline = Instant::now() + PATIENCE;
         loop {
-            let output = self.command(&[statement]).args(flags).output();
-            let output = output.expect("psql starts");
-            let said = String::from_utf8_lossy(&output.stdout).trim().to_owned();
+            let said = self.ask(statement);
             if said == expected {
                 return;
             }
-            let error = String::from_utf8_lossy(&output.stderr);
-            assert!(Instant::now() < deadline, "{statement}: {said} {error}");
+            assert!(Instant::now() < deadline, "{statement}: {said}");
             std::thread::sleep(Duration::from_millis(100));
         }
     }
 
+    /// The port that SQL is spoken on.
+    pub(crate) fn sql_port(&self) -> &str {
+        &self.sql_port
+    }
+
     /// The binary, as an operator of this cluster runs it.
-    pub fn holdfast(&self, arguments: &[&str]) -> Output {
+    pub(crate) fn holdfast(&self, arguments: &[&str]) -> Output {
         let mut all = vec!["--coordinator", &self.coordinator];
         all.extend(arguments);
         run(&all)

@@ -462,6 +462,8 @@ fn refuse_as_rows(statement: &Statement) -> Option<SqlError> {
             | Statement::ShowSchedule(_)
             | Statement::ShowConnections(_)
             | Statement::ShowSources(_)
+            | Statement::ShowCreateSource(_)
+            | Statement::CheckSource { .. }
             | Statement::ShowHolds
             | Statement::ShowWorkers
             | Statement::ShowCluster
