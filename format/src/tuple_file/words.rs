@@ -326,7 +326,10 @@ fn letters(data: &[u8], at: usize) -> u64 {
     let rest = data.get(at..).unwrap_or_default();
     let mut padded = [0; CHUNK];
     let chunk = rest.first_chunk::<CHUNK>().unwrap_or_else(|| {
-        padded.iter_mut().zip(rest).for_each(|(to, from)| *to = *from);
+        padded
+            .iter_mut()
+            .zip(rest)
+            .for_each(|(to, from)| *to = *from);
         &padded
     });
     let (eights, _) = chunk.as_chunks::<8>();
@@ -345,7 +348,10 @@ fn word(data: &[u8], at: usize, end: usize) -> (Key, usize) {
         Some(bytes) => u64::from_le_bytes(*bytes),
         None => {
             let mut bytes = [0; LENGTH];
-            bytes.iter_mut().zip(rest).for_each(|(to, from)| *to = *from);
+            bytes
+                .iter_mut()
+                .zip(rest)
+                .for_each(|(to, from)| *to = *from);
             u64::from_le_bytes(bytes)
         }
     };
@@ -370,11 +376,7 @@ fn length_of(key: Key) -> usize {
 }
 
 /// Reads a text of so many bytes.
-pub(super) fn read(
-    source: &mut Source<'_>,
-    total: usize,
-    text: &mut Vec<u8>,
-) -> Result<(), Fault> {
+pub(super) fn read(source: &mut Source<'_>, total: usize, text: &mut Vec<u8>) -> Result<(), Fault> {
     let mut count = || -> Result<usize, Fault> {
         let count = usize::try_from(source.take(Decoder::varint)?).unwrap_or(usize::MAX);
         // A word has at least one byte.
@@ -414,7 +416,9 @@ pub(super) fn read(
             }
         };
         let (bytes, length) = known.ok_or_else(unknown)?;
-        let place = text.get_mut(at..).and_then(<[u8]>::first_chunk_mut::<LENGTH>);
+        let place = text
+            .get_mut(at..)
+            .and_then(<[u8]>::first_chunk_mut::<LENGTH>);
         let place = place.ok_or_else(too_long)?;
         *place = bytes.to_le_bytes();
         at = at.wrapping_add(usize::from(length));
@@ -434,7 +438,11 @@ fn pieces(source: &mut Source<'_>, count: usize, most: usize) -> Result<Pieces, 
     if lengths.any(|length| !(1..=LENGTH).contains(&usize::from(*length))) {
         return Err(unknown());
     }
-    let total = pieces.lengths.iter().map(|length| usize::from(*length)).sum();
+    let total = pieces
+        .lengths
+        .iter()
+        .map(|length| usize::from(*length))
+        .sum();
     // Every word that is listed or spelt is somewhere in the text.
     if total > most {
         return Err(too_long());
@@ -453,7 +461,10 @@ impl Pieces {
                 .unwrap_or_default();
             rest = after;
             let mut bytes = [0; LENGTH];
-            bytes.iter_mut().zip(word).for_each(|(to, from)| *to = *from);
+            bytes
+                .iter_mut()
+                .zip(word)
+                .for_each(|(to, from)| *to = *from);
             (u64::from_le_bytes(bytes), *length)
         })
     }
@@ -604,8 +615,12 @@ mod tests {
             state ^= state << 17;
             state
         };
-        let list = ["people ", "water ", "called ", "first ", "number ", "which ", "their ", "time "];
-        let text: String = (0..20_000).map(|_| list[(next() >> 40) as usize % 8]).collect();
+        let list = [
+            "people ", "water ", "called ", "first ", "number ", "which ", "their ", "time ",
+        ];
+        let text: String = (0..20_000)
+            .map(|_| list[(next() >> 40) as usize % 8])
+            .collect();
         let noise: String = (0..20_000).map(|_| format!("{:x}", next())).collect();
         let mut compressor = Compressor::new(1).expect("a level");
         for (text, expected) in [(text, true), (noise, false)] {

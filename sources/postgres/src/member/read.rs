@@ -117,11 +117,7 @@ fn page(bound: &Bytes) -> Result<Option<u32>, Fault> {
 }
 
 /// Hands on all rows of a read.
-async fn copy(
-    part: &mut PartRead,
-    share: &Share,
-    rows: &mut RowWriter<'_>,
-) -> Result<(), Fault> {
+async fn copy(part: &mut PartRead, share: &Share, rows: &mut RowWriter<'_>) -> Result<(), Fault> {
     let mut blocks = CopyBlocks::default();
     while let Some(chunk) = part.next().await {
         let chunk = chunk?;

@@ -310,7 +310,8 @@ async fn cut_all(
     }
     let per_span = objects_per_span(objects.iter().sum());
     let relations = database.relations.iter().zip(objects);
-    let cut = relations.map(|(relation, objects)| cut(database, relation, part_size, (objects, per_span)));
+    let cut = relations
+        .map(|(relation, objects)| cut(database, relation, part_size, (objects, per_span)));
     cut.collect()
 }
 

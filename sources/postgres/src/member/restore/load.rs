@@ -15,7 +15,9 @@ use super::{Destination, Restorer, lock};
 use crate::fingerprint::RowForms;
 use crate::layout::Oid;
 use crate::member::catalog::{split_relation_id, to_json};
-use crate::restore::{LoadOutcome, LoadTarget, RowBlock, load_noted, prefer_fast_compression, verify_noted};
+use crate::restore::{
+    LoadOutcome, LoadTarget, RowBlock, load_noted, prefer_fast_compression, verify_noted,
+};
 use crate::session::Session;
 use crate::tuple::take;
 
