@@ -4,6 +4,7 @@
 mod aggregate;
 mod compare;
 mod infer;
+mod like;
 mod scalar;
 mod select;
 

@@ -7,6 +7,7 @@ mod registry;
 mod session;
 mod startup;
 mod statement;
+mod timeout;
 mod wire;
 
 #[cfg(test)]

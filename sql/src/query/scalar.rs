@@ -5,6 +5,7 @@ use std::cmp::Ordering;
 use holdfast_types::Timestamp;
 
 use super::compare::{compare, name_of, read_as, type_of};
+use super::like::like;
 use crate::error::{SqlError, state};
 use crate::rows::{Column, ColumnType, Value};
 use crate::syntax::expression::{BinaryOperator, Call, ColumnName, Expr, TypeName, UnaryOperator};
@@ -175,7 +176,7 @@ pub(super) fn truth(value: Value) -> Result<Option<bool>, SqlError> {
     }
 }
 
-fn mismatch(what: &str, value: &Value) -> SqlError {
+pub(super) fn mismatch(what: &str, value: &Value) -> SqlError {
     let name = type_of(value).map_or("unknown", name_of);
     SqlError::new(state::DATATYPE_MISMATCH, format!("{what} {name}"))
 }
@@ -301,71 +302,6 @@ fn moved(time: Timestamp, micros: i64) -> Result<Value, SqlError> {
     u64::try_from(moved)
         .map(|micros| Value::Time(Timestamp::from_micros(micros)))
         .map_err(|_| out_of_range())
-}
-
-/// `%` stands for any text, `_` for any character, and a backslash takes that from what follows.
-fn like(value: &Value, pattern: &Value, ignores_case: bool) -> Result<bool, SqlError> {
-    let (Value::Text(text), Value::Text(pattern)) = (value, pattern) else {
-        return Err(mismatch("LIKE compares texts, not a value of type", value));
-    };
-    let fold = |text: &str| match ignores_case {
-        true => text.to_lowercase(),
-        false => text.to_owned(),
-    };
-    let text: Vec<char> = fold(text).chars().collect();
-    let mut pattern_chars = Vec::new();
-    let folded = fold(pattern);
-    let mut chars = folded.chars();
-    while let Some(c) = chars.next() {
-        pattern_chars.push(match c {
-            '%' => Wild::Any,
-            '_' => Wild::One,
-            '\\' => Wild::Char(chars.next().unwrap_or('\\')),
-            c => Wild::Char(c),
-        });
-    }
-    Ok(matches_wild(&text, &pattern_chars))
-}
-
-#[derive(Clone, Copy, PartialEq)]
-enum Wild {
-    Any,
-    One,
-    Char(char),
-}
-
-/// In time that grows with the product of both lengths, whatever the pattern.
-fn matches_wild(text: &[char], pattern: &[Wild]) -> bool {
-    let (mut at, mut place) = (0, 0);
-    // The last `%`, and how much of the text it has taken.
-    let mut last: Option<(usize, usize)> = None;
-    while at < text.len() {
-        match pattern.get(place) {
-            Some(Wild::Any) => {
-                last = Some((place, at));
-                place += 1;
-            }
-            Some(Wild::One) => {
-                at += 1;
-                place += 1;
-            }
-            Some(Wild::Char(c)) if *c == text[at] => {
-                at += 1;
-                place += 1;
-            }
-            _ => match last {
-                Some((any, taken)) => {
-                    last = Some((any, taken + 1));
-                    at = taken + 1;
-                    place = any + 1;
-                }
-                None => return false,
-            },
-        }
-    }
-    pattern[place.min(pattern.len())..]
-        .iter()
-        .all(|wild| *wild == Wild::Any)
 }
 
 /// A value as text.

@@ -2,7 +2,6 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
-use std::time::Duration;
 
 use pgwire::messages::data::{NoData, ParameterDescription};
 use pgwire::messages::extendedquery::{
@@ -19,6 +18,7 @@ use super::encode::{Formats, description, row};
 use super::registry::Place;
 use super::startup::Started;
 use super::statement::{Portal, Prepared, Progress, Sending};
+use super::timeout::{after, statement_timeout};
 use super::wire::{Lost, Sent, Severity, Wire};
 use crate::error::{SqlError, state};
 use crate::exec::{self, Answer, Transaction, local};
@@ -491,21 +491,4 @@ fn too_many(what: &str) -> SqlError {
         state::PROGRAM_LIMIT_EXCEEDED,
         format!("a session has at most {MAX_NAMED} {what}"),
     )
-}
-
-/// The session's `statement_timeout`: milliseconds, or with a unit. What cannot be read is none.
-fn statement_timeout(session: &exec::Session) -> Option<Duration> {
-    let text = session.get("statement_timeout");
-    let millis = match text.parse::<u64>() {
-        Ok(millis) => millis,
-        Err(_) => u64::try_from(crate::times::parse_interval(text)? / 1000).ok()?,
-    };
-    (millis > 0).then(|| Duration::from_millis(millis))
-}
-
-async fn after(timeout: Option<Duration>) {
-    match timeout {
-        Some(timeout) => tokio::time::sleep(timeout).await,
-        None => std::future::pending().await,
-    }
 }
