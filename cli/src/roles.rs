@@ -6,7 +6,7 @@ mod sources;
 pub(crate) use signals::interrupted;
 
 use holdfast_client::ControlApi;
-use holdfast_collection::SystemStores;
+use holdfast_collection::{StoreOptions, SystemStores};
 use holdfast_coordinator::{
     Bootstrap, Coordinator, CoordinatorConfig, CoordinatorHandle, RaftConfig,
 };
@@ -35,6 +35,8 @@ pub(crate) struct CoordinatorRole {
     pub(crate) advertise: Option<String>,
     pub(crate) data_dir: String,
     pub(crate) key_file: String,
+    /// What it allows stores.
+    pub(crate) stores: StoreOptions,
     /// A cluster of one, which initialises itself.
     pub(crate) alone: bool,
 }
@@ -47,6 +49,8 @@ pub(crate) struct WorkerRole {
     pub(crate) slots: u32,
     pub(crate) coordinators: Vec<String>,
     pub(crate) key_file: String,
+    /// What it allows stores.
+    pub(crate) stores: StoreOptions,
     /// What does not fit into memory goes here; below the system's temporary directory if `None`.
     pub(crate) work_dir: Option<String>,
     /// Where PostgreSQL's programs are looked for first.
@@ -145,7 +149,7 @@ pub(crate) async fn start_coordinator(
     if role.alone {
         config.bootstrap = Bootstrap::Init(Vec::new());
     }
-    let stores = Arc::new(SystemStores::new(Arc::clone(&env.disk)));
+    let stores = Arc::new(SystemStores::with_options(env, role.stores));
     let handle = Coordinator::start(config, env.clone(), stores).await?;
     Ok(RunningCoordinator {
         address: handle.address().to_owned(),
@@ -162,7 +166,7 @@ pub(crate) async fn start_worker(env: &Env, role: WorkerRole) -> Result<RunningW
     let mut config = WorkerConfig::new(role.id, role.coordinators, key);
     config.locality = role.locality;
     config.slots = role.slots;
-    let stores = Arc::new(SystemStores::new(Arc::clone(&env.disk)));
+    let stores = Arc::new(SystemStores::with_options(env, role.stores));
     Worker::start(config, env.clone(), sources, stores).map(RunningWorker)
 }
 

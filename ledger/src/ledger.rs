@@ -3,8 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use holdfast_types::{
-    ClusterId, Digest, HoldId, JobId, RequestKey, SourceName, SourceRecord, TaskId, Timestamp,
-    WorkerId,
+    ClusterId, ConnectionName, ConnectionRecord, Digest, HoldId, JobId, RequestKey, SourceName,
+    SourceRecord, TaskId, Timestamp, WorkerId,
 };
 use serde::{Deserialize, Serialize};
 
@@ -43,6 +43,7 @@ pub struct Ledger {
     pub(crate) jobs: BTreeMap<JobId, Job>,
     pub(crate) holds: BTreeMap<HoldId, HoldRecord>,
     pub(crate) catalogue: Catalogue,
+    pub(crate) connections: BTreeMap<ConnectionName, ConnectionRecord>,
     pub(crate) requests: BTreeMap<RequestKey, JobId>,
     /// Jobs that may owe an effect or hold a lease: those that are not terminal, and terminal ones with something left to clear
     /// away. Computed from the rest, so that the thousands of jobs that are kept for show cost nothing.

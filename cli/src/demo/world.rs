@@ -205,6 +205,7 @@ impl World {
             advertise: None,
             data_dir: self.path(&name),
             key_file: self.key_file.clone(),
+            stores: holdfast_collection::StoreOptions::default(),
             alone: false,
         };
         let arguments = words(&[
@@ -244,6 +245,7 @@ impl World {
             slots: SLOTS,
             coordinators: coordinators.to_vec(),
             key_file: self.key_file.clone(),
+            stores: holdfast_collection::StoreOptions::default(),
             work_dir: None,
             pg_tools: None,
         };

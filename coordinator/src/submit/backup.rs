@@ -1,6 +1,5 @@
 //! Backups.
 
-use holdfast_collection::CollectionUri;
 use holdfast_format::AppendRequest;
 use holdfast_ledger::Ledger;
 use holdfast_proto::v1;
@@ -11,10 +10,11 @@ use holdfast_types::{
 };
 
 use super::{
-    catch_up, collection_uri, earlier_job, execution_locality, open_existing, part_size, propose,
-    request_key, target::read_target,
+    catch_up, earlier_job, execution_locality, part_size, propose, request_key,
+    target::read_target,
 };
 use crate::core::Core;
+use crate::location::Collection;
 
 /// How many directories in a row are tried for a backup as of now, ten milliseconds apart: another backup may have just taken the
 /// first.
@@ -27,7 +27,7 @@ struct Wanted {
     request: Option<RequestKey>,
     source: SourceName,
     target: Target,
-    collection: CollectionUri,
+    collection: Collection,
     mode: BackupMode,
     as_of: Option<AsOf>,
     history: bool,
@@ -35,7 +35,7 @@ struct Wanted {
     execution_locality: Locality,
 }
 
-fn read(request: v1::SubmitBackupRequest) -> Result<Wanted, Fault> {
+fn read(core: &Core, request: v1::SubmitBackupRequest) -> Result<Wanted, Fault> {
     use v1::submit_backup_request::Layer;
     let mode = match request.layer {
         Some(Layer::Full(true)) => BackupMode::Full,
@@ -57,7 +57,7 @@ fn read(request: v1::SubmitBackupRequest) -> Result<Wanted, Fault> {
         request: request_key(&request.request_key)?,
         source: request.source.parse()?,
         target: read_target(request.target)?,
-        collection: collection_uri(&request.into)?,
+        collection: Collection::to_write(core, &request.into, &request.more_into)?,
         mode,
         as_of: match request.as_of.as_str() {
             "" => None,
@@ -74,11 +74,12 @@ pub(crate) async fn submit_backup(
     core: &Core,
     request: v1::SubmitBackupRequest,
 ) -> Result<v1::SubmitJobResponse, Fault> {
-    let wanted = read(request)?;
+    let key = request_key(&request.request_key)?;
     catch_up(core).await?;
-    if let Some(earlier) = earlier_job(core, wanted.request.as_ref()) {
+    if let Some(earlier) = earlier_job(core, key.as_ref()) {
         return Ok(earlier);
     }
+    let wanted = read(core, request)?;
     let (cluster, source) = core
         .replica
         .read(|ledger| identify(ledger, &wanted.source))?;
@@ -104,6 +105,7 @@ pub(crate) async fn submit_backup(
             .collect(),
         target: wanted.target,
         collection: wanted.collection.to_string(),
+        access: wanted.collection.access(&core.config.cluster_key),
         path: layer.path,
         parent: layer.parent,
         end: layer.end,
@@ -317,7 +319,7 @@ async fn check_free(core: &Core, wanted: &Wanted, path: &LayerPath) -> Result<()
     if let Some(job) = busy {
         return Err(taken(collection, path, &format!("job {job} writes it")));
     }
-    let store = match open_existing(core, collection).await {
+    let store = match core.open_existing(collection).await {
         Ok(store) => store,
         // The first backup makes the collection.
         Err(fault) if fault.code == ErrorCode::NotFound => return Ok(()),
@@ -341,7 +343,7 @@ async fn check_free(core: &Core, wanted: &Wanted, path: &LayerPath) -> Result<()
     }
 }
 
-fn taken(collection: &CollectionUri, path: &LayerPath, by: &str) -> Fault {
+fn taken(collection: &Collection, path: &LayerPath, by: &str) -> Fault {
     let what = match path.incremental {
         None => "A full backup",
         Some(_) => "An incremental backup",
@@ -370,7 +372,7 @@ async fn append(
         )
         .hint("take a full backup first")
     };
-    let store = match open_existing(core, collection).await {
+    let store = match core.open_existing(collection).await {
         Err(fault) if fault.code == ErrorCode::NotFound => return Err(no_latest()),
         other => other?,
     };
@@ -407,6 +409,7 @@ async fn append(
             .collect(),
         target: wanted.target.clone(),
         end,
+        tiers: wanted.collection.location().tiers(),
     })?;
     let own = incremental_subdir(parent.end.wall, end.wall);
     let path = LayerPath::incremental(subdir, own);

@@ -7,7 +7,6 @@ mod sources;
 mod target;
 mod verify;
 
-use holdfast_collection::{CollectionStore, CollectionUri};
 use holdfast_ledger::{Action, Outcome, Setting};
 use holdfast_proto::v1;
 use holdfast_types::{ErrorCode, Fault, HoldId, JobId, JobSpec, Locality, RequestKey, Timestamp};
@@ -37,10 +36,6 @@ fn execution_locality(text: &str) -> Result<Locality, Fault> {
         .map_err(|error| Fault::new(ErrorCode::InvalidArgument, error.to_string()))
 }
 
-fn collection_uri(text: &str) -> Result<CollectionUri, Fault> {
-    text.parse()
-}
-
 /// The job that this request key made before.
 fn earlier_job(core: &Core, key: Option<&RequestKey>) -> Option<v1::SubmitJobResponse> {
     core.replica.read(|ledger| {
@@ -59,14 +54,6 @@ fn earlier_job(core: &Core, key: Option<&RequestKey>) -> Option<v1::SubmitJobRes
 /// Brings this node's state up to date, so that a source or a job that was acknowledged to anybody before is seen.
 pub(crate) async fn catch_up(core: &Core) -> Result<(), Fault> {
     core.replica.linearizable().await
-}
-
-async fn open_existing(core: &Core, uri: &CollectionUri) -> Result<CollectionStore, Fault> {
-    core.bounded(
-        format!("opening {uri}"),
-        CollectionStore::open_existing(&core.stores, uri, &core.env),
-    )
-    .await
 }
 
 fn part_size(core: &Core) -> u64 {

@@ -1,6 +1,7 @@
 //! One file per group of commands. Everything here is a plain function of the state and the command.
 
 mod cluster;
+mod connections;
 mod control;
 mod grants;
 mod holds;
@@ -120,6 +121,8 @@ impl<'a> Apply<'a> {
                 layer,
             } => self.hold_advanced(*hold, member, layer),
             Action::DropHold { hold } => self.drop_hold(*hold),
+            Action::PutConnection { connection, alter } => self.put_connection(connection, *alter),
+            Action::DropConnection { connection } => self.drop_connection(connection),
         };
         result.unwrap_or_else(Outcome::Refused)
     }

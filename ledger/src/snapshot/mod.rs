@@ -11,7 +11,7 @@
 //!
 //! # Invariants
 //! The bytes are a function of the state: two nodes in the same state write the same ones. What is computed from other state is not
-//! stored. Sections come in one order: head, sources, workers, holds, requests, layers, then every job followed by its spans.
+//! stored. Sections come in one order: head, sources, workers, holds, requests, layers, connections, then every job followed by its spans.
 //!
 //! # Concurrency
 //! Written from a clone of the state, which is cheap.
@@ -59,10 +59,11 @@ enum Tag {
     Job = 7,
     Chunks = 8,
     End = 9,
+    Connections = 10,
 }
 
 impl Tag {
-    const ALL: [Self; 9] = [
+    const ALL: [Self; 10] = [
         Self::Head,
         Self::Sources,
         Self::Workers,
@@ -72,6 +73,7 @@ impl Tag {
         Self::Job,
         Self::Chunks,
         Self::End,
+        Self::Connections,
     ];
 
     fn from_byte(byte: u8) -> Option<Self> {
@@ -89,6 +91,7 @@ impl Tag {
             Self::Job => "job",
             Self::Chunks => "spans",
             Self::End => "end",
+            Self::Connections => "connections",
         }
     }
 }

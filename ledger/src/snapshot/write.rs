@@ -38,6 +38,7 @@ impl Ledger {
         sections.records(Tag::Holds, self.holds.values())?;
         sections.records(Tag::Requests, self.requests.iter())?;
         sections.records(Tag::Layers, self.catalogue.iter())?;
+        sections.records(Tag::Connections, self.connections.values())?;
         for job in self.jobs.values() {
             sections.job(job)?;
         }

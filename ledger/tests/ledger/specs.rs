@@ -2,9 +2,9 @@
 
 use holdfast_ledger::LayerRecord;
 use holdfast_types::{
-    BackupMember, BackupSpec, Digest, Hlc, HoldUse, JobSpec, LayerPath, Locality, MemberRecord,
-    ParentLayer, RestoreMember, RestoreOptions, RestoreSpec, SourceKind, SourceRecord, Target,
-    Timestamp, VerifySpec,
+    BackupMember, BackupSpec, ConnectionRecord, Digest, Hlc, HoldUse, JobSpec, LayerPath, Locality,
+    MemberRecord, ParentLayer, RestoreMember, RestoreOptions, RestoreSpec, Sealed, SourceKind,
+    SourceRecord, Target, Timestamp, VerifySpec,
 };
 
 pub(crate) const COLLECTION: &str = "file:///backups";
@@ -49,6 +49,7 @@ pub(crate) fn full(source: &str, members: &[&str], second: u64) -> BackupSpec {
             .collect(),
         target: Target::Source,
         collection: COLLECTION.to_owned(),
+        access: holdfast_types::CollectionAccess::default(),
         path: LayerPath::full(format!("full-{second:06}")),
         parent: None,
         end: hlc(second),
@@ -86,6 +87,7 @@ pub(crate) fn restore(source: &str, members: &[&str]) -> JobSpec {
             .collect(),
         target: Target::Source,
         collection: COLLECTION.to_owned(),
+        access: holdfast_types::CollectionAccess::default(),
         layers: vec![(LayerPath::full("full-000010"), Digest::of(b"manifest"))],
         as_of: hlc(10).into(),
         renamed: Default::default(),
@@ -100,7 +102,19 @@ pub(crate) fn restore(source: &str, members: &[&str]) -> JobSpec {
 pub(crate) fn verify() -> JobSpec {
     JobSpec::Verify(VerifySpec {
         collection: COLLECTION.to_owned(),
+        access: holdfast_types::CollectionAccess::default(),
         layers: vec![(LayerPath::full("full-000010"), Digest::of(b"manifest"))],
         execution_locality: Locality::default(),
     })
+}
+
+/// A connection that leads to an address; `secret` stands for what is sealed of it.
+pub(crate) fn connection(name: &str, address: &str, secret: u8) -> ConnectionRecord {
+    ConnectionRecord {
+        name: name.parse().expect("a name"),
+        address: address.to_owned(),
+        shown: address.to_owned(),
+        sealed: Sealed::from_sealed(vec![secret; 20]),
+        changed_at: Timestamp::from_millis(u64::from(secret)),
+    }
 }
