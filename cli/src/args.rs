@@ -7,8 +7,8 @@ mod store;
 mod words;
 
 pub(crate) use jobs::{
-    AppendTo, BackupArgs, BackupsCommand, ConnectionArgs, ConnectionCommand, JobCommand, OneShotArgs, RestoreArgs, TargetArgs,
-    VerifyArgs,
+    AppendTo, BackupArgs, BackupsCommand, ConnectionArgs, ConnectionCommand, JobCommand,
+    OneShotArgs, RestoreArgs, TargetArgs, VerifyArgs,
 };
 pub(crate) use member::{MemberAddress, ServerAddress, Unread};
 pub(crate) use node::{

@@ -172,8 +172,7 @@ impl Core {
         access: &CollectionAccess,
     ) -> Result<CollectionStore, Fault> {
         let key = &self.config.cluster_key;
-        let location =
-            (self.replica).read(|ledger| location_of(ledger, key, address, access))?;
+        let location = (self.replica).read(|ledger| location_of(ledger, key, address, access))?;
         self.bounded(
             format!("opening {address}"),
             CollectionStore::open_all(&self.stores, &location, &self.env),

@@ -27,6 +27,16 @@ macro_rules! without_uris {
     )*};
 }
 
+impl fmt::Debug for v1::submit_backup_request::Layer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Full(_) => f.write_str("Full"),
+            Self::AppendToLatest(_) => f.write_str("AppendToLatest"),
+            Self::AppendTo(subdir) => f.debug_tuple("AppendTo").field(subdir).finish(),
+        }
+    }
+}
+
 without_uris! {
     SubmitBackupRequest { request_key, source, target, layer, as_of, revision_history, execution_locality, start_chain }
     SubmitRestoreRequest { request_key, subdir, target, as_of, into_source, into_db, new_db_name, execution_locality, members }
@@ -74,7 +84,10 @@ mod tests {
             ),
         ];
         for shown in shown {
-            assert!(shown.contains("shop") && !shown.contains("canary"), "{shown}");
+            assert!(
+                shown.contains("shop") && !shown.contains("canary"),
+                "{shown}"
+            );
         }
     }
 

@@ -30,6 +30,8 @@ enum Task {
     Sim(sim::SimArguments),
     /// Compare backups of PostgreSQL with the truth under random workloads, for many seeds
     Exactness(exactness::ExactnessArguments),
+    /// Install the servers that tests start, where they are missing
+    Servers,
     /// Write the fixtures of the current format versions into tests/compat, where they are missing
     Fixtures,
 }
@@ -43,6 +45,7 @@ fn main() -> ExitCode {
         Task::Tidy(arguments) => tidy::run(&arguments),
         Task::Sim(arguments) => return sim::run(&arguments),
         Task::Exactness(arguments) => return exactness::run(&arguments),
+        Task::Servers => servers::install(&tree::root()),
         Task::Fixtures => fixtures::run(),
     };
     match result {

@@ -53,9 +53,7 @@ pub(crate) fn stores(
     let mut all = word.into_iter().chain(options);
     match all.next() {
         Some(first) => Ok((first, all.collect())),
-        None => Err(
-            Fault::new(ErrorCode::InvalidArgument, "the collection is missing").hint(hint),
-        ),
+        None => Err(Fault::new(ErrorCode::InvalidArgument, "the collection is missing").hint(hint)),
     }
 }
 

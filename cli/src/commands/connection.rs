@@ -22,9 +22,9 @@ pub(super) async fn run(context: &Context, command: ConnectionCommand) -> Result
         ConnectionCommand::Drop { name } => {
             api.drop_connection(&name).await?;
             let view = DroppedView { dropped: name };
-            context
-                .output
-                .result(&view, || format!("connection {} is forgotten", view.dropped));
+            context.output.result(&view, || {
+                format!("connection {} is forgotten", view.dropped)
+            });
         }
         ConnectionCommand::Show { name } => {
             let found = api.list_connections(&name.unwrap_or_default()).await?;

@@ -251,7 +251,11 @@ mod tests {
         assert!(view(vec![row("w1", &[]), row("w2", &[])]).is_fine());
         let split = view(vec![row("w1", &["w2"]), row("w2", &["w1"])]);
         assert!(!split.is_fine());
-        assert!(split.text().contains("does not see what w2 wrote"), "{}", split.text());
+        assert!(
+            split.text().contains("does not see what w2 wrote"),
+            "{}",
+            split.text()
+        );
     }
 
     #[test]

@@ -74,7 +74,7 @@ impl Seaweed {
 
     fn launch(&self) {
         let [master, volume, filer] = self.ports;
-        let mut command = Command::new(installed("weed"));
+        let mut command = Command::new(installed("seaweed/bin/weed"));
         command.args(["-logtostderr=true", "server", "-ip=127.0.0.1"]);
         command.args(["-ip.bind=127.0.0.1", "-dir=data", "-filer", "-s3"]);
         command.args(["-master.volumeSizeLimitMB=64", "-volume.max=64"]);

@@ -8,7 +8,9 @@ use futures::future::LocalBoxFuture;
 use holdfast_collection::{CollectionStore, PartName};
 use holdfast_format::{Layer, Manifest};
 use holdfast_ledger::{Action, Job, PartRef};
-use holdfast_types::{BackupSpec, CollectionAccess, ErrorCode, Fault, JobId, JobSpec, JobState, LayerPath};
+use holdfast_types::{
+    BackupSpec, CollectionAccess, ErrorCode, Fault, JobId, JobSpec, JobState, LayerPath,
+};
 use std::sync::Arc;
 
 use super::effect_runner::{Perform, Setback};
@@ -225,11 +227,7 @@ async fn layer_of(core: &Core, office: &Arc<Office>, job: JobId) -> Result<(), S
 async fn parent_of(core: &Core, job: JobId) -> Result<Option<Manifest>, Fault> {
     let needed = running_backup(core, job, |_, spec| {
         let parent = needs_parent(spec)?;
-        Some((
-            spec.collection.clone(),
-            spec.access.clone(),
-            parent.clone(),
-        ))
+        Some((spec.collection.clone(), spec.access.clone(), parent.clone()))
     });
     let Some((collection, access, parent)) = needed else {
         return Ok(None);

@@ -62,8 +62,8 @@ pub(super) async fn check_restore(
     }
     // Workers know no connections.
     let key = &core.config.cluster_key;
-    let told = (core.replica)
-        .read(|ledger| for_worker(ledger, key, &JobSpec::Restore(spec.clone())))?;
+    let told =
+        (core.replica).read(|ledger| for_worker(ledger, key, &JobSpec::Restore(spec.clone())))?;
     let JobSpec::Restore(told) = told else {
         return Err(Fault::new(ErrorCode::Internal, "a restore is no restore"));
     };

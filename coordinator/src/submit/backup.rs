@@ -10,8 +10,7 @@ use holdfast_types::{
 };
 
 use super::{
-    catch_up, earlier_job, execution_locality, part_size, propose, request_key,
-    target::read_target,
+    catch_up, earlier_job, execution_locality, part_size, propose, request_key, target::read_target,
 };
 use crate::core::Core;
 use crate::location::Collection;
@@ -35,7 +34,7 @@ struct Wanted {
     execution_locality: Locality,
 }
 
-fn read(core: &Core, request: v1::SubmitBackupRequest) -> Result<Wanted, Fault> {
+fn read(request: v1::SubmitBackupRequest, collection: Collection) -> Result<Wanted, Fault> {
     use v1::submit_backup_request::Layer;
     let mode = match request.layer {
         Some(Layer::Full(true)) => BackupMode::Full,
@@ -57,7 +56,7 @@ fn read(core: &Core, request: v1::SubmitBackupRequest) -> Result<Wanted, Fault> 
         request: request_key(&request.request_key)?,
         source: request.source.parse()?,
         target: read_target(request.target)?,
-        collection: Collection::to_write(core, &request.into, &request.more_into)?,
+        collection,
         mode,
         as_of: match request.as_of.as_str() {
             "" => None,
@@ -79,7 +78,8 @@ pub(crate) async fn submit_backup(
     if let Some(earlier) = earlier_job(core, key.as_ref()) {
         return Ok(earlier);
     }
-    let wanted = read(core, request)?;
+    let into = Collection::to_write(core, &request.into, &request.more_into)?;
+    let wanted = read(request, into)?;
     let (cluster, source) = core
         .replica
         .read(|ledger| identify(ledger, &wanted.source))?;
@@ -447,7 +447,7 @@ mod tests {
             ..v1::SubmitBackupRequest::default()
         };
         change(&mut request);
-        read(request).expect("legal")
+        read(request, Collection::plain("memory://c")).expect("legal")
     }
 
     #[test]
@@ -523,10 +523,17 @@ mod tests {
             layer,
             ..v1::SubmitBackupRequest::default()
         };
-        assert!(read(request(Some(Layer::Full(true)))).is_ok());
-        let slash = read(request(Some(Layer::AppendTo(
-            "/2026/01/01-000000.00".into(),
-        ))));
+        assert!(
+            read(
+                request(Some(Layer::Full(true))),
+                Collection::plain("memory://c")
+            )
+            .is_ok()
+        );
+        let slash = read(
+            request(Some(Layer::AppendTo("/2026/01/01-000000.00".into()))),
+            Collection::plain("memory://c"),
+        );
         assert_eq!(
             slash.map(|wanted| wanted.mode).ok(),
             Some(BackupMode::AppendTo("2026/01/01-000000.00".into()))
@@ -536,7 +543,7 @@ mod tests {
             Some(Layer::Full(false)),
             Some(Layer::AppendToLatest(false)),
         ] {
-            assert!(read(request(layer)).is_err());
+            assert!(read(request(layer), Collection::plain("memory://c")).is_err());
         }
     }
 }

@@ -347,7 +347,9 @@ mod tests {
                 "not a legal name",
             ),
         ] {
-            let fault = read(change, Collection::plain("memory://c")).err().expect(text);
+            let fault = read(change, Collection::plain("memory://c"))
+                .err()
+                .expect(text);
             assert!(fault.message.contains(text), "{fault}");
         }
     }

@@ -4,9 +4,7 @@ use holdfast_format::{Chain, Layer};
 use holdfast_proto::v1;
 use holdfast_types::{AsOf, ErrorCode, Fault, JobSpec, VerifySpec};
 
-use super::{
-    catch_up, earlier_job, execution_locality, propose, request_key,
-};
+use super::{catch_up, earlier_job, execution_locality, propose, request_key};
 use crate::core::Core;
 use crate::location::Collection;
 

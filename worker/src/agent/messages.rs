@@ -85,4 +85,4 @@ pub(crate) struct CheckDone(pub(crate) CheckAnswer);
 /// A store was tried out, or could not be.
 #[derive(Message)]
 #[rtype(result = "()")]
-pub(crate) struct StoreCheckDone(pub(crate) holdfast_proto::v1::StoreCheckDone);
+pub(crate) struct StoreCheckDone(pub(crate) v1::StoreCheckDone);

@@ -14,7 +14,11 @@ use crate::bounds::{CHECK_DEADLINE, CHECKS};
 use crate::core::Core;
 
 impl Agent {
-    pub(super) fn order_store_check(&mut self, order: v1::StoreCheckOrder, context: &Context<Self>) {
+    pub(super) fn order_store_check(
+        &mut self,
+        order: v1::StoreCheckOrder,
+        context: &Context<Self>,
+    ) {
         let question = order.question;
         let Ok(permit) = Arc::clone(&self.checks).try_acquire_owned() else {
             let fault = Fault::new(
