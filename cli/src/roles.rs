@@ -11,7 +11,7 @@ use holdfast_coordinator::{
     Bootstrap, Coordinator, CoordinatorConfig, CoordinatorHandle, RaftConfig,
 };
 use holdfast_env::Env;
-use holdfast_mvcc::{MvccStore, ServeHandle, StoreOptions, serve};
+use holdfast_mvcc::{MvccStore, ServeHandle, serve};
 use holdfast_node::ClusterKey;
 use holdfast_types::{ErrorCode, Fault, Locality, Millis, NodeId, WorkerId};
 use holdfast_worker::{Worker, WorkerConfig, WorkerHandle};
@@ -195,7 +195,12 @@ impl RunningMember {
 
 /// Serves a member of the embedded store.
 pub(crate) async fn start_member(env: &Env, role: MemberRole) -> Result<RunningMember, Fault> {
-    let store = MvccStore::open(env.clone(), &role.directory, StoreOptions::default()).await?;
+    let store = MvccStore::open(
+        env.clone(),
+        &role.directory,
+        holdfast_mvcc::StoreOptions::default(),
+    )
+    .await?;
     if let Some(ttl) = role.time_to_live {
         store.set_time_to_live(ttl).await?;
     }
