@@ -5,7 +5,7 @@ use holdfast_collection::{Claim, CollectionStore, CollectionUri, StoreProvider, 
 use holdfast_env::Env;
 use holdfast_format::{LayerTotals, Manifest};
 use holdfast_types::{
-    ClusterId, Digest, Fault, Hlc, JobId, LayerPath, ParentLayer, SourceKind, Target, Timestamp,
+    ClusterId, Fault, Hlc, JobId, LayerPath, ParentLayer, SourceKind, Target, Timestamp,
     full_subdir, incremental_subdir,
 };
 use object_store::ObjectStore;
@@ -232,5 +232,4 @@ async fn a_layer_whose_manifest_was_removed_breaks_the_chain_and_is_named() {
         .map(|(path, _)| path.to_string())
         .collect();
     assert!(broken.contains(&layers[2].to_string()), "{broken:?}");
-    let _ = Digest::default();
 }
