@@ -25,8 +25,18 @@ fn main() -> Result<(), Box<dyn Error>> {
     std::fs::write(out, encoded)?;
     tonic_prost_build::configure()
         .bytes(".")
-        // It holds a password: `secrets.rs` has its `Debug`.
-        .skip_debug(["holdfast.v1.Member"])
+        // They hold passwords, or URIs with secrets: `secrets.rs` has their `Debug`.
+        .skip_debug([
+            "holdfast.v1.Member",
+            "holdfast.v1.SubmitBackupRequest",
+            "holdfast.v1.SubmitRestoreRequest",
+            "holdfast.v1.SubmitVerifyRequest",
+            "holdfast.v1.ListBackupsRequest",
+            "holdfast.v1.ShowBackupRequest",
+            "holdfast.v1.PutConnectionRequest",
+            "holdfast.v1.CheckConnectionRequest",
+            "holdfast.v1.CheckResidencyRequest",
+        ])
         .compile_fds(descriptors)?;
     Ok(())
 }

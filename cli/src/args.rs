@@ -4,11 +4,12 @@ mod jobs;
 mod member;
 mod node;
 mod schedule;
+mod store;
 mod words;
 
 pub(crate) use jobs::{
-    AppendTo, BackupArgs, BackupsCommand, JobCommand, OneShotArgs, RestoreArgs, TargetArgs,
-    VerifyArgs,
+    AppendTo, BackupArgs, BackupsCommand, ConnectionArgs, ConnectionCommand, JobCommand,
+    OneShotArgs, RestoreArgs, TargetArgs, VerifyArgs,
 };
 pub(crate) use member::{MemberAddress, ServerAddress, Unread};
 pub(crate) use node::{
@@ -16,7 +17,8 @@ pub(crate) use node::{
     MvccMember, Role, SettingCommand, SourceArgs, SourceCommand, StartArgs,
 };
 pub(crate) use schedule::{AlterScheduleArgs, CreateScheduleArgs, ScheduleCommand};
-pub(crate) use words::{either, read_words};
+pub(crate) use store::{StoreArgs, read as read_file};
+pub(crate) use words::{Stores, either, read_words, stores};
 
 use clap::{Args, Parser, Subcommand};
 
@@ -68,6 +70,9 @@ pub(crate) enum Command {
     /// Register the databases to protect
     #[command(subcommand)]
     Source(SourceCommand),
+    /// Stored URIs of stores: external connections
+    #[command(subcommand)]
+    Connection(ConnectionCommand),
     /// What keeps history from being discarded by sources
     #[command(subcommand)]
     Hold(HoldCommand),
@@ -171,6 +176,17 @@ mod tests {
             "holdfast restore FROM file:///b --to postgres://u@h/d --database a --pg-tools /opt/pg/bin",
             "holdfast source check shop --member m1",
             "holdfast hold list",
+            "holdfast connection create vault --as s3://b/x?AUTH=implicit",
+            "holdfast connection alter vault --uri-file f",
+            "holdfast connection show vault",
+            "holdfast connection check vault --transfer-mib 1",
+            "holdfast connection drop vault",
+            "holdfast backup shop --into memory://a?HOLDFAST_LOCALITY=default --into memory://b?HOLDFAST_LOCALITY=region%3Deu",
+            "holdfast restore --from memory://a --from memory://b",
+            "holdfast verify --from memory://a --from memory://b",
+            "holdfast backups residency memory://a memory://b --local",
+            "holdfast backups show memory://a --also memory://b",
+            "holdfast start --single --data-dir d --external-io-dir x --store-limit s3:write=10MiB --store-ca f --external-io-disable-http",
             "holdfast hold drop 7",
             "holdfast restore FROM file:///b --table a.s.t --into-db d --into-schema s --new-table-name u --schema-only --only m1=m2",
             "holdfast source list",
@@ -225,6 +241,9 @@ mod tests {
             "holdfast restore --from file:///b --database a --into-db x",
             "holdfast start --single --role worker --data-dir d",
             "holdfast source add bank",
+            "holdfast connection create vault",
+            "holdfast start --single --data-dir d --store-limit s3:write=0",
+            "holdfast verify",
             "holdfast backup --source postgres://u@h/d INTO file:///b --detach",
             "holdfast backup bank --into file:///b --start-chain",
             "holdfast backup bank --into file:///b --no-chain --append",

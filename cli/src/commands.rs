@@ -5,6 +5,7 @@ mod backup;
 mod backups;
 mod bench;
 mod cluster;
+mod connection;
 mod hold;
 mod job;
 mod mvcc;
@@ -17,6 +18,7 @@ mod start;
 mod verify;
 
 use holdfast_client::v1;
+use holdfast_collection::Reference;
 use holdfast_types::{ErrorCode, Fault, SourceKind};
 
 use crate::args::{Command, MemberAddress, TargetArgs, Unread};
@@ -30,6 +32,7 @@ pub(crate) async fn run(context: &Context, command: Command) -> Result<Exit, Fau
         Command::Init(arguments) => cluster::init(context, arguments).await,
         Command::Status => cluster::status(context).await,
         Command::Source(command) => source::run(context, command).await,
+        Command::Connection(command) => connection::run(context, command).await,
         Command::Hold(command) => hold::run(context, command).await,
         Command::Backup(arguments) => backup::run(context, arguments).await,
         Command::Restore(arguments) => restore::run(context, arguments).await,
@@ -46,6 +49,17 @@ pub(crate) async fn run(context: &Context, command: Command) -> Result<Exit, Fau
         Command::Bench(command) => bench::run(context, command).await,
         Command::Version => Ok(about::version(context)),
         Command::Completions { shell } => Ok(about::completions(shell)),
+    }
+}
+
+/// A collection's URI as it may be shown: without what could be secret in it.
+fn place_of(uri: &str) -> String {
+    match uri.parse::<Reference>() {
+        Ok(Reference::Store(uri)) => uri.to_string(),
+        Ok(Reference::External(_)) | Err(_) => {
+            let end = uri.find('?').unwrap_or(uri.len());
+            uri.get(..end).unwrap_or_default().to_owned()
+        }
     }
 }
 

@@ -6,6 +6,7 @@ mod state;
 pub(crate) use state::StateDirectory;
 
 use holdfast_client::{ControlApi, v1};
+use holdfast_collection::StoreOptions;
 use holdfast_env::Env;
 use holdfast_types::{ErrorCode, Fault, JobState, Locality};
 use std::time::Duration;
@@ -58,6 +59,7 @@ impl LocalCluster {
                 advertise: None,
                 data_dir: directory.path("coordinator"),
                 key_file: key_file.clone(),
+                stores: StoreOptions::default(),
                 alone: true,
                 for_good: true,
             },
@@ -73,6 +75,7 @@ impl LocalCluster {
                 slots,
                 coordinators: vec![coordinator.address.clone()],
                 key_file,
+                stores: StoreOptions::default(),
                 work_dir: Some(directory.path("work")),
                 pg_tools,
             },

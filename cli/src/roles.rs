@@ -6,12 +6,12 @@ mod sources;
 pub(crate) use signals::interrupted;
 
 use holdfast_client::ControlApi;
-use holdfast_collection::SystemStores;
+use holdfast_collection::{StoreOptions, SystemStores};
 use holdfast_coordinator::{
     Bootstrap, Coordinator, CoordinatorConfig, CoordinatorHandle, RaftConfig,
 };
 use holdfast_env::Env;
-use holdfast_mvcc::{MvccStore, ServeHandle, StoreOptions, serve};
+use holdfast_mvcc::{MvccStore, ServeHandle, serve};
 use holdfast_node::ClusterKey;
 use holdfast_sql::{Access, SqlOptions, SqlServer};
 use holdfast_types::{ErrorCode, Fault, Locality, Millis, NodeId, WorkerId};
@@ -43,6 +43,8 @@ pub(crate) struct CoordinatorRole {
     pub(crate) advertise: Option<String>,
     pub(crate) data_dir: String,
     pub(crate) key_file: String,
+    /// What it allows stores.
+    pub(crate) stores: StoreOptions,
     /// A cluster of one, which initialises itself.
     pub(crate) alone: bool,
     /// Nobody else will ever belong to the cluster: there is no leader to wait for.
@@ -57,6 +59,8 @@ pub(crate) struct WorkerRole {
     pub(crate) slots: u32,
     pub(crate) coordinators: Vec<String>,
     pub(crate) key_file: String,
+    /// What it allows stores.
+    pub(crate) stores: StoreOptions,
     /// What does not fit into memory goes here; below the system's temporary directory if `None`.
     pub(crate) work_dir: Option<String>,
     /// Where PostgreSQL's programs are looked for first.
@@ -165,7 +169,7 @@ pub(crate) async fn start_coordinator(
     if role.alone {
         config.bootstrap = Bootstrap::Init(Vec::new());
     }
-    let stores = Arc::new(SystemStores::new(Arc::clone(&env.disk)));
+    let stores = Arc::new(SystemStores::with_options(env, role.stores));
     let handle = Coordinator::start(config, env.clone(), stores).await?;
     Ok(RunningCoordinator {
         address: handle.address().to_owned(),
@@ -196,7 +200,7 @@ pub(crate) async fn start_worker(env: &Env, role: WorkerRole) -> Result<RunningW
     let mut config = WorkerConfig::new(role.id, role.coordinators, key);
     config.locality = role.locality;
     config.slots = role.slots;
-    let stores = Arc::new(SystemStores::new(Arc::clone(&env.disk)));
+    let stores = Arc::new(SystemStores::with_options(env, role.stores));
     Worker::start(config, env.clone(), sources, stores).map(RunningWorker)
 }
 
@@ -225,7 +229,12 @@ impl RunningMember {
 
 /// Serves a member of the embedded store.
 pub(crate) async fn start_member(env: &Env, role: MemberRole) -> Result<RunningMember, Fault> {
-    let store = MvccStore::open(env.clone(), &role.directory, StoreOptions::default()).await?;
+    let store = MvccStore::open(
+        env.clone(),
+        &role.directory,
+        holdfast_mvcc::StoreOptions::default(),
+    )
+    .await?;
     if let Some(ttl) = role.time_to_live {
         store.set_time_to_live(ttl).await?;
     }

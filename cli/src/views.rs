@@ -6,6 +6,7 @@
 mod backups;
 mod check;
 mod cluster;
+mod connection;
 mod hold;
 mod job;
 mod schedule;
@@ -14,6 +15,7 @@ mod source;
 pub(crate) use backups::{ChainsView, ShownChainView};
 pub(crate) use check::{CheckView, DryRunView};
 pub(crate) use cluster::{MembersView, SettingsView, StatusView};
+pub(crate) use connection::{CheckedStoresView, ConnectionsView, ResidencyView};
 pub(crate) use hold::{DroppedHoldView, HoldsView};
 pub(crate) use job::{ControlledView, JobView, JobsView, StepView, SubmittedView};
 pub(crate) use schedule::{ControlledScheduleView, ScheduleView, SchedulesView};

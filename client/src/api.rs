@@ -62,6 +62,25 @@ pub trait ControlApi: Debug + Send + Sync {
         &self,
         request: v1::SubmitRestoreRequest,
     ) -> Result<v1::CheckRestoreResponse, Fault>;
+    /// Stores a URI under a name, or changes one.
+    async fn put_connection(
+        &self,
+        request: v1::PutConnectionRequest,
+    ) -> Result<v1::Connection, Fault>;
+    /// Forgets a connection.
+    async fn drop_connection(&self, name: &str) -> Result<(), Fault>;
+    /// All connections without their secrets, or, unless the name is empty, one.
+    async fn list_connections(&self, name: &str) -> Result<v1::ListConnectionsResponse, Fault>;
+    /// Has every worker try a store out.
+    async fn check_connection(
+        &self,
+        request: v1::CheckConnectionRequest,
+    ) -> Result<v1::CheckConnectionResponse, Fault>;
+    /// Which bytes of a chain lie in which store.
+    async fn check_residency(
+        &self,
+        request: v1::CheckResidencyRequest,
+    ) -> Result<v1::CheckResidencyResponse, Fault>;
     /// Gives up a chain's hold; [`ControlApi::cluster_status`] lists them.
     async fn drop_hold(&self, hold: u64) -> Result<v1::DropHoldResponse, Fault>;
     /// Makes a schedule of backups, or a pair.

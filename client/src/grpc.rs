@@ -144,6 +144,37 @@ impl ControlApi for GrpcClient {
         call!(self, Repeatable, long, check_restore, request)
     }
 
+    async fn put_connection(
+        &self,
+        request: v1::PutConnectionRequest,
+    ) -> Result<v1::Connection, Fault> {
+        call!(self, Mutation, short, put_connection, request)
+    }
+
+    async fn drop_connection(&self, name: &str) -> Result<(), Fault> {
+        let request = v1::DropConnectionRequest { name: name.into() };
+        call!(self, Mutation, short, drop_connection, request).map(|_| ())
+    }
+
+    async fn list_connections(&self, name: &str) -> Result<v1::ListConnectionsResponse, Fault> {
+        let request = v1::ListConnectionsRequest { name: name.into() };
+        call!(self, Repeatable, short, list_connections, request)
+    }
+
+    async fn check_connection(
+        &self,
+        request: v1::CheckConnectionRequest,
+    ) -> Result<v1::CheckConnectionResponse, Fault> {
+        call!(self, Repeatable, long, check_connection, request)
+    }
+
+    async fn check_residency(
+        &self,
+        request: v1::CheckResidencyRequest,
+    ) -> Result<v1::CheckResidencyResponse, Fault> {
+        call!(self, Repeatable, long, check_residency, request)
+    }
+
     async fn drop_hold(&self, hold: u64) -> Result<v1::DropHoldResponse, Fault> {
         let request = v1::DropHoldRequest { hold };
         call!(self, Mutation, short, drop_hold, request)

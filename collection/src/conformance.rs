@@ -161,6 +161,7 @@ fn manifest(path: LayerPath, job: u64, end: Hlc) -> Manifest {
         members: Vec::<ManifestMember>::new(),
         totals: LayerTotals::default(),
         parts: Vec::new(),
+        tiers: Vec::new(),
     }
 }
 

@@ -3,7 +3,7 @@
 use futures::StreamExt;
 use futures::stream::{self, BoxStream};
 use holdfast_format::{Layer, ManifestEntry, PartReader, PartRef};
-use holdfast_types::{ErrorCode, Fault};
+use holdfast_types::{ErrorCode, Fault, LayerPath};
 use object_store::path::Path;
 
 use crate::layout;
@@ -15,6 +15,7 @@ const WINDOW: u64 = 1 << 20;
 /// Where a stream of entries stands.
 struct Progress {
     store: CollectionStore,
+    path: LayerPath,
     directory: Path,
     parts: std::vec::IntoIter<PartRef>,
     current: Option<Open>,
@@ -22,6 +23,8 @@ struct Progress {
 
 /// The part that is being read.
 struct Open {
+    /// Where it is.
+    store: CollectionStore,
     part: PartRef,
     at: Path,
     reader: PartReader,
@@ -35,8 +38,10 @@ impl CollectionStore {
     /// complete when the stream ends without one.
     #[must_use]
     pub fn entries(&self, layer: &Layer) -> BoxStream<'static, Result<Vec<ManifestEntry>, Fault>> {
+        self.placements().note(&layer.manifest);
         let progress = Progress {
             store: self.clone(),
+            path: layer.manifest.path.clone(),
             directory: layout::parts(&layer.manifest.path),
             parts: layer.manifest.parts.clone().into_iter(),
             current: None,
@@ -61,6 +66,7 @@ impl Progress {
                     return Ok(None);
                 };
                 self.current = Some(Open {
+                    store: self.store.of_store(&self.path, part.store).await?,
                     at: self.directory.clone().join(part.name.as_str()),
                     part,
                     reader: PartReader::new(),
@@ -76,7 +82,7 @@ impl Progress {
                 }
                 Ok(None) if open.offset < open.part.length.0 => {
                     let end = open.part.length.0.min(open.offset.saturating_add(WINDOW));
-                    let bytes = self.store.get_range(&open.at, open.offset..end).await?;
+                    let bytes = open.store.get_range(&open.at, open.offset..end).await?;
                     open.reader.feed(&bytes);
                     open.offset = end;
                 }
@@ -100,7 +106,11 @@ impl Progress {
             .reader
             .finish()
             .map_err(|fault| fault.context(&open.at))?;
-        if found.part_ref(open.part.name.clone()) == open.part {
+        let found = PartRef {
+            store: open.part.store,
+            ..found.part_ref(open.part.name.clone())
+        };
+        if found == open.part {
             Ok(())
         } else {
             Err(damaged(

@@ -12,7 +12,7 @@ use object_store::path::Path;
 use crate::claim::Claim;
 use crate::layout;
 use crate::names::{DataName, PartName};
-use crate::store::{CONCURRENCY, CollectionStore, Stored};
+use crate::store::{CONCURRENCY, CollectionStore, Purpose, Stored};
 
 impl CollectionStore {
     /// Claims a layer's directory for a job, before anything is written there. A job's own claim is recognised.
@@ -30,18 +30,19 @@ impl CollectionStore {
         }
         let at = layout::claim(path);
         let body = Bytes::from(claim.encode());
-        match self.put_once(&at, vec![body]).await {
-            Ok(_) => Ok(()),
+        match self.home().put_once(&at, vec![body]).await {
+            Ok(_) => {}
             Err(fault) if fault.code == ErrorCode::AlreadyExists => {
                 let found = self.read_claim(path).await?;
                 match found {
-                    Some(found) if found == claim => Ok(()),
-                    Some(found) => Err(found.taken(path)),
-                    None => Err(fault),
+                    Some(found) if found == claim => {}
+                    Some(found) => return Err(found.taken(path)),
+                    None => return Err(fault),
                 }
             }
-            Err(fault) => Err(fault),
+            Err(fault) => return Err(fault),
         }
+        self.describe_places(path, claim).await
     }
 
     /// The claim on a layer's directory, if there is one.
@@ -130,8 +131,8 @@ impl CollectionStore {
         };
         let stored = match self.envelope() {
             // The writer digested these very bytes.
-            Envelope::Clear => self.put_known(&at, sealed, known).await?,
-            _ => self.put_once(&at, sealed).await?,
+            Envelope::Clear => self.put_known(&at, sealed, known, Purpose::Data).await?,
+            _ => self.put_data_once(&at, sealed).await?,
         };
         Ok(ObjectRef {
             length: stored.length,
@@ -157,6 +158,7 @@ impl CollectionStore {
         Ok(PartRef {
             length: stored.length,
             digest: stored.digest,
+            store: u16::try_from(self.number()).unwrap_or(u16::MAX),
             ..summary.part_ref(name.to_string())
         })
     }
@@ -170,7 +172,8 @@ impl CollectionStore {
         let path = &manifest.path;
         let checks = manifest.parts.iter().map(|part| async move {
             let at = layout::parts(path).join(part.name.as_str());
-            let found = self.head(&at).await?;
+            let store = self.numbered(usize::from(part.store))?;
+            let found = store.head(&at).await?;
             match found {
                 Some(meta) if meta.size == part.length.0 => Ok(()),
                 found => Err(Fault::new(
@@ -192,7 +195,8 @@ impl CollectionStore {
         let sealed = self
             .envelope()
             .seal(at.as_ref(), vec![manifest.encode()?])?;
-        let stored = match self.put_once(&at, sealed).await {
+        let home = self.home();
+        let stored = match home.put_once(&at, sealed).await {
             Err(fault) if fault.code == ErrorCode::AlreadyExists => {
                 let found = self.load_layer(path).await?;
                 return Err(already_there(path, &found.manifest));
@@ -201,9 +205,11 @@ impl CollectionStore {
         };
         if manifest.is_full() {
             let pointer = layout::latest(&path.full, manifest.end);
-            self.put_once(&pointer, vec![Bytes::from(path.full.clone())])
+            home.put_once(&pointer, vec![Bytes::from(path.full.clone())])
                 .await?;
         }
+        let (pointer, body) = layout::index(manifest, stored.digest);
+        home.put_once(&pointer, vec![Bytes::from(body)]).await?;
         Ok(Layer {
             manifest: manifest.clone(),
             digest: stored.digest,
@@ -258,7 +264,10 @@ impl CollectionStore {
             })
         };
         match self.get_parsed(&at, parse).await {
-            Ok(layer) if layer.manifest.path == *path => Ok(Some(layer)),
+            Ok(layer) if layer.manifest.path == *path => {
+                self.placements().note(&layer.manifest);
+                Ok(Some(layer))
+            }
             Ok(layer) => Err(Fault::new(
                 ErrorCode::Corrupted,
                 format!(

@@ -4,12 +4,14 @@
 //! 2026/11/23-190800.50/                   a full; BACKUP-LOCK, data/…, parts/…, and at last MANIFEST
 //! incrementals/2026/11/23-190800.50/20261124/190800.50-20261123-190800.50/     the same, for an incremental on it
 //! metadata/latest/LATEST-<descending>     pointers to fulls, newest first
+//! metadata/index/<full>/<descending>_…    a line for each finished layer, newest first
 //! ```
 
-use holdfast_types::{Hlc, LayerPath, full_subdir};
+use holdfast_format::Manifest;
+use holdfast_types::{Digest, Hlc, LayerPath, Tier, full_subdir};
 use object_store::path::Path;
 
-use crate::names::{descending, is_full_subdir};
+use crate::names::{ascending, descending, is_full_subdir, is_incremental_component};
 
 /// The commit point of a layer.
 pub(crate) const MANIFEST: &str = "MANIFEST";
@@ -17,6 +19,14 @@ pub(crate) const MANIFEST: &str = "MANIFEST";
 pub(crate) const CLAIM: &str = "BACKUP-LOCK";
 /// Where incrementals are.
 pub(crate) const INCREMENTALS: &str = "incrementals";
+/// How the name of a store's description starts.
+pub(crate) const PART: &str = "BACKUP_PART_";
+/// Where places are tried out.
+pub(crate) const PROBES: &str = "metadata/probes";
+/// Where the lines of finished layers are.
+pub(crate) const INDEX: &str = "metadata/index";
+/// What stands for the full itself in a line's name.
+const FULL: &str = "full";
 /// Where pointers to the newest full are.
 pub(crate) const LATEST: &str = "metadata/latest";
 /// How the name of such a pointer starts.
@@ -56,17 +66,90 @@ pub(crate) fn incrementals(full: &str) -> Path {
 /// adds to that. (A full of a source that only knows its end when it is there ends after the time that its directory was named by.)
 pub(crate) fn latest(full: &str, end: Hlc) -> Path {
     let text = if full_subdir(end.wall) == full {
-        let time = end.wall;
-        format!(
-            "{}.{:06}.{:010}",
-            time.format("%Y%m%d-%H%M%S"),
-            time.as_micros() % 1_000_000,
-            end.logical
-        )
+        position(end)
     } else {
         format!("{}0000.{:010}", full.replace('/', ""), 0)
     };
     Path::from(format!("{LATEST}/{LATEST_PREFIX}{}", descending(&text)))
+}
+
+/// The description of a store that holds a locality's part of a layer: it lies in that store.
+pub(crate) fn descriptor(path: &LayerPath, number: usize, tier: &Tier) -> Path {
+    let safe = |c: char| match c.is_ascii_alphanumeric() || "=-.".contains(c) {
+        true => c,
+        false => '_',
+    };
+    let tier: String = tier.to_string().chars().map(safe).collect();
+    layer(path).join(format!("{PART}{number}_{tier}"))
+}
+
+/// A finished layer's line in the index, and what it says. Its name says all that a list shows, the newest first.
+pub(crate) fn index(manifest: &Manifest, digest: Digest) -> (Path, String) {
+    let path = &manifest.path;
+    let own = match &path.incremental {
+        None => FULL.to_owned(),
+        Some(own) => own.replace('/', "_"),
+    };
+    let end = descending(&position(manifest.end));
+    let at = index_of(&path.full).join(format!("{end}_{own}"));
+    (at, format!("holdfast-index 1\nmanifest {digest}\n"))
+}
+
+/// The directory of the index's lines for one chain.
+pub(crate) fn index_of(full: &str) -> Path {
+    Path::from(format!("{INDEX}/{}", full.replace('/', "")))
+}
+
+/// The layer that a line of the index is of, and its end. `None` if it is none.
+pub(crate) fn indexed(at: &Path) -> Option<(LayerPath, Hlc)> {
+    let parts: Vec<String> = at.parts().map(|part| part.as_ref().to_owned()).collect();
+    let [.., chain, line] = parts.as_slice() else {
+        return None;
+    };
+    let full = format!(
+        "{}/{}/{}",
+        chain.get(..4)?,
+        chain.get(4..6)?,
+        chain.get(6..)?
+    );
+    let (end, own) = line.split_once('_')?;
+    let end = read_position(&ascending(end)?)?;
+    let path = match own {
+        FULL => LayerPath::full(full.clone()),
+        own => LayerPath::incremental(full.clone(), own.replacen('_', "/", 1)),
+    };
+    let is_own = match &path.incremental {
+        None => true,
+        Some(own) => own
+            .split('/')
+            .enumerate()
+            .all(|(level, name)| is_incremental_component(level, name)),
+    };
+    (is_full_subdir(&full) && is_own).then_some((path, end))
+}
+
+/// A position as names have it: of a fixed length, so that names sort as positions do.
+fn position(at: Hlc) -> String {
+    let time = at.wall;
+    format!(
+        "{}.{:06}.{:010}",
+        time.format("%Y%m%d-%H%M%S"),
+        time.as_micros() % 1_000_000,
+        at.logical
+    )
+}
+
+fn read_position(text: &str) -> Option<Hlc> {
+    let (time, logical) = text.rsplit_once('.')?;
+    let (date, time) = time.split_once('-')?;
+    let (year, month, day) = (date.get(..4)?, date.get(4..6)?, date.get(6..)?);
+    let (hour, minute, second) = (time.get(..2)?, time.get(2..4)?, time.get(4..)?);
+    let wall = format!("{year}-{month}-{day}T{hour}:{minute}:{second}Z");
+    let at = Hlc {
+        wall: wall.parse().ok()?,
+        logical: logical.parse().ok()?,
+    };
+    (position(at) == text).then_some(at)
 }
 
 /// Whether a pointer, by its name, belongs to this full: both carry the full's end, to the hundredth of a second.
@@ -93,6 +176,34 @@ mod tests {
         let later = Timestamp::from_micros(time.as_micros() + 10_000);
         assert!(!points_to(&pointer, &full_subdir(later)));
         assert!(!points_to(&pointer, ""));
+    }
+
+    #[test]
+    fn a_line_of_the_index_says_which_layer_and_where_it_ends() {
+        let end = Hlc {
+            wall: Timestamp::from_micros(1_790_000_000_123_456),
+            logical: 7,
+        };
+        assert_eq!(read_position(&position(end)), Some(end));
+        let full = full_subdir(end.wall);
+        let own = holdfast_types::incremental_subdir(end.wall, end.wall);
+        for (name, path) in [
+            (FULL.to_owned(), LayerPath::full(full.clone())),
+            (
+                own.replace('/', "_"),
+                LayerPath::incremental(full.clone(), own.clone()),
+            ),
+        ] {
+            let at = index_of(&full).join(format!("{}_{name}", descending(&position(end))));
+            assert_eq!(indexed(&at), Some((path, end)));
+        }
+        for foreign in [
+            "x",
+            "metadata/index/x/y",
+            "metadata/index/20260101-000000.00/zz_full",
+        ] {
+            assert_eq!(indexed(&Path::from(foreign)), None, "{foreign}");
+        }
     }
 
     #[test]

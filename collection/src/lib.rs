@@ -9,15 +9,21 @@
 #![warn(missing_debug_implementations)]
 
 mod claim;
+mod cloud;
 mod entries;
 mod error;
 mod layers;
 mod layout;
+mod limited;
 mod listing;
 mod names;
+mod options;
+mod placement;
 mod presence;
+mod probe;
 mod provider;
 mod received;
+mod residency;
 mod span_object;
 mod store;
 mod sweep;
@@ -30,11 +36,15 @@ pub mod conformance;
 pub mod faulty;
 
 pub use claim::Claim;
+pub use listing::ChainSummary;
 pub use names::{DataName, PartName, is_full_subdir};
+pub use options::{Limited, StoreLimit, StoreOptions};
+pub use probe::ProbeReport;
 pub use provider::{StoreProvider, SystemStores};
+pub use residency::{Amount, ResidencyReport, StoreHoldings};
 pub use span_object::SpanObject;
 pub use store::CollectionStore;
 pub use sweep::SweepReport;
 pub use tuple_object::TupleObject;
-pub use uri::{CollectionUri, Scheme};
+pub use uri::{CollectionUri, Location, Reference, Scheme, StoreLocality};
 pub use verify::{Damage, Depth, VerifyReport};

@@ -3,13 +3,25 @@
 use bytes::Bytes;
 use futures::{StreamExt, TryStreamExt};
 use holdfast_format::Chain;
-use holdfast_types::{ErrorCode, Fault, LayerPath};
+use holdfast_types::{ErrorCode, Fault, Hlc, LayerPath};
 use object_store::ListResult;
 use object_store::path::Path;
+use std::collections::BTreeMap;
 
 use crate::layout;
 use crate::names::{is_full_component, is_full_subdir, is_incremental_component};
 use crate::store::{CONCURRENCY, CollectionStore, LIST_DEADLINE, damaged, within};
+
+/// What a list shows of a chain.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ChainSummary {
+    /// The directory of its full.
+    pub full: String,
+    /// Where its last layer ends.
+    pub end: Hlc,
+    /// How many layers it has.
+    pub layers: u32,
+}
 
 /// The word for the newest full.
 const LATEST: &str = "LATEST";
@@ -35,7 +47,77 @@ impl CollectionStore {
         let fulls = directories
             .into_iter()
             .map(|directory| LayerPath::full(directory.to_string()));
-        self.finished(fulls.collect()).await
+        let known = self.index(&Path::from(layout::INDEX)).await?;
+        self.finished(fulls.collect(), &known).await
+    }
+
+    /// The chains of the collection, oldest first, with what a list shows of them. Requests: one for every thousand layers and one for every
+    /// month that has fulls; more only for chains that are not in the index.
+    ///
+    /// # Errors
+    /// What the store failed with.
+    pub async fn summaries(&self) -> Result<Vec<ChainSummary>, Fault> {
+        let mut directories = vec![Path::default()];
+        for level in 0..3 {
+            directories = self
+                .descend(directories, |name| is_full_component(level, name))
+                .await?;
+        }
+        let known = self.index(&Path::from(layout::INDEX)).await?;
+        let mut chains: BTreeMap<&str, ChainSummary> = BTreeMap::new();
+        for (path, end) in &known {
+            let chain = chains.entry(&path.full).or_insert_with(|| ChainSummary {
+                full: path.full.clone(),
+                end: *end,
+                layers: 0,
+            });
+            chain.layers = chain.layers.saturating_add(1);
+            chain.end = chain.end.max(*end);
+        }
+        let mut found = Vec::new();
+        for directory in directories {
+            let full = LayerPath::full(directory.to_string());
+            match chains.remove(full.full.as_str()) {
+                Some(chain) if known.contains_key(&full) => found.push(chain),
+                // A copy that was made without the index, or a line that is not written yet.
+                _ => found.extend(self.summary(&full).await?),
+            }
+        }
+        Ok(found)
+    }
+
+    /// What there is to say of a chain without the index; nothing, if there is no such chain.
+    async fn summary(&self, full: &LayerPath) -> Result<Option<ChainSummary>, Fault> {
+        let layers = match self.list_layers(&full.full).await {
+            Ok(layers) => layers,
+            Err(fault) if fault.code == ErrorCode::NotFound => return Ok(None),
+            Err(fault) => return Err(fault),
+        };
+        let last = layers.last().unwrap_or(full);
+        Ok(Some(ChainSummary {
+            full: full.full.clone(),
+            end: self.load_layer(last).await?.manifest.end,
+            layers: u32::try_from(layers.len()).unwrap_or(u32::MAX),
+        }))
+    }
+
+    /// The finished layers that the index knows, with their ends. It is a help for lists: what it lacks is looked for.
+    async fn index(&self, directory: &Path) -> Result<BTreeMap<LayerPath, Hlc>, Fault> {
+        let home = self.home();
+        home.retrying(|| async {
+            let mut listed = home.objects().list(Some(directory));
+            let mut found = BTreeMap::new();
+            while let Some(meta) =
+                within(LIST_DEADLINE, "listing", directory, listed.try_next()).await?
+            {
+                // Tools that copy trees leave empty placeholders behind.
+                if meta.size > 0 {
+                    found.extend(layout::indexed(&meta.location));
+                }
+            }
+            Ok(found)
+        })
+        .await
     }
 
     /// The layers of a chain: its full, then its incrementals sorted by their end. Those without a manifest are left out.
@@ -69,7 +151,8 @@ impl CollectionStore {
         };
         let mut layers = vec![LayerPath::full(full)];
         layers.extend(directories.into_iter().filter_map(own));
-        let found = self.finished(layers).await?;
+        let known = self.index(&layout::index_of(full)).await?;
+        let found = self.finished(layers, &known).await?;
         if found.first().is_some_and(|path| path.incremental.is_none()) {
             Ok(found)
         } else {
@@ -99,7 +182,10 @@ impl CollectionStore {
                 Ok(layer) => layers.push(layer),
                 Err(fault)
                     if path.incremental.is_some()
-                        && matches!(fault.code, ErrorCode::Corrupted | ErrorCode::Unsupported) =>
+                        && matches!(
+                            fault.code,
+                            ErrorCode::Corrupted | ErrorCode::Unsupported | ErrorCode::NotFound
+                        ) =>
                 {
                     damaged.push((path, fault));
                 }
@@ -164,7 +250,7 @@ impl CollectionStore {
             .hint("write it as YYYY/MM/DD-HHMMSS.ss, or LATEST"));
         }
         let path = LayerPath::full(full);
-        match self.head(&layout::manifest(&path)).await? {
+        match self.home().head(&layout::manifest(&path)).await? {
             Some(_) => Ok(path.full),
             None => Err(no_full(format!(
                 "there is no full backup in {full} of {}",
@@ -173,11 +259,19 @@ impl CollectionStore {
         }
     }
 
-    /// Those of some layers that have a manifest, in the same order.
-    async fn finished(&self, layers: Vec<LayerPath>) -> Result<Vec<LayerPath>, Fault> {
+    /// Those of some layers that have a manifest, in the same order. It is asked for those that the index does not know.
+    async fn finished(
+        &self,
+        layers: Vec<LayerPath>,
+        known: &BTreeMap<LayerPath, Hlc>,
+    ) -> Result<Vec<LayerPath>, Fault> {
+        let home = &self.home();
         let found: Vec<Option<LayerPath>> = futures::stream::iter(layers)
             .map(|path| async move {
-                let manifest = self.head(&layout::manifest(&path)).await?;
+                if known.contains_key(&path) {
+                    return Ok(Some(path));
+                }
+                let manifest = home.head(&layout::manifest(&path)).await?;
                 Ok::<_, Fault>(manifest.map(|_| path))
             })
             .buffered(CONCURRENCY)
@@ -209,8 +303,9 @@ impl CollectionStore {
     /// What is directly in a directory; nothing, if it does not exist.
     pub(crate) async fn list_directory(&self, at: &Path) -> Result<ListResult, Fault> {
         let prefix = (!at.as_ref().is_empty()).then_some(at);
+        let home = self.home();
         self.retrying(|| {
-            let list = self.objects().list_with_delimiter(prefix);
+            let list = home.objects().list_with_delimiter(prefix);
             within(LIST_DEADLINE, "listing", at, list)
         })
         .await

@@ -169,6 +169,20 @@ pub(crate) fn descending(text: &str) -> String {
     text.bytes().map(|byte| format!("{:02x}", !byte)).collect()
 }
 
+/// The text that [`descending`] was made of.
+pub(crate) fn ascending(digits: &str) -> Option<String> {
+    if digits.len() % 2 != 0 || !digits.is_ascii() {
+        return None;
+    }
+    let byte = |at: usize| {
+        u8::from_str_radix(digits.get(at..at + 2)?, 16)
+            .ok()
+            .map(|byte| !byte)
+    };
+    let bytes: Option<Vec<u8>> = (0..digits.len()).step_by(2).map(byte).collect();
+    String::from_utf8(bytes?).ok()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

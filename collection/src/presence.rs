@@ -20,8 +20,16 @@ impl CollectionStore {
     /// What the store failed with.
     pub async fn check_presence(&self, manifest: &Manifest) -> Result<VerifyReport, Fault> {
         let directory = layout::data(&manifest.path);
-        let mut found = self.list_objects::<DataName>(&directory).await?;
-        found.sort_unstable();
+        self.placements().note(manifest);
+        // Of each store, for what lies in another's is not where it belongs.
+        let mut stores: Vec<Vec<(DataName, u64)>> = Vec::new();
+        for number in 0..=manifest.tiers.len() {
+            let number = u16::try_from(number).unwrap_or(u16::MAX);
+            let store = self.of_store(&manifest.path, number).await?;
+            let mut found = store.list_objects::<DataName>(&directory).await?;
+            found.sort_unstable();
+            stores.push(found);
+        }
         let layer = Layer {
             manifest: manifest.clone(),
             digest: Digest::default(),
@@ -33,6 +41,11 @@ impl CollectionStore {
             for entry in &batch {
                 let object = &entry.object;
                 let at = directory.clone().join(object.name.as_str());
+                let member = manifest.members.get(usize::from(entry.member));
+                let store = member.map_or(0, |member| manifest.store_of(&member.locality));
+                let found = stores
+                    .get(usize::from(store))
+                    .map_or(&[][..], Vec::as_slice);
                 let size = object.name.parse::<DataName>().ok().and_then(|name| {
                     let place = found.binary_search_by(|(other, _)| other.cmp(&name));
                     place.ok().and_then(|place| found.get(place))

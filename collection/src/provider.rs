@@ -1,6 +1,6 @@
 //! Opening stores: the real ones here, the simulator's elsewhere.
 
-use holdfast_env::Disk;
+use holdfast_env::{Disk, Env};
 use holdfast_types::{ErrorCode, Fault};
 use object_store::ObjectStore;
 use object_store::local::LocalFileSystem;
@@ -10,7 +10,13 @@ use std::fmt::{self, Debug};
 use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use crate::cloud;
+use crate::limited::{LimitedStore, Limits};
+use crate::options::StoreOptions;
 use crate::uri::{CollectionUri, Scheme};
+
+/// Clients that are kept; when there are more, all are made anew.
+const MAX_CLIENTS: usize = 64;
 
 /// Opens the store behind a URI. All methods may block on the local disk; callers run them inside `Env::blocking`.
 pub trait StoreProvider: Debug + Send + Sync {
@@ -54,10 +60,14 @@ pub trait StoreProvider: Debug + Send + Sync {
     }
 }
 
-/// The stores of the real world. Stores in memory live as long as this value.
+/// The stores of the real world. Stores in memory live as long as this value; clients of clouds are kept, with their connections and sessions.
 pub struct SystemStores {
     disk: Arc<dyn Disk>,
+    options: StoreOptions,
+    clouds: cloud::Context,
+    limits: Limits,
     memory: Mutex<BTreeMap<String, Arc<InMemory>>>,
+    clients: Mutex<BTreeMap<CollectionUri, Arc<dyn ObjectStore>>>,
 }
 
 impl Debug for SystemStores {
@@ -68,13 +78,70 @@ impl Debug for SystemStores {
 }
 
 impl SystemStores {
-    /// Opens directories through this disk.
+    /// Opens directories through this disk, and everything else as usual.
     #[must_use]
     pub fn new(disk: Arc<dyn Disk>) -> Self {
-        Self {
+        let env = Env {
             disk,
+            ..Env::system()
+        };
+        Self::with_options(&env, StoreOptions::default())
+    }
+
+    /// Opens what the options allow, as they say.
+    #[must_use]
+    pub fn with_options(env: &Env, options: StoreOptions) -> Self {
+        Self {
+            disk: Arc::clone(&env.disk),
+            clouds: cloud::Context::new(env, &options),
+            limits: Limits::new(Arc::clone(&env.clock), &options.limits),
+            options,
             memory: Mutex::default(),
+            clients: Mutex::default(),
         }
+    }
+
+    /// The directory of a collection that is one.
+    fn directory(&self, uri: &CollectionUri) -> Result<Option<String>, Fault> {
+        match (uri.scheme(), &self.options.external_io_dir) {
+            (Scheme::File, _) => Ok(Some(uri.place().to_owned())),
+            (Scheme::NodeLocal, Some(root)) => {
+                Ok(Some(format!("{}/{}", root.trim_end_matches('/'), uri.place())))
+            }
+            (Scheme::NodeLocal, None) => Err(Fault::new(
+                ErrorCode::FailedPrecondition,
+                format!("{uri}: this process was not told where nodelocal:// lies"),
+            )
+            .hint("start every process with --external-io-dir, on one file system that all of them share")),
+            _ => Ok(None),
+        }
+    }
+
+    fn open_directory(&self, path: &str) -> Result<Arc<dyn ObjectStore>, Fault> {
+        self.disk
+            .create_dir_all(path)
+            .map_err(|error| Self::fault("opening collection", path, error))?;
+        let store = LocalFileSystem::new_with_prefix(path)
+            .map_err(|error| crate::error::fault("opening collection", path, &error))?;
+        // Staged beside its name, synced, linked: a half-written object is never seen. Emptied directories go too.
+        Ok(Arc::new(
+            store.with_fsync(true).with_automatic_cleanup(true),
+        ))
+    }
+
+    /// A client, the same for the same URI: it has connections, sessions and certificates that are worth keeping.
+    fn open_cloud(&self, uri: &CollectionUri) -> Result<Arc<dyn ObjectStore>, Fault> {
+        let key = uri.clone().without_locality();
+        let mut clients = self.clients.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(client) = clients.get(&key) {
+            return Ok(Arc::clone(client));
+        }
+        let client = cloud::open(&key, &self.clouds)?;
+        if clients.len() >= MAX_CLIENTS {
+            clients.clear();
+        }
+        clients.insert(key, Arc::clone(&client));
+        Ok(client)
     }
 
     fn fault(action: &str, path: &str, error: io::Error) -> Fault {
@@ -88,46 +155,38 @@ impl SystemStores {
 
 impl StoreProvider for SystemStores {
     fn open(&self, uri: &CollectionUri) -> Result<Arc<dyn ObjectStore>, Fault> {
-        let path = uri.place();
-        match uri.scheme() {
-            Scheme::File => {
-                self.disk
-                    .create_dir_all(path)
-                    .map_err(|error| Self::fault("opening collection", path, error))?;
-                let store = LocalFileSystem::new_with_prefix(path)
-                    .map_err(|error| crate::error::fault("opening collection", path, &error))?;
-                // Staged beside its name, synced, linked: a half-written object is never seen. Emptied directories go too.
-                Ok(Arc::new(
-                    store.with_fsync(true).with_automatic_cleanup(true),
-                ))
-            }
-            Scheme::Memory => {
+        let store: Arc<dyn ObjectStore> = match self.directory(uri)? {
+            Some(path) => self.open_directory(&path)?,
+            None if uri.scheme().is_cloud() => self.open_cloud(uri)?,
+            None => {
                 let mut memory = self.memory.lock().unwrap_or_else(PoisonError::into_inner);
-                let store = memory.entry(path.to_owned()).or_default();
-                Ok(Arc::<InMemory>::clone(store))
+                let store = memory.entry(uri.place().to_owned()).or_default();
+                Arc::<InMemory>::clone(store)
             }
-        }
+        };
+        Ok(match self.limits.of(uri.scheme()) {
+            None => store,
+            Some(limit) => Arc::new(LimitedStore::new(store, limit)),
+        })
     }
 
     fn exists(&self, uri: &CollectionUri) -> Result<bool, Fault> {
-        let path = uri.place();
-        match uri.scheme() {
-            Scheme::File => self
-                .disk
-                .exists(path)
-                .map_err(|error| Self::fault("opening collection", path, error)),
-            Scheme::Memory => {
-                let memory = self.memory.lock().unwrap_or_else(PoisonError::into_inner);
-                Ok(memory.contains_key(path))
-            }
+        if let Some(path) = self.directory(uri)? {
+            let found = self.disk.exists(&path);
+            return found.map_err(|error| Self::fault("opening collection", &path, error));
         }
+        if uri.scheme().is_cloud() {
+            return Ok(true);
+        }
+        let memory = self.memory.lock().unwrap_or_else(PoisonError::into_inner);
+        Ok(memory.contains_key(uri.place()))
     }
 
     fn settle(&self, uri: &CollectionUri, key: &str) -> Result<(), Fault> {
-        if uri.scheme() == Scheme::Memory {
+        let Some(directory) = self.directory(uri)? else {
             return Ok(());
-        }
-        let path = format!("{}/{key}", uri.place());
+        };
+        let path = format!("{directory}/{key}");
         // A rename onto itself changes nothing, and syncs the directory. The content was synced before it got its name.
         match self.disk.rename(&path, &path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Err(Fault::new(
@@ -144,10 +203,10 @@ impl StoreProvider for SystemStores {
         directory: &str,
         prefix: &str,
     ) -> Result<u64, Fault> {
-        if uri.scheme() == Scheme::Memory {
+        let Some(root) = self.directory(uri)? else {
             return Ok(0);
-        }
-        let directory = format!("{}/{directory}", uri.place());
+        };
+        let directory = format!("{root}/{directory}");
         let names = match self.disk.list(&directory) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(0),
             other => other.map_err(|error| Self::fault("listing", &directory, error))?,

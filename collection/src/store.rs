@@ -8,7 +8,8 @@ use holdfast_types::mutant::{self, Promise};
 use holdfast_types::{ByteCount, Digest, ErrorCode, Fault, Hasher};
 use object_store::path::Path;
 use object_store::{
-    GetOptions, GetRange, ObjectMeta, ObjectStore, ObjectStoreExt, PutMode, PutOptions, PutPayload,
+    Attribute, Attributes, GetOptions, GetRange, ObjectMeta, ObjectStore, ObjectStoreExt, PutMode,
+    PutOptions, PutPayload,
 };
 use std::fmt;
 use std::future::Future;
@@ -17,9 +18,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::error::fault;
+use crate::placement::Placements;
 use crate::provider::StoreProvider;
 use crate::received::received;
-use crate::uri::CollectionUri;
+use crate::uri::{CollectionUri, Location};
 
 /// How often an operation is tried while its errors may pass. A job retries on top of this, with its task.
 pub(crate) const ATTEMPTS: u32 = 6;
@@ -37,24 +39,45 @@ pub(crate) const CONCURRENCY: usize = 8;
 /// A collection. Cheap to clone; every clone is the same collection.
 ///
 /// All methods may be dropped at any await (cancel-safe) and called again with the same arguments (idempotent).
+///
+/// A collection may have several stores. A handle puts and gets data in one of them, at first in the default one
+/// ([`CollectionStore::for_locality`], [`CollectionStore::of_member`]); manifests, claims and pointers are always in the default one.
 #[derive(Clone)]
 pub struct CollectionStore {
     inner: Arc<Inner>,
+    /// Which of its stores data goes to and comes from.
+    at: usize,
 }
 
 impl fmt::Debug for CollectionStore {
     /// The place only: a store in memory would print all rows that it holds.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "CollectionStore({})", self.inner.uri)
+        write!(f, "CollectionStore({})", self.uri())
     }
 }
 
-struct Inner {
+/// One of its stores.
+struct Place {
     uri: CollectionUri,
     objects: Arc<dyn ObjectStore>,
+}
+
+struct Inner {
+    default: Place,
+    /// Those of single localities, numbered from 1.
+    others: Vec<Place>,
+    location: Location,
+    placements: Placements,
     provider: Arc<dyn StoreProvider>,
     env: Env,
     envelope: Envelope,
+}
+
+/// What an object is for. Only data may lie in an archive.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Purpose {
+    Metadata,
+    Data,
 }
 
 /// An object as it was stored.
@@ -65,7 +88,7 @@ pub(crate) struct Stored {
 }
 
 impl CollectionStore {
-    /// Opens a collection, making its place if it does not exist.
+    /// Opens a collection of one store, making its place if it does not exist.
     ///
     /// # Errors
     /// What the provider failed with.
@@ -74,20 +97,46 @@ impl CollectionStore {
         uri: &CollectionUri,
         env: &Env,
     ) -> Result<Self, Fault> {
-        let (opener, place) = (Arc::clone(provider), uri.clone());
-        let objects = env.blocking(move || opener.open(&place)).await?;
+        Self::open_all(provider, &Location::from(uri.clone()), env).await
+    }
+
+    /// Opens a collection with all its stores, making their places if they do not exist.
+    ///
+    /// # Errors
+    /// What the provider failed with.
+    pub async fn open_all(
+        provider: &Arc<dyn StoreProvider>,
+        location: &Location,
+        env: &Env,
+    ) -> Result<Self, Fault> {
+        let (opener, all) = (Arc::clone(provider), location.clone());
+        let opening = move || {
+            let open = |uri: &CollectionUri| {
+                Ok::<_, Fault>(Place {
+                    uri: uri.clone(),
+                    objects: opener.open(uri)?,
+                })
+            };
+            let default = open(all.default_store())?;
+            let others = all.stores().iter().skip(1).map(open);
+            Ok::<_, Fault>((default, others.collect::<Result<_, _>>()?))
+        };
+        let (default, others) = env.blocking(opening).await?;
         Ok(Self {
             inner: Arc::new(Inner {
-                uri: uri.clone(),
-                objects,
+                default,
+                others,
+                location: location.clone(),
+                placements: Placements::default(),
                 provider: Arc::clone(provider),
                 env: env.clone(),
                 envelope: Envelope::Clear,
             }),
+            at: 0,
         })
     }
 
-    /// Opens a collection that must exist, for reading.
+    /// Opens a collection of one store that must exist, for reading.
     ///
     /// # Errors
     /// `NotFound` if it does not, otherwise what the provider failed with.
@@ -96,22 +145,103 @@ impl CollectionStore {
         uri: &CollectionUri,
         env: &Env,
     ) -> Result<Self, Fault> {
-        let (opener, place) = (Arc::clone(provider), uri.clone());
-        if env.blocking(move || opener.exists(&place)).await? {
-            Self::open(provider, uri, env).await
-        } else {
-            Err(Fault::new(
+        Self::open_all_existing(provider, &Location::from(uri.clone()), env).await
+    }
+
+    /// Opens a collection with all its stores, which must exist, for reading.
+    ///
+    /// # Errors
+    /// `NotFound` if one does not, otherwise what the provider failed with.
+    pub async fn open_all_existing(
+        provider: &Arc<dyn StoreProvider>,
+        location: &Location,
+        env: &Env,
+    ) -> Result<Self, Fault> {
+        let (opener, all) = (Arc::clone(provider), location.clone());
+        let looking = move || {
+            for uri in all.stores() {
+                if !opener.exists(uri)? {
+                    return Ok(Some(uri.clone()));
+                }
+            }
+            Ok::<_, Fault>(None)
+        };
+        match env.blocking(looking).await? {
+            None => Self::open_all(provider, location, env).await,
+            Some(uri) => Err(Fault::new(
                 ErrorCode::NotFound,
                 format!("collection {uri} does not exist"),
             )
-            .hint("check the location; a collection is made by the first backup into it"))
+            .hint("check the location; a collection is made by the first backup into it")),
         }
     }
 
-    /// Where the collection is.
+    /// Where the collection is: its default store.
     #[must_use]
     pub fn uri(&self) -> &CollectionUri {
-        &self.inner.uri
+        &self.inner.default.uri
+    }
+
+    /// All its stores.
+    #[must_use]
+    pub fn location(&self) -> &Location {
+        &self.inner.location
+    }
+
+    /// How many stores it has.
+    pub(crate) fn stores(&self) -> usize {
+        self.inner.others.len().saturating_add(1)
+    }
+
+    /// The number of the store that this handle puts data to.
+    pub(crate) fn number(&self) -> usize {
+        self.at
+    }
+
+    /// A handle of the default store.
+    pub(crate) fn home(&self) -> Self {
+        Self {
+            at: 0,
+            ..self.clone()
+        }
+    }
+
+    /// A handle of one of its stores.
+    ///
+    /// # Errors
+    /// `FailedPrecondition` if there is no such one.
+    pub fn numbered(&self, number: usize) -> Result<Self, Fault> {
+        match number < self.stores() {
+            true => Ok(Self {
+                at: number,
+                ..self.clone()
+            }),
+            false => Err(Fault::new(
+                ErrorCode::FailedPrecondition,
+                format!(
+                    "{} was opened with {} stores, and number {number} is needed",
+                    self.uri(),
+                    self.stores()
+                ),
+            )
+            .hint("give the URIs of all its stores")),
+        }
+    }
+
+    fn place(&self) -> &Place {
+        let of_locality = self.at.checked_sub(1);
+        let found = of_locality.and_then(|at| self.inner.others.get(at));
+        found.unwrap_or(&self.inner.default)
+    }
+
+    pub(crate) fn placements(&self) -> &Placements {
+        &self.inner.placements
+    }
+
+    /// Where the store of this handle is.
+    #[must_use]
+    pub fn store_uri(&self) -> &CollectionUri {
+        &self.place().uri
     }
 
     pub(crate) fn env(&self) -> &Env {
@@ -123,7 +253,7 @@ impl CollectionStore {
     }
 
     pub(crate) fn objects(&self) -> &Arc<dyn ObjectStore> {
-        &self.inner.objects
+        &self.place().objects
     }
 
     /// Reads an object and compares it with what it should be. A damaged answer is asked for again, for lines damage bits too; an
@@ -142,21 +272,32 @@ impl CollectionStore {
         .await
     }
 
-    /// Reads a small object whose length and digest nobody knows, and parses it. What cannot be parsed is read again.
+    /// Reads a small object of the default store whose length and digest nobody knows, and parses it. What cannot be parsed is read again.
     pub(crate) async fn get_parsed<T>(
         &self,
         at: &Path,
         parse: impl Fn(Bytes) -> Result<T, Fault>,
     ) -> Result<T, Fault> {
+        let home = self.home();
         let parsed = self.retrying(|| async {
-            let bytes = self.get_once(at, None).await?;
+            let bytes = home.get_once(at, None).await?;
             parse(bytes).map_err(|fault| fault.context(at))
         });
         parsed.await
     }
 
+    /// Reads an object of a known length, as it is.
+    pub(crate) async fn get_whole(&self, at: &Path, length: u64) -> Result<Bytes, Fault> {
+        self.retrying(|| self.get_once(at, Some(length))).await
+    }
+
+    /// Reads a small object of this handle's store, as it is.
+    pub(crate) async fn get_small(&self, at: &Path) -> Result<Bytes, Fault> {
+        self.retrying(|| self.get_once(at, None)).await
+    }
+
     async fn get_once(&self, at: &Path, length: Option<u64>) -> Result<Bytes, Fault> {
-        let get = self.inner.objects.get_opts(at, GetOptions::default());
+        let get = self.objects().get_opts(at, GetOptions::default());
         let result = within(CALL_DEADLINE, "reading", at, get).await?;
         let size = result.meta.size;
         check_length(at, size, length.unwrap_or(size))?;
@@ -185,7 +326,7 @@ impl CollectionStore {
     }
 
     async fn digest_once(&self, at: &Path, length: u64) -> Result<Digest, Fault> {
-        let get = self.inner.objects.get_opts(at, GetOptions::default());
+        let get = self.objects().get_opts(at, GetOptions::default());
         let result = within(CALL_DEADLINE, "reading", at, get).await?;
         check_length(at, result.meta.size, length)?;
         let mut stream = result.into_stream();
@@ -210,7 +351,7 @@ impl CollectionStore {
                 range: Some(GetRange::Bounded(range.clone())),
                 ..GetOptions::default()
             };
-            let get = self.inner.objects.get_opts(at, options);
+            let get = self.objects().get_opts(at, options);
             let result = within(CALL_DEADLINE, "reading", at, get).await?;
             let bytes = received(result, at, expected).await?;
             if bytes.len() as u64 == expected {
@@ -225,7 +366,7 @@ impl CollectionStore {
     /// An object's description; `None` if there is no such object.
     pub(crate) async fn head(&self, at: &Path) -> Result<Option<ObjectMeta>, Fault> {
         let found = self
-            .retrying(|| within(CALL_DEADLINE, "reading", at, self.inner.objects.head(at)))
+            .retrying(|| within(CALL_DEADLINE, "reading", at, self.objects().head(at)))
             .await;
         match found {
             Ok(meta) => Ok(Some(meta)),
@@ -237,7 +378,7 @@ impl CollectionStore {
     /// Removes an object; one that is not there is no error.
     pub(crate) async fn remove(&self, at: &Path) -> Result<(), Fault> {
         let removed = self
-            .retrying(|| within(CALL_DEADLINE, "removing", at, self.inner.objects.delete(at)))
+            .retrying(|| within(CALL_DEADLINE, "removing", at, self.objects().delete(at)))
             .await;
         match removed {
             Err(fault) if fault.code == ErrorCode::NotFound => Ok(()),
@@ -250,28 +391,42 @@ impl CollectionStore {
         directory: &Path,
         prefix: String,
     ) -> Result<u64, Fault> {
-        let (provider, uri) = (Arc::clone(&self.inner.provider), self.inner.uri.clone());
+        let (provider, uri) = (Arc::clone(&self.inner.provider), self.store_uri().clone());
         let directory = directory.to_string();
         self.env()
             .blocking(move || provider.remove_drafts(&uri, &directory, &prefix))
             .await
     }
 
-    /// Writes an object that must not exist, or must have this very content.
-    pub(crate) async fn put_once(&self, at: &Path, chunks: Vec<Bytes>) -> Result<Stored, Fault> {
-        let digested = chunks.clone();
-        let stored = self.env().blocking(move || {
+    async fn digested(&self, chunks: &[Bytes]) -> Stored {
+        let chunks = chunks.to_vec();
+        let digesting = move || {
             let mut hasher = Hasher::new();
-            digested.iter().for_each(|chunk| {
+            chunks.iter().for_each(|chunk| {
                 hasher.update(chunk);
             });
             Stored {
-                length: ByteCount(digested.iter().map(|chunk| chunk.len() as u64).sum()),
+                length: ByteCount(chunks.iter().map(|chunk| chunk.len() as u64).sum()),
                 digest: hasher.finish(),
             }
-        });
-        let stored = stored.await;
-        self.put_known(at, chunks, stored).await
+        };
+        self.env().blocking(digesting).await
+    }
+
+    /// Writes a metadata object that must not exist, or must have this very content.
+    pub(crate) async fn put_once(&self, at: &Path, chunks: Vec<Bytes>) -> Result<Stored, Fault> {
+        let stored = self.digested(&chunks).await;
+        self.put_known(at, chunks, stored, Purpose::Metadata).await
+    }
+
+    /// [`CollectionStore::put_once`] of a data object.
+    pub(crate) async fn put_data_once(
+        &self,
+        at: &Path,
+        chunks: Vec<Bytes>,
+    ) -> Result<Stored, Fault> {
+        let stored = self.digested(&chunks).await;
+        self.put_known(at, chunks, stored, Purpose::Data).await
     }
 
     /// [`CollectionStore::put_once`] with length and digest known.
@@ -282,7 +437,13 @@ impl CollectionStore {
         at: &Path,
         chunks: Vec<Bytes>,
         stored: Stored,
+        purpose: Purpose,
     ) -> Result<Stored, Fault> {
+        let mut attributes = Attributes::new();
+        let class = self.store_uri().data_class();
+        if let (Purpose::Data, Some(class)) = (purpose, class) {
+            attributes.insert(Attribute::StorageClass, class.to_owned().into());
+        }
         let payload: PutPayload = chunks.into_iter().collect();
         let put = self
             .retrying(|| {
@@ -291,9 +452,10 @@ impl CollectionStore {
                         true => PutMode::Overwrite,
                         false => PutMode::Create,
                     },
+                    attributes: attributes.clone(),
                     ..PutOptions::default()
                 };
-                let put = self.inner.objects.put_opts(at, payload.clone(), options);
+                let put = self.objects().put_opts(at, payload.clone(), options);
                 within(PUT_DEADLINE, "writing", at, put)
             })
             .await;
@@ -305,7 +467,7 @@ impl CollectionStore {
                     ErrorCode::Corrupted => other_content(at),
                     _ => fault,
                 })?;
-                let (provider, uri) = (Arc::clone(&self.inner.provider), self.inner.uri.clone());
+                let (provider, uri) = (Arc::clone(&self.inner.provider), self.store_uri().clone());
                 let key = at.to_string();
                 self.env()
                     .blocking(move || provider.settle(&uri, &key))

@@ -3,7 +3,7 @@
 use futures::{StreamExt, TryStreamExt};
 use holdfast_format::Layer;
 use holdfast_types::mutant::{self, Promise};
-use holdfast_types::{ByteCount, Fault, JobId, LayerPath};
+use holdfast_types::{ByteCount, ErrorCode, Fault, JobId, LayerPath};
 use object_store::path::Path;
 use std::collections::BTreeSet;
 use std::fmt;
@@ -23,6 +23,8 @@ pub struct SweepReport {
     pub bytes: ByteCount,
     /// Objects of the job that a manifest names, and that stay.
     pub kept: u64,
+    /// Objects that the store did not let go: it may be that nobody may remove anything there.
+    pub refused: u64,
 }
 
 /// What stays.
@@ -47,23 +49,44 @@ impl CollectionStore {
             Some(layer) => self.named(layer).await?,
             None => Keep::default(),
         };
-        let job = claim.job;
         let mut report = SweepReport::default();
-        let data = self.list_objects::<DataName>(&layout::data(path)).await?;
-        let data = data.into_iter().filter(|(name, _)| name.job == job);
-        let is_named = |name: &DataName| keep.data.contains(name);
-        self.sweep_objects(&layout::data(path), data, is_named, &mut report)
-            .await?;
-        let parts = self.list_objects::<PartName>(&layout::parts(path)).await?;
-        let parts = parts.into_iter().filter(|(name, _)| name.job == job);
-        let is_named = |name: &PartName| keep.parts.contains(name);
-        self.sweep_objects(&layout::parts(path), parts, is_named, &mut report)
-            .await?;
-        report.objects += self.sweep_drafts(path, job).await?;
+        for number in 0..self.stores() {
+            let store = self.numbered(number)?;
+            store
+                .sweep_store(path, claim.job, &keep, &mut report)
+                .await?;
+        }
+        if let Some(layer) = &layer {
+            // Whoever wrote the manifest may have died before it wrote the line.
+            let (line, body) = layout::index(&layer.manifest, layer.digest);
+            self.home().put_once(&line, vec![body.into()]).await?;
+        }
         if layer.is_none() {
             self.sweep_claim(path, claim, &mut report).await?;
         }
         Ok(report)
+    }
+
+    /// The same in one store.
+    async fn sweep_store(
+        &self,
+        path: &LayerPath,
+        job: JobId,
+        keep: &Keep,
+        report: &mut SweepReport,
+    ) -> Result<(), Fault> {
+        let data = self.list_objects::<DataName>(&layout::data(path)).await?;
+        let data = data.into_iter().filter(|(name, _)| name.job == job);
+        let is_named = |name: &DataName| keep.data.contains(name);
+        self.sweep_objects(&layout::data(path), data, is_named, report)
+            .await?;
+        let parts = self.list_objects::<PartName>(&layout::parts(path)).await?;
+        let parts = parts.into_iter().filter(|(name, _)| name.job == job);
+        let is_named = |name: &PartName| keep.parts.contains(name);
+        self.sweep_objects(&layout::parts(path), parts, is_named, report)
+            .await?;
+        report.objects += self.sweep_drafts(path, job).await?;
+        Ok(())
     }
 
     /// The names that a layer's manifest and file list hold. Small even for a million objects: a name is 24 bytes.
@@ -94,14 +117,23 @@ impl CollectionStore {
         report.kept += kept.len() as u64;
         let mut removals = futures::stream::iter(doomed)
             .map(|(name, size)| async move {
-                self.remove(&directory.clone().join(name.to_string()))
-                    .await?;
-                Ok::<_, Fault>(size)
+                let at = directory.clone().join(name.to_string());
+                match self.remove(&at).await {
+                    Ok(()) => Ok(Some(size)),
+                    // Some may write and not remove. What is left costs room, and nothing else.
+                    Err(fault) if fault.code == ErrorCode::FailedPrecondition => Ok(None),
+                    Err(fault) => Err(fault),
+                }
             })
             .buffer_unordered(CONCURRENCY);
-        while let Some(size) = removals.try_next().await? {
-            report.objects += 1;
-            report.bytes += ByteCount(size);
+        while let Some(removed) = removals.try_next().await? {
+            match removed {
+                Some(size) => {
+                    report.objects += 1;
+                    report.bytes += ByteCount(size);
+                }
+                None => report.refused += 1,
+            }
         }
         Ok(())
     }
@@ -126,20 +158,35 @@ impl CollectionStore {
             Some(found) if found == claim => {}
             _ => return Ok(()),
         }
+        let home = self.home();
         // Looked at again: what was listed before may have been completed meanwhile, and a layer keeps its claim.
-        if self.head(&layout::manifest(path)).await?.is_some() {
+        if home.head(&layout::manifest(path)).await?.is_some() {
             return Ok(());
         }
         let drafts = [layout::MANIFEST, layout::CLAIM];
         for name in drafts {
-            report.objects += self
+            report.objects += home
                 .remove_drafts(&layout::layer(path), format!("{name}#"))
                 .await?;
         }
-        self.remove(&layout::claim(path)).await?;
-        report.objects += 1;
-        report.bytes += ByteCount(claim.encode().len() as u64);
-        Ok(())
+        let removing = async {
+            // The claim last: as long as it is there the rest is this job's.
+            let (objects, bytes) = self.remove_descriptions(path, claim).await?;
+            home.remove(&layout::claim(path)).await?;
+            Ok::<_, Fault>((objects, bytes))
+        };
+        match removing.await {
+            Ok((objects, bytes)) => {
+                report.objects += objects + 1;
+                report.bytes += ByteCount(bytes + claim.encode().len() as u64);
+                Ok(())
+            }
+            Err(fault) if fault.code == ErrorCode::FailedPrecondition => {
+                report.refused += 1;
+                Ok(())
+            }
+            Err(fault) => Err(fault),
+        }
     }
 
     /// The objects directly in a directory whose names are of one kind, with their sizes. Others are passed over.

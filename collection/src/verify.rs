@@ -83,7 +83,11 @@ impl CollectionStore {
                 report.stopped = true;
                 return Ok(ControlFlow::Break(()));
             }
-            match self.verify_object(path, entry, depth).await {
+            let verified = async {
+                let store = self.of_member(path, entry.member).await?;
+                store.verify_object(path, entry, depth).await
+            };
+            match verified.await {
                 Ok(()) => report.rows += entry.object.rows.0,
                 Err(fault) if matches!(fault.code, ErrorCode::Corrupted | ErrorCode::NotFound) => {
                     report.damaged.push(Damage {

@@ -125,6 +125,7 @@ async fn layer(store: &CollectionStore) -> Vec<ManifestEntry> {
         members: Vec::new(),
         totals: LayerTotals::default(),
         parts: vec![part],
+        tiers: Vec::new(),
     };
     store.commit_layer(&manifest).await.expect("committed");
     entries

@@ -1,20 +1,29 @@
 //! A lease as its worker is told of it.
 
 use holdfast_ledger::{Ledger, Setting, TaskKind, TaskView};
+use holdfast_node::ClusterKey;
 use holdfast_proto::{planned_to_wire, sealed_to_wire, to_json, v1};
 use holdfast_types::JobSpec;
 
 use crate::spec_cache::SpecCache;
 
-/// The message that grants a leased task. `None` if the ledger no longer knows the job or its cluster.
+/// The message that grants a leased task. `None` if the ledger no longer knows the job or its cluster, or if secrets do not open.
 pub(crate) fn task_grant(
     ledger: &Ledger,
     specs: &SpecCache,
+    key: &ClusterKey,
     task: &TaskView,
 ) -> Option<v1::TaskGrant> {
     let job = ledger.job(task.id.job)?;
     let cluster = ledger.cluster()?;
     let member = task.member.unwrap_or_default();
+    let spec = match specs.of(ledger, key, job) {
+        Ok(spec) => spec,
+        Err(fault) => {
+            tracing::error!(job = %task.id.job, %fault, "a lease cannot be granted");
+            return None;
+        }
+    };
     let work = match &task.kind {
         TaskKind::Plan => v1::task_grant::Work::Plan(v1::PlanWork {
             member,
@@ -60,7 +69,7 @@ pub(crate) fn task_grant(
         job: task.id.job.0,
         task: task.id.index,
         epoch: task.epoch.0,
-        spec: specs.of(job),
+        spec,
         hold: job.hold().map_or(0, |hold| hold.0),
         cluster_id: cluster.0.to_vec().into(),
         work: Some(work),

@@ -27,6 +27,7 @@ mod core;
 mod grant;
 mod job_ids;
 mod link;
+mod location;
 mod manifest;
 mod notes;
 mod office;

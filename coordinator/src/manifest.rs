@@ -130,8 +130,10 @@ pub(crate) fn manifest_of(
                 length: part.length,
                 digest: part.digest,
                 entries: part.entries,
+                store: part.store,
             })
             .collect(),
+        tiers: spec.access.tiers(),
     }
 }
 

@@ -3,7 +3,7 @@
 //! Everything here is volatile: a new leader computes it again from the ledger, and from the workers that come to it.
 
 use holdfast_ledger::Ledger;
-use holdfast_proto::{CheckReport, HoldAnswer};
+use holdfast_proto::{CheckReport, HoldAnswer, v1};
 use holdfast_types::{HoldId, Incarnation, JobId, Locality, MemberName, Position, WorkerId};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
@@ -25,6 +25,9 @@ pub(crate) type HoldOutcome = Result<(), holdfast_types::Fault>;
 /// A worker's answer to how a member would be backed up, or how a hold on it stands.
 pub(crate) type CheckOutcome = Result<CheckReport, holdfast_types::Fault>;
 
+/// A worker's answer to how a store serves it.
+pub(crate) type StoreCheckOutcome = Result<v1::StoreCheckDone, holdfast_types::Fault>;
+
 /// What a worker was asked to do to a hold: which, on which member, and up to where it was to move it.
 type HoldQuestion = (HoldId, MemberName, Option<Position>);
 
@@ -45,6 +48,8 @@ pub(crate) struct Office {
     pub(crate) over: CancellationToken,
     /// Members that workers look at.
     pub(crate) checks: Questions<CheckOutcome>,
+    /// Stores that workers try out.
+    pub(crate) store_checks: Questions<StoreCheckOutcome>,
     /// How holds stand.
     pub(crate) standings: Standings,
     holds: Mutex<BTreeMap<HoldQuestion, oneshot::Sender<HoldOutcome>>>,
@@ -61,6 +66,7 @@ impl Office {
             specs: SpecCache::default(),
             over: CancellationToken::new(),
             checks: Questions::default(),
+            store_checks: Questions::default(),
             standings: Standings::default(),
             holds: Mutex::default(),
             committing: Mutex::default(),

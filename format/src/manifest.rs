@@ -4,7 +4,8 @@ mod codec;
 
 use holdfast_types::{
     ByteCount, ClusterId, DatabaseName, Digest, Hlc, JobId, LayerPath, Locality, MemberName,
-    ParentLayer, Relation, RelationId, RowCount, SourceKind, SourceName, Target, Timestamp, Window,
+    ParentLayer, Relation, RelationId, RowCount, SourceKind, SourceName, Target, Tier, Timestamp,
+    Window,
 };
 use std::collections::BTreeSet;
 
@@ -65,6 +66,8 @@ pub struct PartRef {
     pub digest: Digest,
     /// Objects that it lists.
     pub entries: u64,
+    /// The store that it and all that it lists are in: 0 for the default one, otherwise a place in [`Manifest::tiers`], counted from 1.
+    pub store: u16,
 }
 
 /// All that a layer consists of. Its bytes are a pure function of its fields.
@@ -98,9 +101,19 @@ pub struct Manifest {
     pub totals: LayerTotals,
     /// The file list, in order.
     pub parts: Vec<PartRef>,
+    /// The tiers whose members' data is in stores of their own, numbered from 1; empty if all is in the default store.
+    pub tiers: Vec<Tier>,
 }
 
 impl Manifest {
+    /// The number of the store that holds the data of a member in this place: that of its most specific tier that has one, otherwise 0.
+    #[must_use]
+    pub fn store_of(&self, place: &Locality) -> u16 {
+        let found = place.most_specific(self.tiers.iter());
+        let number = found.and_then(|at| u16::try_from(at.saturating_add(1)).ok());
+        number.unwrap_or(0)
+    }
+
     /// Exclusive start of the layer; `None` for a full.
     #[must_use]
     pub fn start(&self) -> Option<Hlc> {

@@ -58,7 +58,7 @@ pub struct PartSummary {
 }
 
 impl PartSummary {
-    /// The part as the manifest names it.
+    /// The part as the manifest names it, in the default store.
     #[must_use]
     pub fn part_ref(&self, name: impl Into<String>) -> PartRef {
         PartRef {
@@ -66,6 +66,7 @@ impl PartSummary {
             length: self.length,
             digest: self.digest,
             entries: self.entries,
+            store: 0,
         }
     }
 }

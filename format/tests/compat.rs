@@ -331,6 +331,7 @@ fn manifest() -> Manifest {
             objects: 2,
         },
         parts: vec![part_of(&listed()).1.part_ref("77-0.hfp")],
+        tiers: Vec::new(),
     }
 }
 

@@ -130,9 +130,10 @@ fn manifest_of(kind: SourceKind) -> impl Strategy<Value = Manifest> {
         prop::collection::vec(member(kind), 0..4),
         totals,
         prop::collection::vec(part, 0..4),
+        prop::collection::vec("[a-z]{1,4}=[a-z]{1,4}", 0..3),
     )
         .prop_map(
-            move |(identity, parent, extent, members, totals, parts)| Manifest {
+            move |(identity, parent, extent, members, totals, parts, tiers)| Manifest {
                 cluster: ClusterId(identity.0),
                 job: JobId(identity.1),
                 source: identity.2.parse().expect("legal"),
@@ -162,7 +163,11 @@ fn manifest_of(kind: SourceKind) -> impl Strategy<Value = Manifest> {
                         length: ByteCount(length),
                         digest,
                         entries,
+                        store: u16::try_from(entries % (tiers.len() as u64 + 1)).expect("few"),
                     })
+                    .collect(),
+                tiers: (tiers.iter())
+                    .map(|tier| tier.parse().expect("legal"))
                     .collect(),
             },
         )

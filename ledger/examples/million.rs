@@ -178,6 +178,7 @@ impl Cluster {
                         length: ByteCount(1),
                         digest: Digest([4; 32]),
                         entries,
+                        store: 0,
                     },
                 });
                 effects.extend(more);
@@ -302,6 +303,7 @@ fn set_up() -> Cluster {
             .collect(),
         target: Target::Source,
         collection: "file:///b".into(),
+        access: holdfast_types::CollectionAccess::default(),
         path: LayerPath::full("2026/11/23-190800.00"),
         parent: None,
         end: Hlc::at(Timestamp::from_millis(1)),

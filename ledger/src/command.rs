@@ -2,10 +2,10 @@
 //! of the outside (the time, a new id) was put into the command by its proposer.
 
 use holdfast_types::{
-    ByteCount, ClusterId, ControlVerb, Digest, Epoch, Fault, HoldId, Incarnation, JobId, JobSpec,
-    LayerPath, Locality, MemberName, NewSchedule, ObjectRef, PlannedSpan, Relation, RequestKey,
-    RowCount, RunResult, ScheduleChange, ScheduleId, ScheduleVerb, Sealed, SettledDatabase,
-    SourceName, SourceRecord, TaskId, Timestamp, WorkerId,
+    ByteCount, ClusterId, ConnectionName, ConnectionRecord, ControlVerb, Digest, Epoch, Fault,
+    HoldId, Incarnation, JobId, JobSpec, LayerPath, Locality, MemberName, NewSchedule, ObjectRef,
+    PlannedSpan, Relation, RequestKey, RowCount, RunResult, ScheduleChange, ScheduleId,
+    ScheduleVerb, Sealed, SettledDatabase, SourceName, SourceRecord, TaskId, Timestamp, WorkerId,
 };
 use serde::{Deserialize, Serialize};
 
@@ -213,6 +213,18 @@ pub enum Action {
         /// What became of the run.
         result: Box<RunResult>,
     },
+    /// Stores a connection. A new one is refused if the name is taken; an old one is replaced, and to another place only while no job uses it.
+    PutConnection {
+        /// The connection.
+        connection: ConnectionRecord,
+        /// Whether there must be one of this name already; otherwise there must be none.
+        alter: bool,
+    },
+    /// Forgets a connection; refused while a job uses it.
+    DropConnection {
+        /// Which.
+        connection: ConnectionName,
+    },
 }
 
 /// One lease to give.
@@ -306,4 +318,6 @@ pub struct PartRef {
     pub digest: Digest,
     /// Objects that it lists.
     pub entries: u64,
+    /// The number of the store that it is in.
+    pub store: u16,
 }

@@ -49,15 +49,22 @@ impl FileList {
     }
 
     /// Freezes about `limit` objects (whole tasks) as the next part, if none is being written and there are at least
-    /// `minimum`. Returns whether there is a new part.
-    pub(crate) fn seal(&mut self, minimum: u64, limit: u64) -> bool {
+    /// `minimum`. A part lists objects of one store, in which it is itself: `store_of` tells that of a member. Returns whether there is a new part.
+    pub(crate) fn seal(&mut self, minimum: u64, limit: u64, store_of: impl Fn(u32) -> u16) -> bool {
         if self.sealed.is_some() || self.unsealed_entries < minimum.max(1) {
             return false;
         }
         let mut part = Vec::new();
+        let mut store = None;
         while (part.len() as u64) < limit
-            && let Some((_, entries)) = self.unsealed.pop_first()
+            && let Some(next) = self.unsealed.first_entry()
         {
+            let (member, _, _) = *next.key();
+            let own = store_of(member);
+            if *store.get_or_insert(own) != own {
+                break;
+            }
+            let entries = next.remove();
             self.unsealed_entries -= entries.len() as u64;
             part.extend(entries);
         }
@@ -109,5 +116,53 @@ impl FileList {
             parts: if keep_parts { parts } else { Vec::new() },
             ..Self::default()
         };
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use holdfast_types::{ByteCount, Digest, RowCount};
+
+    fn entry(member: u32) -> ManifestEntry {
+        ManifestEntry {
+            member,
+            relation: RelationId(1),
+            from: Sealed::open_end(),
+            to: Sealed::open_end(),
+            object: ObjectRef {
+                name: format!("{member}"),
+                length: ByteCount(1),
+                digest: Digest::default(),
+                rows: RowCount(1),
+                logical: ByteCount(1),
+            },
+        }
+    }
+
+    #[test]
+    fn a_part_lists_objects_of_one_store() {
+        let mut list = FileList::default();
+        for member in 0..6 {
+            list.add((member, RelationId(1), member), vec![entry(member)]);
+        }
+        // Members 0, 1, 4 and 5 are in the default store, 2 and 3 in another.
+        let store_of = |member| u16::from((2..4).contains(&member));
+        let mut parts = Vec::new();
+        while list.seal(1, 100, store_of) {
+            let (number, entries) = list.sealed().expect("sealed");
+            let members: Vec<u32> = entries.iter().map(|entry| entry.member).collect();
+            let part = PartRef {
+                name: number.to_string(),
+                length: ByteCount(1),
+                digest: Digest::default(),
+                entries: entries.len() as u64,
+                store: 0,
+            };
+            parts.push(members);
+            list.written(part);
+        }
+        assert_eq!(parts, [vec![0, 1], vec![2, 3], vec![4, 5]]);
+        assert!(list.is_drained());
     }
 }

@@ -3,8 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use holdfast_types::{
-    ClusterId, Digest, HoldId, JobId, RequestKey, ScheduleId, SourceName, SourceRecord, TaskId,
-    Timestamp, WorkerId,
+    ClusterId, ConnectionName, ConnectionRecord, Digest, HoldId, JobId, RequestKey, ScheduleId,
+    SourceName, SourceRecord, TaskId, Timestamp, WorkerId,
 };
 use serde::{Deserialize, Serialize};
 
@@ -44,6 +44,7 @@ pub struct Ledger {
     pub(crate) jobs: BTreeMap<JobId, Job>,
     pub(crate) holds: BTreeMap<HoldId, HoldRecord>,
     pub(crate) catalogue: Catalogue,
+    pub(crate) connections: BTreeMap<ConnectionName, ConnectionRecord>,
     pub(crate) requests: BTreeMap<RequestKey, JobId>,
     pub(crate) schedules: BTreeMap<ScheduleId, ScheduleRecord>,
     /// Jobs that may owe an effect or hold a lease: those that are not terminal, and terminal ones with something left to clear

@@ -1,8 +1,8 @@
 //! What the coordinator asks of the state.
 
 use holdfast_types::{
-    HoldId, JobId, JobSpec, Locality, RequestKey, ScheduleId, SourceName, SourceRecord, TaskId,
-    WorkerId,
+    ConnectionName, ConnectionRecord, HoldId, JobId, JobSpec, Locality, RequestKey, ScheduleId,
+    SourceName, SourceRecord, TaskId, WorkerId,
 };
 
 use crate::catalogue::Catalogue;
@@ -31,6 +31,17 @@ impl Ledger {
     #[must_use]
     pub fn source(&self, name: &SourceName) -> Option<&SourceRecord> {
         self.sources.get(name)
+    }
+
+    /// All external connections, by name.
+    pub fn connections(&self) -> impl Iterator<Item = &ConnectionRecord> {
+        self.connections.values()
+    }
+
+    /// An external connection.
+    #[must_use]
+    pub fn connection(&self, name: &ConnectionName) -> Option<&ConnectionRecord> {
+        self.connections.get(name)
     }
 
     /// All registered workers, by id.

@@ -166,6 +166,7 @@ mod tests {
                 }],
                 target: Target::Source,
                 collection: "memory://c".to_owned(),
+                access: holdfast_types::CollectionAccess::default(),
                 path: LayerPath::full("2026/11/23-190800.00"),
                 parent: None,
                 end: Hlc::ZERO.next(),

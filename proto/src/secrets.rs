@@ -14,9 +14,82 @@ impl fmt::Debug for v1::Member {
     }
 }
 
+/// Shows requests without the URIs in them, which may hold secrets.
+macro_rules! without_uris {
+    ($($message:ident { $($field:ident),* })*) => {$(
+        impl fmt::Debug for v1::$message {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.debug_struct(stringify!($message))
+                    $(.field(stringify!($field), &self.$field))*
+                    .finish_non_exhaustive()
+            }
+        }
+    )*};
+}
+
+impl fmt::Debug for v1::submit_backup_request::Layer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Full(_) => f.write_str("Full"),
+            Self::AppendToLatest(_) => f.write_str("AppendToLatest"),
+            Self::AppendTo(subdir) => f.debug_tuple("AppendTo").field(subdir).finish(),
+        }
+    }
+}
+
+without_uris! {
+    SubmitBackupRequest { request_key, source, target, layer, as_of, revision_history, execution_locality, start_chain }
+    SubmitRestoreRequest { request_key, subdir, target, as_of, into_source, into_db, new_db_name, execution_locality, members }
+    SubmitVerifyRequest { request_key, subdir, layer_end, execution_locality }
+    ListBackupsRequest {}
+    ShowBackupRequest { subdir, check_files }
+    PutConnectionRequest { name, alter }
+    CheckConnectionRequest { transfer }
+    CheckResidencyRequest { subdir }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_request_is_shown_without_its_uris() {
+        let uri = || "s3://b?AWS_SECRET_ACCESS_KEY=canary".to_owned();
+        let shown = [
+            format!(
+                "{:?}",
+                v1::SubmitBackupRequest {
+                    source: "shop".into(),
+                    into: uri(),
+                    more_into: vec![uri()],
+                    ..v1::SubmitBackupRequest::default()
+                }
+            ),
+            format!(
+                "{:?}",
+                v1::SubmitRestoreRequest {
+                    into_source: "shop".into(),
+                    from: uri(),
+                    more_from: vec![uri()],
+                    ..v1::SubmitRestoreRequest::default()
+                }
+            ),
+            format!(
+                "{:?}",
+                v1::PutConnectionRequest {
+                    name: "shop".into(),
+                    uri: uri(),
+                    alter: false,
+                }
+            ),
+        ];
+        for shown in shown {
+            assert!(
+                shown.contains("shop") && !shown.contains("canary"),
+                "{shown}"
+            );
+        }
+    }
 
     #[test]
     fn a_member_is_shown_without_what_may_be_secret() {

@@ -121,6 +121,7 @@ impl<'a> Audit<'a> {
             collection: collection.to_owned(),
             subdir: chain.to_owned(),
             check_files: true,
+            more_collections: Vec::new(),
         };
         let shown = surely(|| self.script.client.show_backup(request.clone())).await?;
         if let Some(problem) = shown.problems.first() {

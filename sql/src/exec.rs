@@ -3,6 +3,7 @@
 mod arguments;
 mod backups;
 mod columns;
+mod connections;
 mod explain;
 mod jobs;
 pub(crate) mod local;
@@ -159,6 +160,9 @@ impl Run<'_> {
             Statement::Backup(backup) => self.backup(backup).await,
             Statement::Restore(restore) => self.restore(restore).await,
             Statement::Verify(verify) => self.verify(verify).await,
+            Statement::CreateConnection(create) => self.create_connection(create).await,
+            Statement::AlterConnection(alter) => self.alter_connection(alter).await,
+            Statement::DropConnection(name) => self.drop_connection(name).await,
             Statement::CreateSchedule(create) => self.create_schedule(create).await,
             Statement::AlterSchedule(alter) => self.alter_schedule(alter).await,
             Statement::ControlSchedules { verb, schedules } => {
@@ -198,6 +202,13 @@ impl Run<'_> {
             Statement::ShowJobs(show) => self.show_jobs(show, rows).await,
             Statement::ShowBackups(show) => self.show_backups(show, rows).await,
             Statement::ShowBackup(show) => self.show_backup(show, rows).await,
+            Statement::ShowConnections(name) => self.show_connections(name.as_ref(), rows).await,
+            Statement::ShowCreateConnections(name) => {
+                self.show_create_connections(name.as_ref(), rows).await
+            }
+            Statement::CheckConnection { name, options } => {
+                self.check_connection(name, options, rows).await
+            }
             Statement::ShowSchedules(show) => self.show_schedules(show, rows).await,
             Statement::ShowSchedule(id) => self.show_schedule(id, rows).await,
             Statement::ShowCreateSchedules(id) => {

@@ -185,6 +185,10 @@ name_id! {
     WorkerId, "worker"
 }
 name_id! {
+    /// The name of an external connection: a stored URI.
+    ConnectionName, "connection"
+}
+name_id! {
     /// A client's idempotency key: the same key never makes two jobs.
     RequestKey, "request key"
 }

@@ -5,6 +5,7 @@
 
 #![warn(missing_debug_implementations)]
 
+mod access;
 mod digest;
 mod error;
 mod ids;
@@ -24,11 +25,12 @@ mod spec;
 mod time;
 mod units;
 
+pub use access::{CollectionAccess, ConnectionRecord, LocalityStore};
 pub use digest::{Digest, Hasher};
 pub use error::{ErrorCode, Fault};
 pub use ids::{
-    ClusterId, Epoch, HoldId, Incarnation, JobId, MemberName, NodeId, RelationId, RequestKey,
-    SourceName, TaskId, WorkerId,
+    ClusterId, ConnectionName, Epoch, HoldId, Incarnation, JobId, MemberName, NodeId, RelationId,
+    RequestKey, SourceName, TaskId, WorkerId,
 };
 pub use job::{ControlVerb, IllegalTransition, JobEvent, JobKind, JobState, Phase, Verdict};
 pub use locality::{Locality, LocalityError, Tier};

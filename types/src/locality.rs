@@ -19,6 +19,21 @@ impl fmt::Display for Tier {
     }
 }
 
+impl FromStr for Tier {
+    type Err = LocalityError;
+
+    fn from_str(text: &str) -> Result<Self, LocalityError> {
+        let locality: Locality = text.parse()?;
+        let mut tiers = locality.0.into_iter();
+        match (tiers.next(), tiers.next()) {
+            (Some(tier), None) => Ok(tier),
+            _ => Err(LocalityError {
+                tier: text.to_owned(),
+            }),
+        }
+    }
+}
+
 /// Where a process, a member or a store is. The empty locality says nothing and is contained in every other.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize)]
 #[serde(transparent)]
@@ -48,6 +63,17 @@ impl Locality {
     #[must_use]
     pub fn contains(&self, filter: &Self) -> bool {
         filter.0.iter().all(|tier| self.0.contains(tier))
+    }
+
+    /// Which of some tiers says most of this place: that of its own most specific tier which is among them. `None` if none is.
+    #[must_use]
+    pub fn most_specific<'a>(
+        &self,
+        tiers: impl Iterator<Item = &'a Tier> + Clone,
+    ) -> Option<usize> {
+        let own = self.0.iter().rev();
+        own.filter_map(|own| tiers.clone().position(|tier| tier == own))
+            .next()
     }
 
     /// How many leading tiers the two share: the nearness of two places. Tiers below a differing one do not count, for
@@ -110,6 +136,24 @@ mod tests {
 
     fn parse(text: &str) -> Locality {
         text.parse().expect("a legal locality")
+    }
+
+    #[test]
+    fn the_most_specific_tier_decides() {
+        let tier = |text: &str| text.parse::<Tier>().expect("a tier");
+        let tiers = [tier("region=eu"), tier("zone=b"), tier("zone=c")];
+        for (place, found) in [
+            ("region=eu,zone=b", Some(1)),
+            ("region=us,zone=c", Some(2)),
+            ("region=eu,zone=a", Some(0)),
+            ("region=us", None),
+            ("", None),
+        ] {
+            assert_eq!(parse(place).most_specific(tiers.iter()), found, "{place}");
+        }
+        for text in ["", "region=eu,zone=b", "region"] {
+            assert!(text.parse::<Tier>().is_err(), "{text}");
+        }
     }
 
     #[test]

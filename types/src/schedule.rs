@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::str::FromStr;
 
+use crate::access::CollectionAccess;
 use crate::error::{ErrorCode, Fault};
 use crate::ids::{JobId, SourceName};
 use crate::locality::Locality;
@@ -17,8 +18,10 @@ pub struct BackupTemplate {
     pub source: SourceName,
     /// What is covered.
     pub target: Target,
-    /// The collection's URI.
+    /// The address of the collection's default store.
     pub collection: String,
+    /// How the collection is reached.
+    pub access: CollectionAccess,
     /// Whether incrementals keep every version since their parent's end.
     pub history: bool,
     /// Only workers whose locality contains this run the jobs.
@@ -194,8 +197,8 @@ pub struct ScheduleChange {
     pub incremental: Option<Cadence>,
     /// Whether there are incrementals.
     pub pairing: Option<Pairing>,
-    /// Where backups go. Incrementals wait for a full there.
-    pub collection: Option<String>,
+    /// Where backups go: an address, and how it is reached. Incrementals wait for a full there.
+    pub collection: Option<(String, CollectionAccess)>,
     /// Whether incrementals keep every version.
     pub history: Option<bool>,
     /// What becomes of a failure.

@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::fmt;
 
+use crate::access::CollectionAccess;
 use crate::digest::Digest;
 use crate::ids::{HoldId, SourceName};
 use crate::job::JobKind;
@@ -105,8 +106,11 @@ pub struct BackupSpec {
     pub members: Vec<BackupMember>,
     /// What is covered.
     pub target: Target,
-    /// The collection's URI.
+    /// The address of the collection's default store, by which collections are told apart.
     pub collection: String,
+    /// How its stores are reached.
+    #[serde(default)]
+    pub access: CollectionAccess,
     /// Where the layer goes.
     pub path: LayerPath,
     /// The layer that this one continues; `None` for a full.
@@ -144,8 +148,11 @@ pub struct RestoreSpec {
     pub members: Vec<RestoreMember>,
     /// What is restored.
     pub target: Target,
-    /// The collection's URI.
+    /// The address of the collection's default store, by which collections are told apart.
     pub collection: String,
+    /// How its stores are reached.
+    #[serde(default)]
+    pub access: CollectionAccess,
     /// The layers to merge, oldest first, with the digest of each manifest.
     pub layers: Vec<(LayerPath, Digest)>,
     /// The position that is restored: an instant, or, of one member, what was committed before a place in its log.
@@ -179,8 +186,11 @@ impl RestoreSpec {
 /// A verify job: reads every object of the layers and compares lengths and digests.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct VerifySpec {
-    /// The collection's URI.
+    /// The address of the collection's default store, by which collections are told apart.
     pub collection: String,
+    /// How its stores are reached.
+    #[serde(default)]
+    pub access: CollectionAccess,
     /// The layers, oldest first, with the digest of each manifest.
     pub layers: Vec<(LayerPath, Digest)>,
     /// Only workers whose locality contains this run the job.
@@ -209,7 +219,38 @@ impl JobSpec {
         }
     }
 
-    /// The collection's URI.
+    /// How the collection's stores are reached.
+    #[must_use]
+    pub fn access(&self) -> &CollectionAccess {
+        match self {
+            Self::Backup(spec) => &spec.access,
+            Self::Restore(spec) => &spec.access,
+            Self::Verify(spec) => &spec.access,
+        }
+    }
+
+    /// The same, to renew secrets of it.
+    pub fn access_mut(&mut self) -> &mut CollectionAccess {
+        match self {
+            Self::Backup(spec) => &mut spec.access,
+            Self::Restore(spec) => &mut spec.access,
+            Self::Verify(spec) => &mut spec.access,
+        }
+    }
+
+    /// The number of the store that takes the data of a member of a backup, by its place in the specification.
+    #[must_use]
+    pub fn store_of(&self, member: u32) -> u16 {
+        match self {
+            Self::Backup(spec) if !spec.access.localities.is_empty() => {
+                let found = spec.members.get(member as usize);
+                found.map_or(0, |found| spec.access.store_of(&found.member.locality))
+            }
+            Self::Backup(_) | Self::Restore(_) | Self::Verify(_) => 0,
+        }
+    }
+
+    /// The address of the collection's default store.
     #[must_use]
     pub fn collection(&self) -> &str {
         match self {

@@ -13,6 +13,7 @@ mod agent;
 mod bounds;
 mod config;
 mod core;
+mod location;
 mod stats;
 mod task;
 mod worker;

@@ -33,6 +33,8 @@ enum Task {
     Exactness(exactness::ExactnessArguments),
     /// Random commands against the ledger, all invariants after every step
     LedgerFuzz(ledger_fuzz::LedgerFuzzArguments),
+    /// Install the servers that tests start, where they are missing
+    Servers,
     /// Write the fixtures of the current format versions into tests/compat, where they are missing
     Fixtures,
 }
@@ -47,6 +49,7 @@ fn main() -> ExitCode {
         Task::Sim(arguments) => return sim::run(&arguments),
         Task::Exactness(arguments) => return exactness::run(&arguments),
         Task::LedgerFuzz(arguments) => ledger_fuzz::run(&arguments),
+        Task::Servers => servers::install(&tree::root()),
         Task::Fixtures => fixtures::run(),
     };
     match result {

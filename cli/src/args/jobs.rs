@@ -78,9 +78,9 @@ pub(crate) struct BackupArgs {
     /// The registered source, and the collection unless --into says it
     #[arg(value_name = "SOURCE [INTO URI]", num_args = 0..=3)]
     pub(crate) words: Vec<String>,
-    /// The collection's URI: file:///backups/bank
+    /// The collection's URI: file:///backups/bank; repeated, the stores of several localities, each with its HOLDFAST_LOCALITY
     #[arg(long, value_name = "URI")]
-    pub(crate) into: Option<String>,
+    pub(crate) into: Vec<String>,
     /// Without a cluster: back up this server from this process
     #[arg(
         long = "source",
@@ -132,9 +132,9 @@ pub(crate) struct RestoreArgs {
     /// The collection, unless --from says it
     #[arg(value_name = "FROM URI", num_args = 0..=2)]
     pub(crate) words: Vec<String>,
-    /// The collection's URI
+    /// The collection's URI; repeated, all its stores, that of the default part first
     #[arg(long, value_name = "URI")]
-    pub(crate) from: Option<String>,
+    pub(crate) from: Vec<String>,
     /// Which chain: LATEST, or a subdirectory as listed by `backups list`
     #[arg(long, default_value = "LATEST")]
     pub(crate) subdir: String,
@@ -226,9 +226,9 @@ pub(crate) struct RestoreArgs {
 
 #[derive(Debug, Args)]
 pub(crate) struct VerifyArgs {
-    /// The collection's URI
-    #[arg(long, value_name = "URI")]
-    pub(crate) from: String,
+    /// The collection's URI; repeated, all its stores, that of the default part first
+    #[arg(long, value_name = "URI", required = true)]
+    pub(crate) from: Vec<String>,
     /// Which chain: LATEST, or a subdirectory as listed by `backups list`
     #[arg(long, default_value = "LATEST")]
     pub(crate) subdir: String,
@@ -259,6 +259,18 @@ pub(crate) enum BackupsCommand {
         #[arg(long)]
         local: bool,
     },
+    /// Which bytes of a chain lie in which store; fails if any lies where it should not
+    Residency {
+        /// The URIs of all stores of the collection, that of the default part first
+        #[arg(required = true, value_name = "COLLECTION")]
+        collections: Vec<String>,
+        /// Which chain: LATEST, or a subdirectory as listed
+        #[arg(long, default_value = "LATEST")]
+        subdir: String,
+        /// Read the stores directly, without a cluster
+        #[arg(long)]
+        local: bool,
+    },
     /// The layers of a chain, their tables, and what can be restored
     Show {
         /// The collection's URI
@@ -269,10 +281,51 @@ pub(crate) enum BackupsCommand {
         /// Also compare every object's length with the store
         #[arg(long)]
         check_files: bool,
+        /// Another store of the collection; may be repeated
+        #[arg(long, value_name = "URI")]
+        also: Vec<String>,
         /// Read the collection directly, without a cluster
         #[arg(long)]
         local: bool,
     },
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum ConnectionCommand {
+    /// Keep a URI, with its secrets, under a name that stands for it: external://NAME/path
+    Create(ConnectionArgs),
+    /// Change the URI: its secrets at any time, where it leads to while no job uses it
+    Alter(ConnectionArgs),
+    /// Forget a connection; what it leads to stays
+    Drop {
+        /// Its name
+        name: String,
+    },
+    /// All connections, or one, without their secrets
+    Show {
+        /// Its name
+        name: Option<String>,
+    },
+    /// Have every worker write, read back and remove something there
+    Check {
+        /// The connection, or a URI
+        connection: String,
+        /// How many MiB each worker writes and reads
+        #[arg(long, value_name = "N", default_value_t = 32, value_parser = clap::value_parser!(u64).range(1..=256))]
+        transfer_mib: u64,
+    },
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ConnectionArgs {
+    /// Its name
+    pub(crate) name: String,
+    /// The URI of a store, with all parameters; others on this machine can see what stands here
+    #[arg(long = "as", value_name = "URI", required_unless_present = "uri_file")]
+    pub(crate) uri: Option<String>,
+    /// A file that holds the URI
+    #[arg(long, value_name = "FILE", conflicts_with = "uri")]
+    pub(crate) uri_file: Option<String>,
 }
 
 #[derive(Debug, Subcommand)]

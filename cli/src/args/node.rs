@@ -4,7 +4,7 @@ use clap::{Args, Subcommand, ValueEnum};
 use holdfast_types::{AsOf, Locality, SourceName, TableName, WorkerId};
 use std::str::FromStr;
 
-use super::{DEFAULT_COORDINATOR, DEFAULT_MEMBER, Unread};
+use super::{DEFAULT_COORDINATOR, DEFAULT_MEMBER, StoreArgs, Unread};
 
 /// What a process does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -107,6 +107,8 @@ pub(crate) struct StartArgs {
     /// Where the worker looks for pg_dump and pg_restore first
     #[arg(long, value_name = "DIR", env = "HOLDFAST_PG_TOOLS")]
     pub(crate) pg_tools: Option<String>,
+    #[command(flatten)]
+    pub(crate) stores: StoreArgs,
     /// Also serve a member of the embedded store; with --single it is registered as a source of that name
     #[arg(long, value_name = "NAME=DIR[@HOST:PORT]")]
     pub(crate) mvcc: Vec<MvccMember>,

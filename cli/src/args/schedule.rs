@@ -47,9 +47,9 @@ pub(crate) struct CreateScheduleArgs {
     /// The registered source, and the collection unless --into says it
     #[arg(value_name = "SOURCE [INTO URI]", num_args = 0..=3)]
     pub(crate) words: Vec<String>,
-    /// The collection's URI: file:///backups/bank
+    /// The collection's URI: file:///backups/bank; repeated for stores of localities
     #[arg(long, value_name = "URI")]
-    pub(crate) into: Option<String>,
+    pub(crate) into: Vec<String>,
     /// When, in UTC: minute, hour, day of the month, month, day of the week; or @hourly, @daily, @weekly, @monthly, @yearly
     #[arg(long, value_name = "CRON")]
     pub(crate) recurring: String,
@@ -99,9 +99,9 @@ pub(crate) struct AlterScheduleArgs {
     /// When full backups are taken, or ALWAYS, which drops the incrementals' schedule
     #[arg(long, value_name = "CRON|ALWAYS", group = "changes")]
     pub(crate) full_backup: Option<String>,
-    /// The collection; incrementals wait for a full there
+    /// The collection; repeated for stores of localities; incrementals wait for a full there
     #[arg(long, value_name = "URI", group = "changes")]
-    pub(crate) into: Option<String>,
+    pub(crate) into: Vec<String>,
     /// Whether every version of every row is kept between the backups
     #[arg(long, value_name = "true|false", group = "changes")]
     pub(crate) revision_history: Option<bool>,

@@ -5,6 +5,9 @@ use holdfast_types::{ErrorCode, Fault};
 /// What stands before a keyword, and after it.
 pub(crate) type Halves = (Option<String>, Option<String>);
 
+/// The URI of a collection's default store, and those of others.
+pub(crate) type Stores = (String, Vec<String>);
+
 /// Reads `[BEFORE] [KEYWORD AFTER]`.
 pub(crate) fn read_words(words: &[String], keyword: &str) -> Result<Halves, Fault> {
     let is_keyword = |word: &String| word.eq_ignore_ascii_case(keyword);
@@ -38,6 +41,19 @@ pub(crate) fn either(
             ErrorCode::InvalidArgument,
             format!("{what} is given twice"),
         )),
+    }
+}
+
+/// The URIs of all stores of a collection: that of the statement, and those of options. At least one must be there.
+pub(crate) fn stores(
+    options: Vec<String>,
+    word: Option<String>,
+    hint: &str,
+) -> Result<Stores, Fault> {
+    let mut all = word.into_iter().chain(options);
+    match all.next() {
+        Some(first) => Ok((first, all.collect())),
+        None => Err(Fault::new(ErrorCode::InvalidArgument, "the collection is missing").hint(hint)),
     }
 }
 

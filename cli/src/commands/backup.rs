@@ -3,8 +3,8 @@
 use holdfast_client::{ControlApi, v1};
 use holdfast_types::Fault;
 
-use super::{shown, wire_target};
-use crate::args::{AppendTo, BackupArgs, Unread, either, read_words};
+use super::{place_of, shown, wire_target};
+use crate::args::{AppendTo, BackupArgs, Stores, Unread, either, read_words, stores};
 use crate::context::Context;
 use crate::exit::Exit;
 use crate::follow::follow_to_end;
@@ -16,10 +16,9 @@ const ONE_MEMBER: &str = "server";
 
 pub(super) async fn run(context: &Context, mut arguments: BackupArgs) -> Result<Exit, Fault> {
     let (source, into) = read_words(&arguments.words, "INTO")?;
-    let into = either(
-        arguments.into.take(),
+    let into = stores(
+        std::mem::take(&mut arguments.into),
         into,
-        "the collection",
         "say where the backup goes: INTO file:///backups/bank",
     )?;
     let server = arguments.server.take();
@@ -52,10 +51,11 @@ async fn run_here(
     context: &Context,
     arguments: BackupArgs,
     server: &Unread,
-    into: String,
+    into: Stores,
 ) -> Result<Exit, Fault> {
     let server = read_server(server, &arguments.one_shot)?;
-    let what = ["backup", server.address.as_str(), into.as_str()];
+    let place = place_of(&into.0);
+    let what = ["backup", server.address.as_str(), place.as_str()];
     let one_shot = OneShot::start(context, &arguments.one_shot, &what).await?;
     let start_chain = arguments.start_chain;
     let done = async {
@@ -96,7 +96,7 @@ pub(super) fn announce(context: &Context, submitted: v1::SubmitJobResponse, deta
 fn request(
     arguments: BackupArgs,
     source: String,
-    into: String,
+    (into, more_into): Stores,
     start_chain: Option<bool>,
 ) -> v1::SubmitBackupRequest {
     use v1::submit_backup_request::Layer;
@@ -115,5 +115,6 @@ fn request(
         revision_history: arguments.revision_history,
         execution_locality: shown(arguments.execution_locality),
         start_chain,
+        more_into,
     }
 }

@@ -7,11 +7,13 @@ use crate::args::BackupsCommand;
 use crate::context::Context;
 use crate::exit::Exit;
 use crate::local::LocalCluster;
-use crate::views::{ChainsView, ShownChainView};
+use crate::views::{ChainsView, ResidencyView, ShownChainView};
 
 pub(super) async fn run(context: &Context, command: BackupsCommand) -> Result<Exit, Fault> {
     let local = match &command {
-        BackupsCommand::List { local, .. } | BackupsCommand::Show { local, .. } => *local,
+        BackupsCommand::List { local, .. }
+        | BackupsCommand::Show { local, .. }
+        | BackupsCommand::Residency { local, .. } => *local,
     };
     if !local {
         return ask(context, &context.client()?, command).await;
@@ -33,16 +35,34 @@ async fn ask(
             context.output.result(&view, || view.text());
             Ok(Exit::Ok)
         }
+        BackupsCommand::Residency {
+            collections,
+            subdir,
+            ..
+        } => {
+            let request = v1::CheckResidencyRequest {
+                collections,
+                subdir,
+            };
+            let view = ResidencyView::from(api.check_residency(request).await?);
+            context.output.result(&view, || view.text());
+            Ok(match view.is_fine() {
+                true => Exit::Ok,
+                false => Exit::Precondition,
+            })
+        }
         BackupsCommand::Show {
             collection,
             subdir,
             check_files,
+            also,
             ..
         } => {
             let request = v1::ShowBackupRequest {
                 collection,
                 subdir,
                 check_files,
+                more_collections: also,
             };
             let view = ShownChainView::from(api.show_backup(request).await?);
             context.output.result(&view, || view.text());

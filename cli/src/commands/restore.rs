@@ -5,8 +5,8 @@ use holdfast_types::{ErrorCode, Fault};
 use std::collections::BTreeSet;
 
 use super::backup::announce;
-use super::{kind_of, read_members, shown, wire_target};
-use crate::args::{MemberAddress, RestoreArgs, ServerAddress, Unread, either, read_words};
+use super::{kind_of, place_of, read_members, shown, wire_target};
+use crate::args::{MemberAddress, RestoreArgs, ServerAddress, Stores, Unread, read_words, stores};
 use crate::context::Context;
 use crate::exit::Exit;
 use crate::follow::follow_to_end;
@@ -22,10 +22,9 @@ pub(super) async fn run(context: &Context, mut arguments: RestoreArgs) -> Result
             "what is restored is named by --database or --table, and the place by FROM",
         ));
     }
-    let from = either(
-        arguments.from.take(),
+    let from = stores(
+        std::mem::take(&mut arguments.from),
         from,
-        "the collection",
         "say where the backup is: FROM file:///backups/bank",
     )?;
     if let Some(server) = arguments.to.take() {
@@ -69,13 +68,14 @@ async fn run_here(
     context: &Context,
     arguments: RestoreArgs,
     server: &Unread,
-    from: String,
+    from: Stores,
 ) -> Result<Exit, Fault> {
     let server = read_server(server, &arguments.one_shot)?;
     if arguments.dry_run {
         return look_here(context, arguments, server, from).await;
     }
-    let what = ["restore", server.address.as_str(), from.as_str()];
+    let place = place_of(&from.0);
+    let what = ["restore", server.address.as_str(), place.as_str()];
     let one_shot = OneShot::start(context, &arguments.one_shot, &what).await?;
     let done = async {
         let name = chosen_member(one_shot.cluster(), &from, &arguments).await?;
@@ -101,7 +101,7 @@ async fn look_here(
     context: &Context,
     arguments: RestoreArgs,
     server: ServerAddress,
-    from: String,
+    from: Stores,
 ) -> Result<Exit, Fault> {
     let one_shot = OneShot::start_anew(context, &arguments.one_shot).await?;
     let looked = async {
@@ -118,7 +118,7 @@ async fn look_here(
 /// The member that is restored: the one that was chosen, or the only one there is. What it is restored onto goes by its name.
 async fn chosen_member(
     cluster: &LocalCluster,
-    from: &str,
+    (from, more): &Stores,
     arguments: &RestoreArgs,
 ) -> Result<String, Fault> {
     match arguments.only.as_slice() {
@@ -132,10 +132,12 @@ async fn chosen_member(
         }
     }
     let request = v1::ShowBackupRequest {
-        collection: from.to_owned(),
+        collection: from.clone(),
         subdir: arguments.subdir.clone(),
         check_files: false,
+        more_collections: more.clone(),
     };
+    let from = place_of(from);
     let shown = cluster.api().show_backup(request).await?;
     let tables = shown.layers.into_iter().flat_map(|layer| layer.tables);
     let mut members: BTreeSet<_> = tables.map(|table| table.member).collect();
@@ -157,7 +159,7 @@ async fn chosen_member(
 }
 
 /// The same job, run by a cluster of one that lives in this process for as long as the job.
-async fn run_local(context: &Context, arguments: RestoreArgs, from: String) -> Result<Exit, Fault> {
+async fn run_local(context: &Context, arguments: RestoreArgs, from: Stores) -> Result<Exit, Fault> {
     let members = read_members(&arguments.member, arguments.one_shot.password.as_ref())?;
     let kind = kind_of(None, &members)?.to_string();
     let slots = arguments.one_shot.streams;
@@ -176,17 +178,18 @@ async fn run_local(context: &Context, arguments: RestoreArgs, from: String) -> R
     result
 }
 
-fn request_here(arguments: RestoreArgs, from: String) -> v1::SubmitRestoreRequest {
+fn request_here(arguments: RestoreArgs, from: Stores) -> v1::SubmitRestoreRequest {
     v1::SubmitRestoreRequest {
         into_source: LOCAL_SOURCE.to_owned(),
         ..request(arguments, from)
     }
 }
 
-fn request(arguments: RestoreArgs, from: String) -> v1::SubmitRestoreRequest {
+fn request(arguments: RestoreArgs, from: Stores) -> v1::SubmitRestoreRequest {
     v1::SubmitRestoreRequest {
         request_key: arguments.request_key.unwrap_or_default(),
-        from,
+        from: from.0,
+        more_from: from.1,
         subdir: arguments.subdir,
         target: Some(wire_target(&arguments.target)),
         as_of: shown(arguments.as_of),

@@ -4,7 +4,9 @@ use holdfast_client::{ControlApi, v1};
 use holdfast_types::{ErrorCode, Fault};
 
 use super::{shown, wire_target};
-use crate::args::{AlterScheduleArgs, CreateScheduleArgs, ScheduleCommand, either, read_words};
+use crate::args::{
+    AlterScheduleArgs, CreateScheduleArgs, ScheduleCommand, either, read_words, stores,
+};
 use crate::context::Context;
 use crate::exit::Exit;
 use crate::views::{ControlledScheduleView, ScheduleView, SchedulesView};
@@ -66,10 +68,9 @@ pub(super) async fn run(context: &Context, command: ScheduleCommand) -> Result<E
 
 fn create(mut arguments: CreateScheduleArgs) -> Result<v1::CreateScheduleRequest, Fault> {
     let (source, into) = read_words(&arguments.words, "INTO")?;
-    let into = either(
-        arguments.into.take(),
+    let (into, more_into) = stores(
+        std::mem::take(&mut arguments.into),
         into,
-        "the collection",
         "say where the backups go: INTO file:///backups/bank",
     )?;
     let source = either(None, source, "the source", "name a registered source")?;
@@ -79,6 +80,7 @@ fn create(mut arguments: CreateScheduleArgs) -> Result<v1::CreateScheduleRequest
         source,
         target: Some(wire_target(&arguments.target)),
         into,
+        more_into,
         revision_history: arguments.revision_history,
         execution_locality: shown(arguments.execution_locality),
         recurring: arguments.recurring,
@@ -91,12 +93,14 @@ fn create(mut arguments: CreateScheduleArgs) -> Result<v1::CreateScheduleRequest
 }
 
 fn alter(arguments: AlterScheduleArgs) -> v1::AlterScheduleRequest {
+    let mut into = arguments.into.into_iter();
     v1::AlterScheduleRequest {
         schedule: arguments.schedule,
         label: arguments.label,
         recurring: arguments.recurring,
         full_backup: arguments.full_backup,
-        into: arguments.into,
+        into: into.next(),
+        more_into: into.collect(),
         revision_history: arguments.revision_history,
         on_execution_failure: arguments.on_execution_failure.map(|it| it.to_string()),
         on_previous_running: arguments.on_previous_running.map(|it| it.to_string()),

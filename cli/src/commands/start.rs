@@ -60,6 +60,7 @@ async fn start(
 ) -> Result<(), Fault> {
     let env = &context.env;
     let key_file = key_file(env, &arguments).await?;
+    let stores = arguments.stores.options(env).await?;
     for member in &arguments.mvcc {
         running.members.push(start_member(env, member).await?);
     }
@@ -70,6 +71,7 @@ async fn start(
             advertise: arguments.advertise.clone(),
             data_dir: data_dir(&arguments)?,
             key_file: key_file.clone(),
+            stores: stores.clone(),
             alone: arguments.single,
             for_good: false,
         };
@@ -99,6 +101,7 @@ async fn start(
             slots: arguments.slots,
             coordinators,
             key_file,
+            stores,
             work_dir: work_dir(&arguments),
             pg_tools: arguments.pg_tools.clone(),
         };

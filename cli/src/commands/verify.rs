@@ -39,9 +39,11 @@ async fn verify_in(
 }
 
 fn request(arguments: VerifyArgs) -> v1::SubmitVerifyRequest {
+    let mut from = arguments.from.into_iter();
     v1::SubmitVerifyRequest {
         request_key: arguments.request_key.unwrap_or_default(),
-        from: arguments.from,
+        from: from.next().unwrap_or_default(),
+        more_from: from.collect(),
         subdir: arguments.subdir,
         layer_end: arguments.layer_end.unwrap_or_default(),
         execution_locality: shown(arguments.execution_locality),

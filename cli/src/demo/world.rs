@@ -205,6 +205,7 @@ impl World {
             advertise: None,
             data_dir: self.path(&name),
             key_file: self.key_file.clone(),
+            stores: holdfast_collection::StoreOptions::default(),
             alone: false,
             for_good: false,
         };
@@ -245,6 +246,7 @@ impl World {
             slots: SLOTS,
             coordinators: coordinators.to_vec(),
             key_file: self.key_file.clone(),
+            stores: holdfast_collection::StoreOptions::default(),
             work_dir: None,
             pg_tools: None,
         };

@@ -2,6 +2,7 @@
 
 use holdfast_client::v1;
 use serde::Serialize;
+use std::collections::BTreeMap;
 
 use super::{sheet, some};
 use crate::output::Table;
@@ -21,6 +22,7 @@ pub(crate) struct ScheduleView {
     databases: Vec<String>,
     tables: Vec<String>,
     into: String,
+    locality_stores: BTreeMap<String, String>,
     revision_history: bool,
     execution_locality: Option<String>,
     on_execution_failure: String,
@@ -52,6 +54,7 @@ impl From<v1::Schedule> for ScheduleView {
             databases: target.databases,
             tables: target.tables,
             into: schedule.into,
+            locality_stores: schedule.locality_stores.into_iter().collect(),
             revision_history: schedule.revision_history,
             execution_locality: some(schedule.execution_locality),
             on_execution_failure: schedule.on_execution_failure,
@@ -75,6 +78,11 @@ impl ScheduleView {
 
     pub(crate) fn text(&self) -> String {
         let shown = |text: &Option<String>| text.clone().unwrap_or_default();
+        let stores = self.locality_stores.iter();
+        let stores: Vec<String> = stores
+            .map(|(tier, address)| format!("{tier} in {address}"))
+            .collect();
+        let stores = stores.join(", ");
         let history = match self.revision_history {
             true => "every version",
             false => "",
@@ -90,6 +98,7 @@ impl ScheduleView {
             ("of", self.source.clone()),
             ("only", self.covers()),
             ("into", self.into.clone()),
+            ("stores", stores),
             ("keeps", history.to_owned()),
             ("workers in", shown(&self.execution_locality)),
             ("pair with", shown(&self.partner)),

@@ -233,7 +233,7 @@ fn tell(core: &Core, office: &Office, assignment: &Assignment) {
         let task = ledger.task(assignment.task)?;
         let lease = task.lease.as_ref()?;
         let ours = lease.worker == assignment.worker && lease.incarnation == assignment.incarnation;
-        ours.then(|| task_grant(ledger, &office.specs, &task))?
+        ours.then(|| task_grant(ledger, &office.specs, &core.config.cluster_key, &task))?
     });
     if let Some(message) = message {
         let _ = office.sessions.send(

@@ -8,7 +8,9 @@ use futures::future::LocalBoxFuture;
 use holdfast_collection::{CollectionStore, PartName};
 use holdfast_format::{Layer, Manifest};
 use holdfast_ledger::{Action, Job, PartRef};
-use holdfast_types::{BackupSpec, ErrorCode, Fault, JobId, JobSpec, JobState, LayerPath};
+use holdfast_types::{
+    BackupSpec, CollectionAccess, ErrorCode, Fault, JobId, JobSpec, JobState, LayerPath,
+};
 use std::sync::Arc;
 
 use super::effect_runner::{Perform, Setback};
@@ -106,21 +108,13 @@ fn running_backup<T>(
     })
 }
 
-/// Opens a backup's collection; errors that do not pass by themselves fail the job.
-async fn open(core: &Core, collection: &str) -> Result<CollectionStore, Fault> {
-    let uri = collection.parse()?;
-    core.bounded(
-        format!("opening {uri}"),
-        CollectionStore::open(&core.stores, &uri, &core.env),
-    )
-    .await
-}
-
 async fn part_of(core: &Core, job: JobId, part: u32) -> Result<(), Setback> {
     let found = running_backup(core, job, |job, spec| {
         let (number, entries) = job.sealed_part()?;
         (number == part).then(|| SealedPart {
+            store: (entries.first()).map_or(0, |first| job.spec().store_of(first.member)),
             collection: spec.collection.clone(),
+            access: spec.access.clone(),
             path: spec.path.clone(),
             name: PartName {
                 job: job.id(),
@@ -139,7 +133,10 @@ async fn part_of(core: &Core, job: JobId, part: u32) -> Result<(), Setback> {
 
 /// A part of a file list that is to be written.
 struct SealedPart {
+    /// The number of the store that it and all that it lists are in.
+    store: u16,
     collection: String,
+    access: CollectionAccess,
     path: LayerPath,
     name: PartName,
     entries: Arc<Vec<holdfast_ledger::ManifestEntry>>,
@@ -147,12 +144,15 @@ struct SealedPart {
 
 async fn store_part(core: &Core, sealed: SealedPart) -> Result<PartRef, Fault> {
     let SealedPart {
+        store: number,
         collection,
+        access,
         path,
         name,
         entries,
     } = sealed;
-    let store = open(core, &collection).await?;
+    let store = core.open_collection(&collection, &access).await?;
+    let store = store.numbered(usize::from(number))?;
     let key = core.config.cluster_key.clone();
     let prepared = core
         .env
@@ -167,6 +167,7 @@ async fn store_part(core: &Core, sealed: SealedPart) -> Result<PartRef, Fault> {
         length: object.length,
         digest: object.digest,
         entries: object.entries,
+        store: object.store,
     })
 }
 
@@ -201,13 +202,13 @@ async fn layer_of(core: &Core, office: &Arc<Office>, job: JobId) -> Result<(), S
         running_backup(core, job, |job, spec| {
             let ready = job.is_committing() && !job.is_committed();
             let manifest = || manifest_of(cluster, job, spec, parent.as_ref());
-            ready.then(|| (spec.collection.clone(), manifest()))
+            ready.then(|| (spec.collection.clone(), spec.access.clone(), manifest()))
         })
     });
-    let Some((collection, manifest)) = manifest else {
+    let Some((collection, access, manifest)) = manifest else {
         return Ok(());
     };
-    match store_manifest(core, &collection, &manifest).await {
+    match store_manifest(core, &collection, &access, &manifest).await {
         Ok(None) => Err(Setback::Later),
         Ok(Some(layer)) => {
             let action = Action::LayerCommitted {
@@ -226,12 +227,12 @@ async fn layer_of(core: &Core, office: &Arc<Office>, job: JobId) -> Result<(), S
 async fn parent_of(core: &Core, job: JobId) -> Result<Option<Manifest>, Fault> {
     let needed = running_backup(core, job, |_, spec| {
         let parent = needs_parent(spec)?;
-        Some((spec.collection.clone(), parent.clone()))
+        Some((spec.collection.clone(), spec.access.clone(), parent.clone()))
     });
-    let Some((collection, parent)) = needed else {
+    let Some((collection, access, parent)) = needed else {
         return Ok(None);
     };
-    let store = open(core, &collection).await?;
+    let store = core.open_collection(&collection, &access).await?;
     let loading = store.load_layer_as(&parent.path, parent.manifest);
     let what = format!("reading the manifest of {}", parent.path);
     Ok(Some(core.bounded(what, loading).await?.manifest))
@@ -241,9 +242,10 @@ async fn parent_of(core: &Core, job: JobId) -> Result<Option<Manifest>, Fault> {
 async fn store_manifest(
     core: &Core,
     collection: &str,
+    access: &CollectionAccess,
     manifest: &Manifest,
 ) -> Result<Option<Layer>, Fault> {
-    let store = open(core, collection).await?;
+    let store = core.open_collection(collection, access).await?;
     let check = check_objects(&store, manifest);
     let what = format!("checking the objects of {}", manifest.path);
     bounded_by(MANY_CALLS_TIMEOUT, what, check).await?;

@@ -19,6 +19,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use crate::core::Core;
+use crate::location::written;
 use crate::office::Office;
 use crate::schedule::cron::Cron;
 use crate::submit::{submit_backup, wire_target};
@@ -228,25 +229,29 @@ impl DueRun {
             true => String::new(),
             false => self.due.to_string(),
         };
-        let submitted = submit_backup(core, self.request(as_of.clone())).await;
+        let request = self.request(core, as_of.clone())?;
+        let submitted = submit_backup(core, request).await;
         let submitted = match submitted {
             // Another backup ends at the same instant, where only one can be.
             Err(fault) if fault.code == ErrorCode::AlreadyExists && !as_of.is_empty() => {
-                submit_backup(core, self.request(String::new())).await?
+                submit_backup(core, self.request(core, String::new())?).await?
             }
             other => other?,
         };
         Ok(JobId(submitted.job))
     }
 
-    fn request(&self, as_of: String) -> v1::SubmitBackupRequest {
+    fn request(&self, core: &Core, as_of: String) -> Result<v1::SubmitBackupRequest, Fault> {
         use v1::submit_backup_request::Layer;
         let template = &self.record.template;
-        v1::SubmitBackupRequest {
+        let key = &core.config.cluster_key;
+        let (into, more_into) = written(key, &template.collection, &template.access)?;
+        Ok(v1::SubmitBackupRequest {
             request_key: format!("schedule-{}-{}", self.record.id, self.due.as_micros()),
             source: template.source.to_string(),
             target: Some(wire_target(&template.target)),
-            into: template.collection.clone(),
+            into,
+            more_into,
             layer: Some(match self.record.layer {
                 ScheduledLayer::Full => Layer::Full(true),
                 ScheduledLayer::Incremental => Layer::AppendToLatest(true),
@@ -255,6 +260,6 @@ impl DueRun {
             revision_history: template.history,
             execution_locality: template.execution_locality.to_string(),
             start_chain: None,
-        }
+        })
     }
 }

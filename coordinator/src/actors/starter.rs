@@ -1,7 +1,7 @@
 //! The starter: takes pending jobs up. A backup claims its directory first, so that two jobs never write into one.
 
 use futures::future::LocalBoxFuture;
-use holdfast_collection::{Claim, CollectionStore};
+use holdfast_collection::Claim;
 use holdfast_ledger::{Action, Outcome};
 use holdfast_types::{BackupSpec, Fault, JobId, JobSpec};
 use std::sync::Arc;
@@ -62,15 +62,14 @@ async fn start(core: &Core, job: JobId) -> Result<(), Setback> {
 
 /// Claims a backup's directory.
 async fn claim(core: &Core, job: JobId, backup: &BackupSpec) -> Result<(), Fault> {
-    let uri = backup.collection.parse()?;
     let cluster = core
         .replica
         .read(|ledger| ledger.cluster())
         .unwrap_or_default();
-    let claimed = async {
-        let store = CollectionStore::open(&core.stores, &uri, &core.env).await?;
-        store.claim(&backup.path, Claim { cluster, job }).await
-    };
-    core.bounded(format!("claiming {} in {uri}", backup.path), claimed)
-        .await
+    let store = core
+        .open_collection(&backup.collection, &backup.access)
+        .await?;
+    let what = format!("claiming {} in {}", backup.path, store.uri());
+    let claiming = store.claim(&backup.path, Claim { cluster, job });
+    core.bounded(what, claiming).await
 }

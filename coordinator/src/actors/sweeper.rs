@@ -107,18 +107,20 @@ async fn sweep(core: &Core, office: &Arc<Office>, job: JobId) -> Result<(), Setb
     let Some((cluster, spec, committed)) = found else {
         return Ok(());
     };
-    let uri = spec.collection.parse().map_err(Setback::Retry)?;
-    let opening = CollectionStore::open(&core.stores, &uri, &core.env);
-    let store = core.bounded(format!("opening {uri}"), opening).await?;
+    let store = core.open_collection(&spec.collection, &spec.access).await?;
     if !committed {
         note_layer(core, &store, job, &spec).await?;
     }
-    let what = format!("sweeping {} in {uri}", spec.path);
+    let what = format!("sweeping {} in {}", spec.path, store.uri());
     let claim = Claim { cluster, job };
     let sweeping = store.sweep_layer(&spec.path, claim);
     let report = bounded_by(MANY_CALLS_TIMEOUT, what, sweeping).await?;
     if report.objects > 0 {
         tracing::info!(%job, objects = report.objects, bytes = report.bytes.0, "swept");
+    }
+    if report.refused > 0 {
+        // No reason to try for ever: where nothing may be removed, what is left costs room and nothing else.
+        tracing::warn!(%job, objects = report.refused, "the store does not let what a job left be removed");
     }
     let action = Action::JobSwept {
         job,

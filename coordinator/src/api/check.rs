@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use crate::asking::ask_member;
 use crate::core::Core;
+use crate::location::for_worker;
 use crate::office::Office;
 use crate::submit::restore_spec;
 
@@ -59,9 +60,16 @@ pub(super) async fn check_restore(
         )
         .hint("verify the backup with `holdfast verify`; a restore that fails leaves nothing behind"));
     }
+    // Workers know no connections.
+    let key = &core.config.cluster_key;
+    let told =
+        (core.replica).read(|ledger| for_worker(ledger, key, &JobSpec::Restore(spec.clone())))?;
+    let JobSpec::Restore(told) = told else {
+        return Err(Fault::new(ErrorCode::Internal, "a restore is no restore"));
+    };
     let questions = (spec.members.iter().zip(0..))
         .map(|(member, index)| {
-            let what = CheckWhat::Restore(Box::new(spec.clone()), index);
+            let what = CheckWhat::Restore(Box::new(told.clone()), index);
             (member.member.clone(), what)
         })
         .collect();

@@ -1,61 +1,37 @@
 //! Collections as clients see them: read from the collections themselves, at any node.
 
-use futures::{StreamExt, TryStreamExt};
+use futures::TryStreamExt;
 use holdfast_collection::{CollectionStore, Depth, VerifyReport};
 use holdfast_format::{Layer, LayerRelation, ManifestMember};
 use holdfast_proto::v1;
-use holdfast_types::{ErrorCode, Fault, Hlc, LayerPath, RelationId};
+use holdfast_types::{ErrorCode, Fault, Hlc, RelationId};
 use std::collections::BTreeMap;
 
 use crate::core::Core;
+use crate::location::Collection;
 
-/// Chains that are looked at together.
-const CHAINS_AT_ONCE: usize = 8;
-
-async fn open(core: &Core, uri: &str) -> Result<CollectionStore, Fault> {
-    let uri = uri.parse()?;
-    core.bounded(
-        format!("opening {uri}"),
-        CollectionStore::open_existing(&core.stores, &uri, &core.env),
-    )
-    .await
-}
-
-/// Chains of a collection, oldest first.
+/// Chains of a collection, oldest first. How many layers they have, and where the last ends, is what the index says.
 pub(super) async fn list(core: &Core, uri: &str) -> Result<v1::ListBackupsResponse, Fault> {
-    let store = open(core, uri).await?;
+    let collection = Collection::to_read(core, uri, &[])?;
+    let store = core.open_existing(&collection).await?;
     let listing = async {
         let latest = match store.latest().await {
             Ok(latest) => Some(latest),
             Err(fault) if fault.code == ErrorCode::NotFound => None,
             Err(fault) => return Err(fault),
         };
-        let fulls = store.list_chains().await?;
-        let chains = futures::stream::iter(fulls)
-            .map(|full| chain_of(&store, full, latest.as_deref()))
-            .buffered(CHAINS_AT_ONCE)
-            .try_collect()
-            .await?;
-        Ok(v1::ListBackupsResponse { chains })
+        let chains = store.summaries().await?.into_iter().map(|chain| v1::Chain {
+            end: show(chain.end),
+            layers: chain.layers,
+            latest: latest.as_deref() == Some(chain.full.as_str()),
+            subdir: chain.full,
+        });
+        Ok(v1::ListBackupsResponse {
+            chains: chains.collect(),
+        })
     };
     core.bounded(format!("listing {}", store.uri()), listing)
         .await
-}
-
-async fn chain_of(
-    store: &CollectionStore,
-    full: LayerPath,
-    latest: Option<&str>,
-) -> Result<v1::Chain, Fault> {
-    let layers = store.list_layers(&full.full).await?;
-    let last = layers.last().unwrap_or(&full);
-    let end = store.load_layer(last).await?.manifest.end;
-    Ok(v1::Chain {
-        end: show(end),
-        layers: u32::try_from(layers.len()).unwrap_or(u32::MAX),
-        latest: latest == Some(full.full.as_str()),
-        subdir: full.full,
-    })
 }
 
 /// One chain in detail.
@@ -63,7 +39,8 @@ pub(super) async fn show_chain(
     core: &Core,
     request: v1::ShowBackupRequest,
 ) -> Result<v1::ShowBackupResponse, Fault> {
-    let store = open(core, &request.collection).await?;
+    let collection = Collection::to_read(core, &request.collection, &request.more_collections)?;
+    let store = core.open_existing(&collection).await?;
     let subdir = match request.subdir.as_str() {
         "" => "LATEST",
         text => text,

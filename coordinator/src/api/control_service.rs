@@ -328,6 +328,76 @@ impl Control for ControlService {
         .await
     }
 
+    async fn put_connection(
+        &self,
+        request: Request<v1::PutConnectionRequest>,
+    ) -> Result<Response<v1::Connection>, Status> {
+        self.unary(
+            request,
+            CallKind::Mutation,
+            self.limits.short,
+            |api, request| api.put_connection(request),
+        )
+        .await
+    }
+
+    async fn drop_connection(
+        &self,
+        request: Request<v1::DropConnectionRequest>,
+    ) -> Result<Response<v1::DropConnectionResponse>, Status> {
+        self.unary(
+            request,
+            CallKind::Mutation,
+            self.limits.short,
+            |api, request| {
+                Box::pin(async move {
+                    api.drop_connection(&request.name).await?;
+                    Ok(v1::DropConnectionResponse {})
+                })
+            },
+        )
+        .await
+    }
+
+    async fn list_connections(
+        &self,
+        request: Request<v1::ListConnectionsRequest>,
+    ) -> Result<Response<v1::ListConnectionsResponse>, Status> {
+        self.unary(
+            request,
+            CallKind::Repeatable,
+            self.limits.short,
+            |api, request| Box::pin(async move { api.list_connections(&request.name).await }),
+        )
+        .await
+    }
+
+    async fn check_connection(
+        &self,
+        request: Request<v1::CheckConnectionRequest>,
+    ) -> Result<Response<v1::CheckConnectionResponse>, Status> {
+        self.unary(
+            request,
+            CallKind::Repeatable,
+            self.limits.long,
+            |api, request| api.check_connection(request),
+        )
+        .await
+    }
+
+    async fn check_residency(
+        &self,
+        request: Request<v1::CheckResidencyRequest>,
+    ) -> Result<Response<v1::CheckResidencyResponse>, Status> {
+        self.unary(
+            request,
+            CallKind::Repeatable,
+            self.limits.long,
+            |api, request| api.check_residency(request),
+        )
+        .await
+    }
+
     async fn drop_hold(
         &self,
         request: Request<v1::DropHoldRequest>,

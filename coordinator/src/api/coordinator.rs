@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use super::job_view::{Seen, job_view};
 use super::passing::LeaderLine;
-use super::{check, cluster, collections, holds, watch};
+use super::{check, cluster, collections, connections, holds, residency, watch};
 use crate::core::Core;
 use crate::replica::unexpected;
 use crate::{schedule, submit};
@@ -396,6 +396,49 @@ impl ControlApi for Coordinator {
             }
         }
         check::check_restore(&self.core, request).await
+    }
+
+    async fn put_connection(
+        &self,
+        request: v1::PutConnectionRequest,
+    ) -> Result<v1::Connection, Fault> {
+        connections::put(&self.core, request).await
+    }
+
+    async fn drop_connection(&self, name: &str) -> Result<(), Fault> {
+        connections::forget(&self.core, name).await
+    }
+
+    async fn list_connections(&self, name: &str) -> Result<v1::ListConnectionsResponse, Fault> {
+        self.freshen().await?;
+        connections::list(&self.core, name)
+    }
+
+    async fn check_connection(
+        &self,
+        request: v1::CheckConnectionRequest,
+    ) -> Result<v1::CheckConnectionResponse, Fault> {
+        if let Some(line) = &self.line {
+            let limit = check::PASSED_TIMEOUT;
+            let asking = line.ask_within(
+                &self.core,
+                limit,
+                request.clone(),
+                |mut client, request| async move { client.check_connection(request).await },
+            );
+            if let Some(answer) = asking.await {
+                return answer;
+            }
+        }
+        connections::check(&self.core, &request).await
+    }
+
+    async fn check_residency(
+        &self,
+        request: v1::CheckResidencyRequest,
+    ) -> Result<v1::CheckResidencyResponse, Fault> {
+        self.freshen().await?;
+        residency::check(&self.core, request).await
     }
 
     async fn drop_hold(&self, hold: u64) -> Result<v1::DropHoldResponse, Fault> {

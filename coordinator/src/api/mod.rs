@@ -5,11 +5,13 @@
 mod check;
 mod cluster;
 mod collections;
+mod connections;
 mod control_service;
 mod coordinator;
 mod holds;
 mod job_view;
 mod passing;
+mod residency;
 mod watch;
 
 pub(crate) use cluster::{ensure_identity, init_cluster};

@@ -2,7 +2,7 @@
 
 use holdfast_ledger::{Action, Checkpoint, Report, ReportBody};
 use holdfast_proto::{
-    CheckAnswer, HoldAnswer, Lease, LeaseReport, LeaseReportBody, fault_to_wire, v1,
+    CheckAnswer, HoldAnswer, Lease, LeaseReport, LeaseReportBody, fault_to_wire, v1, wire_to_fault,
 };
 use holdfast_types::{ErrorCode, Fault};
 use prost::Message;
@@ -158,7 +158,7 @@ fn grant_again(core: &Core, present: &InOffice, announced: &Announced) {
                     epoch: task.epoch,
                 })
             })
-            .filter_map(|task| task_grant(ledger, &office.specs, &task))
+            .filter_map(|task| task_grant(ledger, &office.specs, &core.config.cluster_key, &task))
             .collect()
     });
     for grant in unknown {
@@ -205,6 +205,15 @@ async fn hear(
             let answer = CheckAnswer::from(done);
             let checks = &office.checks;
             checks.answer(worker, answer.question, answer.outcome);
+            ControlFlow::Continue(())
+        }
+        Some(Up::StoreCheckDone(mut done)) => {
+            let question = done.question;
+            let outcome = match done.fault.take() {
+                None => Ok(done),
+                Some(fault) => Err(wire_to_fault(fault)),
+            };
+            office.store_checks.answer(worker, question, outcome);
             ControlFlow::Continue(())
         }
         Some(Up::Goodbye(_)) => {

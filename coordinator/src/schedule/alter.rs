@@ -3,8 +3,7 @@
 use holdfast_ledger::{Action, Ledger, ScheduleRecord};
 use holdfast_proto::v1;
 use holdfast_types::{
-    BackupTemplate, Cadence, ErrorCode, Fault, Pairing, ScheduleChange, ScheduleId, ScheduledLayer,
-    Timestamp,
+    Cadence, ErrorCode, Fault, Pairing, ScheduleChange, ScheduleId, ScheduledLayer, Timestamp,
 };
 
 use super::create::next_of;
@@ -47,13 +46,18 @@ pub(crate) async fn alter(
         &mut change,
     )?;
     if let Some(into) = request.into {
-        let template = BackupTemplate {
-            collection: submit::read_collection(&into)?,
-            ..full.template.as_ref().clone()
+        let template = &full.template;
+        let backup = v1::SubmitBackupRequest {
+            source: template.source.to_string(),
+            target: Some(submit::wire_target(&template.target)),
+            into,
+            more_into: request.more_into,
+            layer: Some(v1::submit_backup_request::Layer::Full(true)),
+            ..v1::SubmitBackupRequest::default()
         };
         // A move to where backups are already is no accident: the schedule goes on with a full there.
-        submit::check_schedulable(core, &template, true).await?;
-        change.collection = Some(template.collection);
+        let moved = submit::read_template(core, backup, true).await?;
+        change.collection = Some((moved.collection, moved.access));
     }
     let action = Action::AlterSchedule {
         schedule: id,

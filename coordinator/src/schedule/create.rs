@@ -55,8 +55,7 @@ pub(crate) async fn create(
         label => label.to_owned(),
     };
     let if_not_exists = request.if_not_exists;
-    let template = template(core, request).await?;
-    submit::check_schedulable(core, &template, ignores_existing).await?;
+    let template = template(core, request, ignores_existing).await?;
     let full = ScheduleId::from(core.ids.next(now));
     let incremental = pace
         .incremental
@@ -100,17 +99,20 @@ pub(crate) async fn create(
 async fn template(
     core: &Core,
     request: v1::CreateScheduleRequest,
+    ignores_existing: bool,
 ) -> Result<BackupTemplate, Fault> {
     submit::catch_up(core).await?;
-    submit::read_template(&v1::SubmitBackupRequest {
+    let backup = v1::SubmitBackupRequest {
         source: request.source,
         target: request.target,
         into: request.into,
+        more_into: request.more_into,
         layer: Some(v1::submit_backup_request::Layer::Full(true)),
         revision_history: request.revision_history,
         execution_locality: request.execution_locality,
         ..v1::SubmitBackupRequest::default()
-    })
+    };
+    submit::read_template(core, backup, ignores_existing).await
 }
 
 /// When the first full is taken.

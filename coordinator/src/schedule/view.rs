@@ -78,6 +78,9 @@ fn schedule_view(ledger: &Ledger, record: &ScheduleRecord, now: Timestamp) -> v1
             .and_then(|last| last.job)
             .map_or(0, |job| job.0),
         running,
+        locality_stores: (template.access.localities.iter())
+            .map(|store| (store.tier.to_string(), store.address.clone()))
+            .collect(),
     }
 }
 

@@ -1,6 +1,5 @@
 //! Backups.
 
-use holdfast_collection::CollectionUri;
 use holdfast_format::AppendRequest;
 use holdfast_ledger::Ledger;
 use holdfast_proto::v1;
@@ -11,10 +10,10 @@ use holdfast_types::{
 };
 
 use super::{
-    catch_up, collection_uri, earlier_job, execution_locality, open_existing, part_size, propose,
-    request_key, target::read_target,
+    catch_up, earlier_job, execution_locality, part_size, propose, request_key, target::read_target,
 };
 use crate::core::Core;
+use crate::location::Collection;
 
 /// How many directories in a row are tried for a backup as of now, ten milliseconds apart: another backup may have just taken the
 /// first.
@@ -27,7 +26,7 @@ pub(super) struct Wanted {
     request: Option<RequestKey>,
     pub(super) source: SourceName,
     pub(super) target: Target,
-    pub(super) collection: CollectionUri,
+    pub(super) collection: Collection,
     mode: BackupMode,
     as_of: Option<AsOf>,
     pub(super) history: bool,
@@ -35,7 +34,10 @@ pub(super) struct Wanted {
     pub(super) execution_locality: Locality,
 }
 
-pub(super) fn read(request: v1::SubmitBackupRequest) -> Result<Wanted, Fault> {
+pub(super) fn read(
+    request: v1::SubmitBackupRequest,
+    collection: Collection,
+) -> Result<Wanted, Fault> {
     use v1::submit_backup_request::Layer;
     let mode = match request.layer {
         Some(Layer::Full(true)) => BackupMode::Full,
@@ -57,7 +59,7 @@ pub(super) fn read(request: v1::SubmitBackupRequest) -> Result<Wanted, Fault> {
         request: request_key(&request.request_key)?,
         source: request.source.parse()?,
         target: read_target(request.target)?,
-        collection: collection_uri(&request.into)?,
+        collection,
         mode,
         as_of: match request.as_of.as_str() {
             "" => None,
@@ -74,11 +76,13 @@ pub(crate) async fn submit_backup(
     core: &Core,
     request: v1::SubmitBackupRequest,
 ) -> Result<v1::SubmitJobResponse, Fault> {
-    let wanted = read(request)?;
+    let key = request_key(&request.request_key)?;
     catch_up(core).await?;
-    if let Some(earlier) = earlier_job(core, wanted.request.as_ref()) {
+    if let Some(earlier) = earlier_job(core, key.as_ref()) {
         return Ok(earlier);
     }
+    let into = Collection::to_write(core, &request.into, &request.more_into)?;
+    let wanted = read(request, into)?;
     let (cluster, source) = core
         .replica
         .read(|ledger| identify(ledger, &wanted.source))?;
@@ -104,6 +108,7 @@ pub(crate) async fn submit_backup(
             .collect(),
         target: wanted.target,
         collection: wanted.collection.to_string(),
+        access: wanted.collection.access(&core.config.cluster_key),
         path: layer.path,
         parent: layer.parent,
         end: layer.end,
@@ -317,7 +322,7 @@ async fn check_free(core: &Core, wanted: &Wanted, path: &LayerPath) -> Result<()
     if let Some(job) = busy {
         return Err(taken(collection, path, &format!("job {job} writes it")));
     }
-    let store = match open_existing(core, collection).await {
+    let store = match core.open_existing(collection).await {
         Ok(store) => store,
         // The first backup makes the collection.
         Err(fault) if fault.code == ErrorCode::NotFound => return Ok(()),
@@ -341,7 +346,7 @@ async fn check_free(core: &Core, wanted: &Wanted, path: &LayerPath) -> Result<()
     }
 }
 
-fn taken(collection: &CollectionUri, path: &LayerPath, by: &str) -> Fault {
+fn taken(collection: &Collection, path: &LayerPath, by: &str) -> Fault {
     let what = match path.incremental {
         None => "A full backup",
         Some(_) => "An incremental backup",
@@ -370,7 +375,7 @@ async fn append(
         )
         .hint("take a full backup first")
     };
-    let store = match open_existing(core, collection).await {
+    let store = match core.open_existing(collection).await {
         Err(fault) if fault.code == ErrorCode::NotFound => return Err(no_latest()),
         other => other?,
     };
@@ -407,6 +412,7 @@ async fn append(
             .collect(),
         target: wanted.target.clone(),
         end,
+        tiers: wanted.collection.location().tiers(),
     })?;
     let own = incremental_subdir(parent.end.wall, end.wall);
     let path = LayerPath::incremental(subdir, own);
@@ -444,7 +450,7 @@ mod tests {
             ..v1::SubmitBackupRequest::default()
         };
         change(&mut request);
-        read(request).expect("legal")
+        read(request, Collection::plain("memory://c")).expect("legal")
     }
 
     #[test]
@@ -520,10 +526,17 @@ mod tests {
             layer,
             ..v1::SubmitBackupRequest::default()
         };
-        assert!(read(request(Some(Layer::Full(true)))).is_ok());
-        let slash = read(request(Some(Layer::AppendTo(
-            "/2026/01/01-000000.00".into(),
-        ))));
+        assert!(
+            read(
+                request(Some(Layer::Full(true))),
+                Collection::plain("memory://c")
+            )
+            .is_ok()
+        );
+        let slash = read(
+            request(Some(Layer::AppendTo("/2026/01/01-000000.00".into()))),
+            Collection::plain("memory://c"),
+        );
         assert_eq!(
             slash.map(|wanted| wanted.mode).ok(),
             Some(BackupMode::AppendTo("2026/01/01-000000.00".into()))
@@ -533,7 +546,7 @@ mod tests {
             Some(Layer::Full(false)),
             Some(Layer::AppendToLatest(false)),
         ] {
-            assert!(read(request(layer)).is_err());
+            assert!(read(request(layer), Collection::plain("memory://c")).is_err());
         }
     }
 }

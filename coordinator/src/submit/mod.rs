@@ -8,7 +8,6 @@ mod sources;
 mod target;
 mod verify;
 
-use holdfast_collection::{CollectionStore, CollectionUri};
 use holdfast_ledger::{Action, Outcome, Setting};
 use holdfast_proto::v1;
 use holdfast_types::{ErrorCode, Fault, HoldId, JobId, JobSpec, Locality, RequestKey, Timestamp};
@@ -18,7 +17,7 @@ use crate::core::Core;
 
 pub(crate) use backup::submit_backup;
 pub(crate) use restore::{restore_spec, submit_restore};
-pub(crate) use schedulable::{check_schedulable, read_collection, read_template};
+pub(crate) use schedulable::read_template;
 pub(crate) use sources::{read_source, source_view};
 pub(crate) use target::wire_target;
 pub(crate) use verify::submit_verify;
@@ -40,10 +39,6 @@ fn execution_locality(text: &str) -> Result<Locality, Fault> {
         .map_err(|error| Fault::new(ErrorCode::InvalidArgument, error.to_string()))
 }
 
-fn collection_uri(text: &str) -> Result<CollectionUri, Fault> {
-    text.parse()
-}
-
 /// The job that this request key made before.
 fn earlier_job(core: &Core, key: Option<&RequestKey>) -> Option<v1::SubmitJobResponse> {
     core.replica.read(|ledger| {
@@ -62,14 +57,6 @@ fn earlier_job(core: &Core, key: Option<&RequestKey>) -> Option<v1::SubmitJobRes
 /// Brings this node's state up to date, so that a source or a job that was acknowledged to anybody before is seen.
 pub(crate) async fn catch_up(core: &Core) -> Result<(), Fault> {
     core.replica.linearizable().await
-}
-
-async fn open_existing(core: &Core, uri: &CollectionUri) -> Result<CollectionStore, Fault> {
-    core.bounded(
-        format!("opening {uri}"),
-        CollectionStore::open_existing(&core.stores, uri, &core.env),
-    )
-    .await
 }
 
 fn part_size(core: &Core) -> u64 {

@@ -3,7 +3,6 @@
 mod members;
 mod names;
 
-use holdfast_collection::CollectionUri;
 use holdfast_format::{Chain, Manifest, RestorePlan};
 use holdfast_proto::v1;
 use holdfast_types::{
@@ -15,15 +14,16 @@ use std::collections::BTreeSet;
 use self::members::{Choice, choose, map_members, member_of_log, read_choices};
 use self::names::NewNames;
 use super::{
-    backup::identify, catch_up, collection_uri, earlier_job, execution_locality, open_existing,
-    part_size, propose, request_key, target::read_target,
+    backup::identify, catch_up, earlier_job, execution_locality, part_size, propose, request_key,
+    target::read_target,
 };
 use crate::core::Core;
+use crate::location::Collection;
 
 /// A request, read.
 struct Wanted {
     request: Option<RequestKey>,
-    collection: CollectionUri,
+    collection: Collection,
     subdir: String,
     target: Target,
     as_of: Option<AsOf>,
@@ -38,10 +38,10 @@ fn given(text: String) -> Option<String> {
     (!text.is_empty()).then_some(text)
 }
 
-fn read(request: v1::SubmitRestoreRequest) -> Result<Wanted, Fault> {
+fn read(request: v1::SubmitRestoreRequest, collection: Collection) -> Result<Wanted, Fault> {
     let wanted = Wanted {
         request: request_key(&request.request_key)?,
-        collection: collection_uri(&request.from)?,
+        collection,
         subdir: given(request.subdir).unwrap_or_else(|| "LATEST".to_owned()),
         target: read_target(request.target)?,
         as_of: given(request.as_of).map(|text| text.parse()).transpose()?,
@@ -127,11 +127,13 @@ pub(crate) async fn submit_restore(
     core: &Core,
     request: v1::SubmitRestoreRequest,
 ) -> Result<v1::SubmitJobResponse, Fault> {
-    let wanted = read(request)?;
+    let key = request_key(&request.request_key)?;
     catch_up(core).await?;
-    if let Some(earlier) = earlier_job(core, wanted.request.as_ref()) {
+    if let Some(earlier) = earlier_job(core, key.as_ref()) {
         return Ok(earlier);
     }
+    let from = Collection::to_read(core, &request.from, &request.more_from)?;
+    let wanted = read(request, from)?;
     let now = core.env.clock.now();
     let spec = resolve(core, &wanted, now).await?;
     propose(core, JobSpec::Restore(spec), wanted.request, now).await
@@ -142,8 +144,9 @@ pub(crate) async fn restore_spec(
     core: &Core,
     request: v1::SubmitRestoreRequest,
 ) -> Result<RestoreSpec, Fault> {
-    let wanted = read(request)?;
     catch_up(core).await?;
+    let from = Collection::to_read(core, &request.from, &request.more_from)?;
+    let wanted = read(request, from)?;
     resolve(core, &wanted, core.env.clock.now()).await
 }
 
@@ -156,7 +159,9 @@ async fn resolve(core: &Core, wanted: &Wanted, now: Timestamp) -> Result<Restore
         .clone()
         .unwrap_or_else(|| newest.source.clone());
     let (_, source) = core.replica.read(|ledger| identify(ledger, &into))?;
-    spec_of(wanted, plan, newest, source, part_size(core))
+    let mut spec = spec_of(wanted, plan, newest, source, part_size(core))?;
+    spec.access = wanted.collection.access(&core.config.cluster_key);
+    Ok(spec)
 }
 
 /// What is restored, as of when.
@@ -179,7 +184,7 @@ fn plan(chain: &Chain, wanted: &Wanted, now: Timestamp) -> Result<RestorePlan, F
 }
 
 async fn load(core: &Core, wanted: &Wanted) -> Result<Chain, Fault> {
-    let store = open_existing(core, &wanted.collection).await?;
+    let store = core.open_existing(&wanted.collection).await?;
     let what = format!("reading the chain in {}", wanted.collection);
     let reading = async {
         let subdir = store.resolve_subdir(&wanted.subdir).await?;
@@ -231,6 +236,7 @@ fn spec_of(
         into_existing: matches!(target, Target::Tables(_)),
         target,
         collection: wanted.collection.to_string(),
+        access: holdfast_types::CollectionAccess::default(),
         layers: plan.layers,
         as_of: plan.at,
         execution_locality: wanted.execution_locality.clone(),
@@ -272,7 +278,7 @@ mod tests {
             members: vec!["m1=a".into()],
             ..v1::SubmitRestoreRequest::default()
         };
-        let wanted = read(request.clone()).expect("legal");
+        let wanted = read(request.clone(), Collection::plain("memory://c")).expect("legal");
         assert_eq!(wanted.subdir, "LATEST");
         assert!(wanted.options.schema_only && wanted.members.len() == 1);
         assert!(check_kind(&wanted, SourceKind::Postgres).is_ok());
@@ -305,7 +311,7 @@ mod tests {
                 "owners",
             ),
         ] {
-            let wanted = read(request).expect("legal");
+            let wanted = read(request, Collection::plain("memory://c")).expect("legal");
             assert!(check_kind(&wanted, SourceKind::Postgres).is_ok());
             let fault = check_kind(&wanted, SourceKind::Mvcc).expect_err("not known there");
             assert!(fault.message.contains(option), "{fault}");
@@ -341,7 +347,9 @@ mod tests {
                 "not a legal name",
             ),
         ] {
-            let fault = read(change).err().expect(text);
+            let fault = read(change, Collection::plain("memory://c"))
+                .err()
+                .expect(text);
             assert!(fault.message.contains(text), "{fault}");
         }
     }

@@ -4,10 +4,9 @@ use holdfast_format::{Chain, Layer};
 use holdfast_proto::v1;
 use holdfast_types::{AsOf, ErrorCode, Fault, JobSpec, VerifySpec};
 
-use super::{
-    catch_up, collection_uri, earlier_job, execution_locality, open_existing, propose, request_key,
-};
+use super::{catch_up, earlier_job, execution_locality, propose, request_key};
 use crate::core::Core;
+use crate::location::Collection;
 
 /// Accepts a verification.
 pub(crate) async fn submit_verify(
@@ -15,7 +14,6 @@ pub(crate) async fn submit_verify(
     request: v1::SubmitVerifyRequest,
 ) -> Result<v1::SubmitJobResponse, Fault> {
     let key = request_key(&request.request_key)?;
-    let uri = collection_uri(&request.from)?;
     let execution_locality = execution_locality(&request.execution_locality)?;
     let layer_end: Option<AsOf> = match request.layer_end.as_str() {
         "" => None,
@@ -26,7 +24,8 @@ pub(crate) async fn submit_verify(
         return Ok(earlier);
     }
     let now = core.env.clock.now();
-    let store = open_existing(core, &uri).await?;
+    let from = Collection::to_read(core, &request.from, &request.more_from)?;
+    let store = core.open_existing(&from).await?;
     let subdir = match request.subdir.as_str() {
         "" => "LATEST",
         text => text,
@@ -36,7 +35,7 @@ pub(crate) async fn submit_verify(
         store.load_chain(&subdir).await
     };
     let chain = core
-        .bounded(format!("reading the chain in {uri}"), reading)
+        .bounded(format!("reading the chain in {from}"), reading)
         .await?;
     let layers = match layer_end {
         None => {
@@ -47,7 +46,8 @@ pub(crate) async fn submit_verify(
         Some(end) => vec![layer_that_ends(&chain, end, now)?],
     };
     let spec = VerifySpec {
-        collection: uri.to_string(),
+        collection: from.to_string(),
+        access: from.access(&core.config.cluster_key),
         layers: layers
             .into_iter()
             .map(|layer| (layer.manifest.path.clone(), layer.digest))

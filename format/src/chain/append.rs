@@ -2,7 +2,7 @@
 
 use holdfast_types::{
     ClusterId, ErrorCode, Fault, Hlc, MemberName, ParentLayer, SourceKind, SourceName, TableName,
-    Target,
+    Target, Tier,
 };
 
 use super::{Chain, Layer, show};
@@ -23,6 +23,8 @@ pub struct AppendRequest {
     pub target: Target,
     /// The layer's inclusive end.
     pub end: Hlc,
+    /// The tiers that have stores of their own.
+    pub tiers: Vec<Tier>,
 }
 
 fn rule(message: String) -> Fault {
@@ -87,6 +89,18 @@ fn check_identity(last: &Layer, request: &AppendRequest) -> Result<(), Fault> {
             list(super::members(previous).map(MemberName::as_str).collect())
         ))
         .hint(NEW_FULL));
+    }
+    if previous.tiers != request.tiers {
+        let list = |tiers: &[Tier]| {
+            let names: Vec<String> = tiers.iter().map(ToString::to_string).collect();
+            names.join(", ")
+        };
+        return Err(rule(format!(
+            "requested backup has localities [{}], but the previous backup layer has localities [{}]",
+            list(&request.tiers),
+            list(&previous.tiers)
+        ))
+        .hint("give a store for the same localities in every layer of a chain, or take a new full backup"));
     }
     Ok(())
 }
@@ -160,6 +174,7 @@ mod tests {
             members: vec!["m1".parse().expect("a name")],
             target: Target::Source,
             end: at(100),
+            tiers: Vec::new(),
         }
     }
 
@@ -189,6 +204,29 @@ mod tests {
             Some(&parent.path),
             chain.last().map(|layer| &layer.manifest.path)
         );
+    }
+
+    #[test]
+    fn every_layer_has_the_same_localities() {
+        let tiers = || vec!["region=eu".parse::<Tier>().expect("a tier")];
+        let mut base = full(10);
+        base.manifest.tiers = tiers();
+        let chain = Chain::assemble(vec![sealed(base)]).expect("a chain");
+        let fault = chain
+            .check_append(&request())
+            .expect_err("other localities");
+        assert_eq!(fault.code, ErrorCode::ChainRule);
+        assert!(
+            fault
+                .message
+                .contains("previous backup layer has localities [region=eu]"),
+            "{fault}"
+        );
+        let same = AppendRequest {
+            tiers: tiers(),
+            ..request()
+        };
+        chain.check_append(&same).expect("legal");
     }
 
     #[test]

@@ -71,6 +71,7 @@ pub(crate) fn full(end: u64) -> Layer {
         }],
         totals: LayerTotals::default(),
         parts: Vec::new(),
+        tiers: Vec::new(),
     })
 }
 

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use holdfast_types::{
     ByteCount, ClusterId, Digest, ErrorCode, Fault, JobId, LayerPath, Locality, ParentLayer,
-    Position, Relation, RelationId, RowCount, SourceKind, TableName, Target, Window,
+    Position, Relation, RelationId, RowCount, SourceKind, TableName, Target, Tier, Window,
 };
 
 use super::{LayerRelation, LayerTotals, Manifest, ManifestMember, PartRef};
@@ -13,6 +13,8 @@ const MAGIC: &[u8; 8] = b"HFMANIF\n";
 /// The newest version. It brought PostgreSQL and its positions, and nothing else: a manifest of another source is still written as version 1,
 /// the same bytes as ever, so that older builds read it.
 const VERSION: u16 = 2;
+/// The flag of a manifest that ends with tiers.
+const WITH_TIERS: u16 = 1;
 const DIGEST_LENGTH: usize = 32;
 const WHAT: &str = "a manifest";
 /// The longest name, path or locality. Databases and tables are the source's to name; PostgreSQL's longest is 63 bytes.
@@ -46,7 +48,11 @@ impl Manifest {
             ));
         }
         let mut encoder = Encoder::default();
-        encoder.raw(MAGIC).u16(version_for(self.kind)).u16(0);
+        let flags = match self.tiers.is_empty() {
+            true => 0,
+            false => WITH_TIERS,
+        };
+        encoder.raw(MAGIC).u16(version_for(self.kind)).u16(flags);
         encoder.raw(&self.cluster.0).u64(self.job.0);
         encoder.text(self.source.as_str()).u8(kind_code(self.kind)?);
         write_path(&mut encoder, &self.path)?;
@@ -78,6 +84,7 @@ impl Manifest {
                 .u64(part.entries);
             Ok(())
         })?;
+        self.write_tiers(&mut encoder)?;
         let digest = Digest::of(&encoder.0);
         encoder.digest(&digest);
         if encoder.0.len() as u64 > Self::MAX_LENGTH {
@@ -110,7 +117,7 @@ impl Manifest {
         }
         let version = decoder.u16()?;
         let flags = decoder.u16()?;
-        if !(1..=VERSION).contains(&version) || flags != 0 {
+        if !(1..=VERSION).contains(&version) || flags & !WITH_TIERS != 0 {
             return Err(Fault::new(
                 ErrorCode::Unsupported,
                 format!(
@@ -119,7 +126,10 @@ impl Manifest {
             )
             .hint("use the version of holdfast that wrote it, or a newer one"));
         }
-        let manifest = read_fields(&mut decoder)?;
+        let mut manifest = read_fields(&mut decoder)?;
+        if flags & WITH_TIERS != 0 {
+            manifest.read_tiers(&mut decoder)?;
+        }
         decoder.end()?;
         if version != version_for(manifest.kind) {
             return Err(corrupted(
@@ -137,6 +147,45 @@ impl Manifest {
     }
 
     /// A position that is not of the kind that the source's positions are.
+    /// The tiers, and the number of each part's store; nothing if there are no tiers.
+    fn write_tiers(&self, encoder: &mut Encoder) -> Result<(), Fault> {
+        let tiers = u16::try_from(self.tiers.len()).unwrap_or(u16::MAX);
+        if let Some(stray) = self.parts.iter().find(|part| part.store > tiers) {
+            return Err(Fault::new(
+                ErrorCode::Internal,
+                format!(
+                    "part {} of layer {} is in store {}, of {tiers}",
+                    stray.name, self.path, stray.store
+                ),
+            ));
+        }
+        if self.tiers.is_empty() {
+            return Ok(());
+        }
+        encoder.list(&self.tiers, |encoder, tier| {
+            encoder.text(&tier.to_string());
+            Ok(())
+        })?;
+        for part in &self.parts {
+            encoder.u16(part.store);
+        }
+        Ok(())
+    }
+
+    fn read_tiers(&mut self, decoder: &mut Decoder<'_>) -> Result<(), Fault> {
+        self.tiers = decoder.list(|decoder| decoder.parsed::<Tier>(MAX_TEXT))?;
+        if self.tiers.is_empty() {
+            return Err(decoder.damaged("it says that it has tiers, and has none"));
+        }
+        for part in &mut self.parts {
+            part.store = decoder.u16()?;
+            if usize::from(part.store) > self.tiers.len() {
+                return Err(decoder.damaged("a part of its file list is in no store"));
+            }
+        }
+        Ok(())
+    }
+
     fn stray_position(&self) -> Option<Position> {
         let kind = self.kind.position_kind();
         let windows = self.members.iter().map(|member| &member.window);
@@ -200,8 +249,10 @@ fn read_fields(decoder: &mut Decoder<'_>) -> Result<Manifest, Fault> {
                 length: ByteCount(decoder.u64()?),
                 digest: decoder.digest()?,
                 entries: decoder.u64()?,
+                store: 0,
             })
         })?,
+        tiers: Vec::new(),
     })
 }
 

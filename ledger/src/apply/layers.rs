@@ -1,5 +1,7 @@
 //! A backup's file list and manifest become durable.
 
+use std::sync::Arc;
+
 use holdfast_types::{ByteCount, Digest, ErrorCode, Fault, JobId, JobSpec};
 
 use super::Apply;
@@ -45,7 +47,8 @@ impl Apply<'_> {
             ));
         }
         job.list.written(object.clone());
-        job.list.seal(limit, limit);
+        let spec = Arc::clone(&job.spec);
+        job.list.seal(limit, limit, |member| spec.store_of(member));
         self.moved.insert(id);
         self.settle(id);
         Ok(Outcome::Done)

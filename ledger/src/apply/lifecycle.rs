@@ -148,7 +148,8 @@ impl Apply<'_> {
         };
         let complete = match job.kind() {
             JobKind::Backup => {
-                if job.list.seal(1, limit) {
+                let spec = Arc::clone(&job.spec);
+                if job.list.seal(1, limit, |member| spec.store_of(member)) {
                     self.moved.insert(id);
                     return false;
                 }

@@ -1,6 +1,7 @@
 //! One file per group of commands. Everything here is a plain function of the state and the command.
 
 mod cluster;
+mod connections;
 mod control;
 mod grants;
 mod holds;
@@ -134,6 +135,8 @@ impl<'a> Apply<'a> {
                 next,
                 result,
             } => self.fire_schedule(*schedule, *due, *next, result),
+            Action::PutConnection { connection, alter } => self.put_connection(connection, *alter),
+            Action::DropConnection { connection } => self.drop_connection(connection),
         };
         result.unwrap_or_else(Outcome::Refused)
     }

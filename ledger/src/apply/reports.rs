@@ -265,7 +265,8 @@ impl Apply<'_> {
         });
         job.list
             .add((member, relation, task.index), entries.collect());
-        let sealed = job.list.seal(threshold, threshold);
+        let spec = Arc::clone(&job.spec);
+        let sealed = (job.list).seal(threshold, threshold, |member| spec.store_of(member));
         if sealed {
             self.moved.insert(task.job);
         }

@@ -30,6 +30,7 @@ impl Apply<'_> {
             return Ok(Outcome::NoOp);
         }
         self.registered(&new.template.source)?;
+        self.check_reachable(&new.template.access)?;
         check_label(&new.label)?;
         check_cron(&new.full_cadence.cron)?;
         let partner = new.incremental.as_ref().map(|(id, _)| *id);
@@ -184,6 +185,9 @@ impl Apply<'_> {
             check_cron(cron)?;
             self.check_new(*new)?;
         }
+        if let Some((_, access)) = &change.collection {
+            self.check_reachable(access)?;
+        }
         // All that can be refused was; now the changes are made.
         self.pair_as(full, change.pairing.as_ref())?;
         let (_, incremental) = self.pair_of(full)?;
@@ -195,7 +199,7 @@ impl Apply<'_> {
         if let Some(incremental) = incremental {
             let record = self.schedule_mut(incremental)?;
             let moves = (change.collection.as_ref())
-                .is_some_and(|collection| *collection != record.template.collection);
+                .is_some_and(|(collection, _)| *collection != record.template.collection);
             if moves {
                 record.wait_for_full();
             }
@@ -371,8 +375,9 @@ fn alter(record: &mut ScheduleRecord, change: &ScheduleChange, cadence: Option<&
         record.on_failure = on_failure;
     }
     let mut template = record.template.as_ref().clone();
-    if let Some(collection) = &change.collection {
+    if let Some((collection, access)) = &change.collection {
         template.collection.clone_from(collection);
+        template.access = access.clone();
     }
     if let Some(history) = change.history {
         template.history = history;

@@ -27,6 +27,7 @@ impl Apply<'_> {
         }
         self.check_ids(id, hold)?;
         self.check_room()?;
+        self.check_connections(spec)?;
         let hold_position = match spec {
             JobSpec::Backup(spec) => Some(self.check_backup(spec)?),
             JobSpec::Restore(spec) => {

@@ -11,7 +11,8 @@
 //!
 //! # Invariants
 //! The bytes are a function of the state: two nodes in the same state write the same ones. What is computed from other state is not
-//! stored. Sections come in one order: head, sources, workers, holds, requests, schedules, layers, then every job followed by its spans.
+//! stored. Sections come in one order: head, sources, workers, holds, requests, schedules, layers, connections, then every job followed by its
+//! spans.
 //!
 //! # Concurrency
 //! Written from a clone of the state, which is cheap.
@@ -59,11 +60,12 @@ enum Tag {
     Job = 7,
     Chunks = 8,
     End = 9,
-    Schedules = 10,
+    Connections = 10,
+    Schedules = 11,
 }
 
 impl Tag {
-    const ALL: [Self; 10] = [
+    const ALL: [Self; 11] = [
         Self::Head,
         Self::Sources,
         Self::Workers,
@@ -73,6 +75,7 @@ impl Tag {
         Self::Job,
         Self::Chunks,
         Self::End,
+        Self::Connections,
         Self::Schedules,
     ];
 
@@ -91,6 +94,7 @@ impl Tag {
             Self::Job => "job",
             Self::Chunks => "spans",
             Self::End => "end",
+            Self::Connections => "connections",
             Self::Schedules => "schedules",
         }
     }

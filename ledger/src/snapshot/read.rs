@@ -3,7 +3,7 @@
 use std::io::{self, Read};
 use std::sync::Arc;
 
-use holdfast_types::{ErrorCode, Fault, JobId, RequestKey, SourceRecord};
+use holdfast_types::{ConnectionRecord, ErrorCode, Fault, JobId, RequestKey, SourceRecord};
 
 use super::{
     ChunkRun, Head, Home, MAGIC, MAX_SECTION_BYTES, SNAPSHOT_VERSION, Tag, section_digest,
@@ -203,6 +203,13 @@ fn take(ledger: &mut Ledger, tag: Tag, payload: &[u8]) -> Result<(), Fault> {
             for record in records {
                 ledger.catalogue.insert(record);
             }
+        }
+        Tag::Connections => {
+            let records: Vec<ConnectionRecord> = codec::decode_all(payload)?;
+            let records = records
+                .into_iter()
+                .map(|record| (record.name.clone(), record));
+            ledger.connections.extend(records);
         }
         Tag::Job => {
             let job: Job = codec::decode_all(payload)?;

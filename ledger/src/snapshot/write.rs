@@ -39,6 +39,7 @@ impl Ledger {
         sections.records(Tag::Requests, self.requests.iter())?;
         sections.records(Tag::Schedules, self.schedules.values())?;
         sections.records(Tag::Layers, self.catalogue.iter())?;
+        sections.records(Tag::Connections, self.connections.values())?;
         for job in self.jobs.values() {
             sections.job(job)?;
         }

@@ -38,6 +38,10 @@ fn commands() -> Vec<Command> {
         name: "part_list_threshold".into(),
         value: 1,
     });
+    world.done(Action::PutConnection {
+        connection: specs::connection("vault", "memory://vault", 1),
+        alter: false,
+    });
     let job = world.planned_backup();
     let leased = world.lease_all(job);
     world.accepted(&leased[0], checkpoint(&leased[0], None, 60, true));
@@ -49,6 +53,7 @@ fn commands() -> Vec<Command> {
             length: ByteCount(7),
             digest: Digest::of(b"part"),
             entries: 1,
+            store: 0,
         },
     });
     world.accepted(&leased[1], checkpoint(&leased[1], Some("k"), 20, true));
@@ -145,6 +150,9 @@ fn odd_actions() -> Vec<Action> {
             layer: LayerPath::full("2026/01/01-000000.00"),
         },
         Action::DropHold { hold: HoldId(99) },
+        Action::DropConnection {
+            connection: "gone".parse().expect("a name"),
+        },
         Action::GrantLeases {
             grants: vec![Grant {
                 task,
@@ -277,9 +285,11 @@ fn the_fixture_holds_every_action() {
             Action::ControlSchedule { .. } => 23,
             Action::PlanSchedule { .. } => 24,
             Action::FireSchedule { .. } => 25,
+            Action::PutConnection { .. } => 26,
+            Action::DropConnection { .. } => 27,
         }
     }
-    let mut seen = [false; 26];
+    let mut seen = [false; 28];
     for command in commands() {
         seen[number(&command.action)] = true;
         if let Action::Batch(actions) = &command.action {
@@ -288,5 +298,5 @@ fn the_fixture_holds_every_action() {
             }
         }
     }
-    assert_eq!(seen, [true; 26]);
+    assert_eq!(seen, [true; 28]);
 }

@@ -96,6 +96,7 @@ impl Fuzz {
                     length: ByteCount(1),
                     digest: Digest::of(b"odd"),
                     entries: u64::from(b % 4),
+                    store: 0,
                 },
             },
             14 => Action::LayerCommitted {

@@ -35,6 +35,7 @@ pub(crate) fn perform(world: &World, effect: &Effect) -> Option<Action> {
                     length: ByteCount(100 * entries.len() as u64),
                     digest: Digest::of(format!("{entries:?}").as_bytes()),
                     entries: entries.len() as u64,
+                    store: 0,
                 },
             })
         }

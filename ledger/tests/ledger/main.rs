@@ -3,6 +3,7 @@
 mod bounds;
 mod chains;
 mod compat;
+mod connections;
 mod fleets;
 mod fuzz;
 mod holds;

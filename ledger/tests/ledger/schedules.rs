@@ -2,8 +2,8 @@
 
 use holdfast_ledger::{Action, Outcome, ScheduleRecord};
 use holdfast_types::{
-    ControlVerb, ErrorCode, Fault, JobId, JobSpec, Millis, NewSchedule, OnFailure, Pairing,
-    RunResult, ScheduleChange, ScheduleId, ScheduleVerb, Timestamp,
+    CollectionAccess, ControlVerb, ErrorCode, Fault, JobId, JobSpec, Millis, NewSchedule,
+    OnFailure, Pairing, RunResult, ScheduleChange, ScheduleId, ScheduleVerb, Timestamp,
 };
 
 use crate::specs;
@@ -185,7 +185,7 @@ fn a_full_elsewhere_does_not_end_the_wait() {
     let mut world = pair();
     run_full(&mut world, 100, at(20));
     let change = ScheduleChange {
-        collection: Some("file:///elsewhere".to_owned()),
+        collection: Some(("file:///elsewhere".to_owned(), CollectionAccess::default())),
         ..ScheduleChange::default()
     };
     alter(&mut world, FULL, change);
@@ -280,4 +280,30 @@ fn what_cannot_be_changed_leaves_everything_as_it_was() {
         });
         assert_eq!(record(&world, FULL), before);
     }
+}
+
+#[test]
+fn a_connection_that_a_schedule_uses_stays() {
+    let mut world = World::new();
+    let name = "store".parse().expect("a name");
+    let with_connection = |schedule: &mut NewSchedule| {
+        schedule.template.access.connections = vec!["store".parse().expect("a name")];
+    };
+    let mut schedule = specs::schedule(FULL.0, None, at(10));
+    with_connection(&mut schedule);
+    let fault = world.refused(Action::CreateSchedule {
+        schedule: Box::new(schedule),
+        if_not_exists: false,
+    });
+    assert_eq!(fault.code, ErrorCode::NotFound);
+    world.done(Action::PutConnection {
+        connection: specs::connection("store", "s3://bucket", 1),
+        alter: false,
+    });
+    create(&mut world, with_connection);
+    let drop = Action::DropConnection { connection: name };
+    let fault = world.refused(drop.clone());
+    assert!(fault.message.contains("schedule"), "{fault}");
+    world.done(control(FULL, ScheduleVerb::Drop));
+    world.done(drop);
 }

@@ -2,10 +2,10 @@
 
 use holdfast_ledger::LayerRecord;
 use holdfast_types::{
-    BackupMember, BackupSpec, BackupTemplate, Cadence, Digest, Hlc, HoldUse, JobSpec, LayerPath,
-    Locality, MemberRecord, NewSchedule, OnFailure, OnPrevious, Pairing, ParentLayer,
-    RestoreMember, RestoreOptions, RestoreSpec, ScheduleChange, ScheduleId, SourceKind,
-    SourceRecord, Target, Timestamp, VerifySpec,
+    BackupMember, BackupSpec, BackupTemplate, Cadence, CollectionAccess, ConnectionRecord, Digest,
+    Hlc, HoldUse, JobSpec, LayerPath, Locality, MemberRecord, NewSchedule, OnFailure, OnPrevious,
+    Pairing, ParentLayer, RestoreMember, RestoreOptions, RestoreSpec, ScheduleChange, ScheduleId,
+    Sealed, SourceKind, SourceRecord, Target, Timestamp, VerifySpec,
 };
 
 pub(crate) const COLLECTION: &str = "file:///backups";
@@ -50,6 +50,7 @@ pub(crate) fn full(source: &str, members: &[&str], second: u64) -> BackupSpec {
             .collect(),
         target: Target::Source,
         collection: COLLECTION.to_owned(),
+        access: holdfast_types::CollectionAccess::default(),
         path: LayerPath::full(format!("full-{second:06}")),
         parent: None,
         end: hlc(second),
@@ -87,6 +88,7 @@ pub(crate) fn restore(source: &str, members: &[&str]) -> JobSpec {
             .collect(),
         target: Target::Source,
         collection: COLLECTION.to_owned(),
+        access: holdfast_types::CollectionAccess::default(),
         layers: vec![(LayerPath::full("full-000010"), Digest::of(b"manifest"))],
         as_of: hlc(10).into(),
         renamed: Default::default(),
@@ -101,6 +103,7 @@ pub(crate) fn restore(source: &str, members: &[&str]) -> JobSpec {
 pub(crate) fn verify() -> JobSpec {
     JobSpec::Verify(VerifySpec {
         collection: COLLECTION.to_owned(),
+        access: holdfast_types::CollectionAccess::default(),
         layers: vec![(LayerPath::full("full-000010"), Digest::of(b"manifest"))],
         execution_locality: Locality::default(),
     })
@@ -114,6 +117,7 @@ pub(crate) fn schedule(full: u64, incremental: Option<u64>, next: Timestamp) -> 
             source: "app".parse().expect("a name"),
             target: Target::Source,
             collection: COLLECTION.to_owned(),
+            access: CollectionAccess::default(),
             history: false,
             execution_locality: Locality::default(),
         },
@@ -137,7 +141,7 @@ pub(crate) fn change(by: u16, next: Timestamp) -> ScheduleChange {
     let nothing = ScheduleChange::default();
     match by % 7 {
         0 => ScheduleChange {
-            collection: Some("file:///elsewhere".to_owned()),
+            collection: Some(("file:///elsewhere".to_owned(), CollectionAccess::default())),
             ..nothing
         },
         1 => ScheduleChange {
@@ -170,5 +174,16 @@ pub(crate) fn change(by: u16, next: Timestamp) -> ScheduleChange {
             incremental: Some(cadence()),
             ..nothing
         },
+    }
+}
+
+/// A connection that leads to an address; `secret` stands for what is sealed of it.
+pub(crate) fn connection(name: &str, address: &str, secret: u8) -> ConnectionRecord {
+    ConnectionRecord {
+        name: name.parse().expect("a name"),
+        address: address.to_owned(),
+        shown: address.to_owned(),
+        sealed: Sealed::from_sealed(vec![secret; 20]),
+        changed_at: Timestamp::from_millis(u64::from(secret)),
     }
 }

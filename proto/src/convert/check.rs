@@ -134,6 +134,7 @@ mod tests {
             members: Vec::new(),
             target: holdfast_types::Target::Source,
             collection: "memory://vault".to_owned(),
+            access: holdfast_types::CollectionAccess::default(),
             layers: Vec::new(),
             as_of: holdfast_types::Hlc::ZERO.into(),
             renamed: Default::default(),

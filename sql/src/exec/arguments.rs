@@ -34,13 +34,16 @@ impl Run<'_> {
         }
     }
 
-    /// The only URI of a list: a collection with one URI for each locality cannot be asked for yet.
-    pub(super) fn collection(&self, uris: &[Str]) -> Result<String, SqlError> {
-        match uris {
-            [uri] => self.text(uri),
-            _ => Err(SqlError::unsupported(
-                "a collection with a URI for each locality: name one URI",
-            )),
+    /// The URI of a collection's default store, and those of its stores for localities.
+    pub(super) fn stores(&self, uris: &[Str]) -> Result<(String, Vec<String>), SqlError> {
+        let mut all = Vec::new();
+        for uri in uris {
+            all.push(self.text(uri)?);
+        }
+        let mut all = all.into_iter();
+        match all.next() {
+            Some(first) => Ok((first, all.collect())),
+            None => Err(SqlError::syntax("a collection needs a URI")),
         }
     }
 

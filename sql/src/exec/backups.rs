@@ -29,7 +29,8 @@ impl Run<'_> {
         let newer = newer.map(|expr| self.instant(expr)).transpose()?;
         let older = show.older_than.as_ref();
         let older = older.map(|expr| self.instant(expr)).transpose()?;
-        let collection = self.collection(&show.collection)?;
+        // The default store has the manifests of all.
+        let (collection, _) = self.stores(&show.collection)?;
         let mut chains = self.api().list_backups(&collection).await?.chains;
         chains.sort_by(|left, right| left.subdir.cmp(&right.subdir));
         for chain in chains {
@@ -66,8 +67,10 @@ impl Run<'_> {
             BackupDetail::Files => return Err(SqlError::unsupported("SHOW BACKUP FILES")),
             BackupDetail::Ranges => return Err(SqlError::unsupported("SHOW BACKUP RANGES")),
         }
+        let (collection, more_collections) = self.stores(&show.collection)?;
         let request = v1::ShowBackupRequest {
-            collection: self.collection(&show.collection)?,
+            collection,
+            more_collections,
             subdir: self.text(&show.subdir)?,
             check_files: options.has("check_files"),
         };

@@ -29,6 +29,26 @@ pub(super) fn columns_of(
         Statement::ShowCreateSchedules(_) => {
             fixed(&[("schedule_id", Int), ("create_statement", Text)])
         }
+        Statement::ShowConnections(_) => fixed(&[
+            ("connection_name", Text),
+            ("connection_uri", Text),
+            ("connection_type", Text),
+        ]),
+        Statement::ShowCreateConnections(_) => {
+            fixed(&[("connection_name", Text), ("create_statement", Text)])
+        }
+        Statement::CheckConnection { .. } => fixed(&[
+            ("node", Text),
+            ("locality", Text),
+            ("ok", Bool),
+            ("error", Text),
+            ("transferred", Text),
+            ("read_speed", Text),
+            ("write_speed", Text),
+            ("can_delete", Bool),
+            // Workers of a directory on several machines may see different ones.
+            ("unseen", TextArray),
+        ]),
         Statement::ShowSources(None) => fixed(&[
             ("source_name", Text),
             ("kind", Text),
@@ -103,10 +123,7 @@ pub(super) fn columns_of(
         Statement::ShowVariable(name) => Ok(Some(vec![Column::new(name.as_str(), Text)])),
         Statement::Query(query) => columns_of_query(session, query, &[]).map(Some),
         Statement::Explain(_) => fixed(&[("info", Text)]),
-        Statement::ShowConnections(_)
-        | Statement::ShowCreateConnections(_)
-        | Statement::CheckConnection { .. }
-        | Statement::ShowUsers
+        Statement::ShowUsers
         | Statement::AlterBackup(_)
         | Statement::ControlJobs(_)
         | Statement::AlterJobOwner { .. }
@@ -135,7 +152,7 @@ pub(super) fn columns_of(
 /// The first words of the command tag of a statement that shows something.
 pub(super) fn tag_of(statement: &Statement) -> &'static str {
     match statement {
-        Statement::CheckSource { .. } => "CHECK",
+        Statement::CheckSource { .. } | Statement::CheckConnection { .. } => "CHECK",
         _ => "SHOW",
     }
 }

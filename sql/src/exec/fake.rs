@@ -384,6 +384,60 @@ impl ControlApi for FakeCluster {
         })
     }
 
+    async fn put_connection(
+        &self,
+        request: v1::PutConnectionRequest,
+    ) -> Result<v1::Connection, Fault> {
+        self.note(&request);
+        match (request.name.as_str(), request.alter) {
+            ("store", false) => Err(Fault::new(ErrorCode::AlreadyExists, "it exists")),
+            ("store", true) | (_, false) => Ok(v1::Connection::default()),
+            _ => Err(Fault::new(ErrorCode::NotFound, "there is none")),
+        }
+    }
+
+    async fn drop_connection(&self, name: &str) -> Result<(), Fault> {
+        self.note(("drop_connection", name));
+        Ok(())
+    }
+
+    async fn list_connections(&self, name: &str) -> Result<v1::ListConnectionsResponse, Fault> {
+        self.note(("list_connections", name));
+        Ok(v1::ListConnectionsResponse {
+            connections: vec![v1::Connection {
+                name: "store".to_owned(),
+                uri: "s3://bucket/x?AWS_SECRET_ACCESS_KEY=redacted".to_owned(),
+                changed: "2026-12-01T08:00:00Z".to_owned(),
+            }],
+        })
+    }
+
+    async fn check_connection(
+        &self,
+        request: v1::CheckConnectionRequest,
+    ) -> Result<v1::CheckConnectionResponse, Fault> {
+        self.note(&request);
+        Ok(v1::CheckConnectionResponse {
+            place: "s3://bucket/x".to_owned(),
+            workers: vec![v1::CheckedStore {
+                worker: "w0".to_owned(),
+                locality: "zone=a".to_owned(),
+                transferred: 1024,
+                read_speed: 2048,
+                write_speed: 4096,
+                can_delete: true,
+                ..v1::CheckedStore::default()
+            }],
+        })
+    }
+
+    async fn check_residency(
+        &self,
+        _: v1::CheckResidencyRequest,
+    ) -> Result<v1::CheckResidencyResponse, Fault> {
+        unexpected()
+    }
+
     async fn list_backups(&self, _: &str) -> Result<v1::ListBackupsResponse, Fault> {
         let chain = |subdir: &str, end: &str| v1::Chain {
             subdir: subdir.to_owned(),

@@ -300,7 +300,7 @@ impl Run<'_> {
 }
 
 /// A number of bytes: `100`, `64MiB`.
-fn bytes(option: &str, text: &str) -> Result<u64, SqlError> {
+pub(super) fn bytes(option: &str, text: &str) -> Result<u64, SqlError> {
     const UNITS: [(&str, u32); 9] = [
         ("kib", 10),
         ("mib", 20),

@@ -24,10 +24,9 @@ const OPTIONS: [&str; 4] = [
 ];
 
 /// The options of a backup that its schedules cannot have.
-const REFUSED: [(&str, &str); 5] = [
+const REFUSED: [(&str, &str); 4] = [
     ("encryption_passphrase", "encryption of scheduled backups"),
     ("kms", "encryption of scheduled backups"),
-    ("strict storage locality", "a collection has one URI"),
     (
         "updates_cluster_monitoring_metrics",
         "there are no such metrics",
@@ -118,12 +117,14 @@ impl Run<'_> {
         let naming = Naming::of_kind(&source.kind);
         let label = create.label.as_ref().map(|label| self.text(label));
         let label = label.transpose()?.unwrap_or_default();
+        let (into, more_into) = self.stores(&create.collection)?;
         let request = v1::CreateScheduleRequest {
             label: label.clone(),
             if_not_exists: create.if_not_exists,
             target: Some(wire_target(&create.targets, naming)?),
             source: source.name,
-            into: self.collection(&create.collection)?,
+            into,
+            more_into,
             revision_history: self
                 .option_bool(options, "revision_history")?
                 .unwrap_or(false),
@@ -169,10 +170,11 @@ impl Run<'_> {
                     "SET LABEL",
                     request.label.replace(self.text(label)?).is_some(),
                 ),
-                ScheduleCommand::Into(uris) => (
-                    "SET INTO",
-                    request.into.replace(self.collection(uris)?).is_some(),
-                ),
+                ScheduleCommand::Into(uris) => {
+                    let (into, more_into) = self.stores(uris)?;
+                    request.more_into = more_into;
+                    ("SET INTO", request.into.replace(into).is_some())
+                }
                 ScheduleCommand::Recurring(cron) => (
                     "SET RECURRING",
                     request.recurring.replace(self.text(cron)?).is_some(),

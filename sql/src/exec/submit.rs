@@ -34,23 +34,23 @@ impl Run<'_> {
         let options = &backup.options;
         one_encryption(options)?;
         self.refuse_options(options, &ENCRYPTION)?;
+        // That data of a locality goes to its own store only, is how it always is: `strict storage locality` asks for nothing else.
         self.refuse_options(
             options,
-            &[
-                ("strict storage locality", "a collection has one URI"),
-                (
-                    "updates_cluster_monitoring_metrics",
-                    "there are no such metrics",
-                ),
-            ],
+            &[(
+                "updates_cluster_monitoring_metrics",
+                "there are no such metrics",
+            )],
         )?;
         let source = self.source_to_read(backup.source.as_deref()).await?;
         let naming = Naming::of_kind(&source.kind);
+        let (into, more_into) = self.stores(&backup.collection)?;
         Ok(v1::SubmitBackupRequest {
             request_key: String::new(),
             target: Some(wire_target(&backup.targets, naming)?),
             source: source.name,
-            into: self.collection(&backup.collection)?,
+            into,
+            more_into,
             layer: Some(match &backup.into {
                 Into::Full => Layer::Full(true),
                 Into::Latest => Layer::AppendToLatest(true),
@@ -101,12 +101,12 @@ impl Run<'_> {
                 ),
             ],
         )?;
-        let from = self.collection(&restore.collection)?;
+        let (from, more_from) = self.stores(&restore.collection)?;
         let subdir = self.text(&restore.subdir)?;
         let source = self.source_to_write(restore.source.as_deref()).await?;
         let naming = match &source {
             Some(source) => Naming::of_kind(&source.kind),
-            None => self.naming_of_chain(&from, &subdir).await?,
+            None => self.naming_of_chain(&from, &more_from, &subdir).await?,
         };
         let text = |name: &str| {
             self.option_text(options, name)
@@ -118,6 +118,7 @@ impl Run<'_> {
             request_key: String::new(),
             target: Some(wire_target(&restore.targets, naming)?),
             from,
+            more_from,
             subdir,
             as_of: self.as_of(restore.as_of.as_ref())?,
             into_source: source.map(|source| source.name).unwrap_or_default(),
@@ -145,9 +146,11 @@ impl Run<'_> {
         let is_detached = self.detached("VERIFY BACKUP", &verify.options).await?;
         self.refuse_options(&verify.options, &ENCRYPTION)?;
         let layer = verify.layer.as_ref();
+        let (from, more_from) = self.stores(&verify.collection)?;
         let request = v1::SubmitVerifyRequest {
             request_key: String::new(),
-            from: self.collection(&verify.collection)?,
+            from,
+            more_from,
             subdir: self.text(&verify.subdir)?,
             layer_end: layer
                 .map(|layer| self.text(layer))
@@ -263,9 +266,15 @@ impl Run<'_> {
     }
 
     /// How the source that a chain is of names its tables. What is no longer registered is refused by the restore itself.
-    async fn naming_of_chain(&self, from: &str, subdir: &str) -> Result<Naming, SqlError> {
+    async fn naming_of_chain(
+        &self,
+        from: &str,
+        more_from: &[String],
+        subdir: &str,
+    ) -> Result<Naming, SqlError> {
         let request = v1::ShowBackupRequest {
             collection: from.to_owned(),
+            more_collections: more_from.to_vec(),
             subdir: subdir.to_owned(),
             check_files: false,
         };

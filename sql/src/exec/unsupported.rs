@@ -8,12 +8,6 @@ pub(super) fn refusal(statement: &Statement) -> Option<SqlError> {
     let what = match statement {
         Statement::AlterBackup(_) => "ALTER BACKUP: encryption keys",
         Statement::AlterJobOwner { .. } => "ALTER JOB … OWNER TO: jobs have no owners",
-        Statement::CreateConnection(_)
-        | Statement::AlterConnection(_)
-        | Statement::DropConnection(_)
-        | Statement::ShowConnections(_)
-        | Statement::ShowCreateConnections(_)
-        | Statement::CheckConnection { .. } => "external connections",
         Statement::CreateUser(_)
         | Statement::AlterUser(_)
         | Statement::DropUser { .. }

@@ -222,6 +222,7 @@ impl Handler<Inbound> for Agent {
             Body::ReportAck(ack) => self.answered(ack),
             Body::HoldOrder(release) => self.order_hold(release, context),
             Body::CheckOrder(order) => self.order_check(order, context),
+            Body::StoreCheckOrder(order) => self.order_store_check(order, context),
             // These never come in the middle of a stream: the link ends it instead.
             Body::Welcome(_) | Body::NotLeader(_) | Body::Dismissed(_) => {}
         }

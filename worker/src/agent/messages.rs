@@ -81,3 +81,8 @@ pub(crate) struct HoldDone(pub(crate) HoldAnswer);
 #[derive(Message)]
 #[rtype(result = "()")]
 pub(crate) struct CheckDone(pub(crate) CheckAnswer);
+
+/// A store was tried out, or could not be.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub(crate) struct StoreCheckDone(pub(crate) v1::StoreCheckDone);

@@ -19,6 +19,7 @@ mod holds;
 mod inbound;
 mod link;
 mod messages;
+mod store_checks;
 
 pub(crate) use agent_actor::Agent;
 pub(crate) use fence::Gate;

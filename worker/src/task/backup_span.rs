@@ -34,7 +34,7 @@ pub(super) async fn run(ticket: &Ticket, spec: &BackupSpec, span: &SpanWork) -> 
         range: ticket.open_range(&span.frontier, &span.end)?,
         window: window_of(spec, &relation),
     };
-    let opening = ticket.collection(true);
+    let opening = ticket.collection_for(span.member);
     let store = ticket
         .write("opening the collection", STORE_DEADLINE, opening)
         .await?;

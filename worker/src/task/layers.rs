@@ -122,7 +122,7 @@ fn count(entries: &RelationEntries) -> usize {
 
 impl JobLayers {
     async fn load(ticket: &Ticket) -> Result<Self, Fault> {
-        let store = ticket.collection(false).await?;
+        let store = ticket.collection().await?;
         Self::of_spec(store, &ticket.grant.spec).await
     }
 

@@ -136,6 +136,7 @@ async fn open(
     whole_limit: u64,
 ) -> Result<(OpenObject, u64), Fault> {
     let object = &entry.object;
+    let store = &store.of_member(path, entry.member).await?;
     if object.length.0 <= whole_limit {
         let file = store.get_verified(path, object).await?;
         let reader = SpanFileReader::open(file.clone())

@@ -1,7 +1,7 @@
 //! What every part of one task shares.
 
 use actix::Addr;
-use holdfast_collection::{CollectionStore, CollectionUri};
+use holdfast_collection::CollectionStore;
 use holdfast_proto::{Grant, Lease, LeaseReportBody};
 use holdfast_source::{LoggedSource, Source};
 use holdfast_types::mutant::{self, Promise};
@@ -183,15 +183,20 @@ impl Ticket {
             .map_err(|fault| fault.context(format_args!("member {}", member.name)))
     }
 
-    /// The job's collection. One that is only read must exist.
-    pub(crate) async fn collection(&self, written: bool) -> Result<CollectionStore, Fault> {
-        let uri: CollectionUri = self.grant.spec.collection().parse()?;
-        let (stores, env) = (&self.shared.stores, &self.shared.env);
-        if written {
-            CollectionStore::open(stores, &uri, env).await
-        } else {
-            CollectionStore::open_existing(stores, &uri, env).await
-        }
+    /// The job's collection, which must exist, to read from it.
+    pub(crate) async fn collection(&self) -> Result<CollectionStore, Fault> {
+        let spec = &self.grant.spec;
+        self.shared
+            .open_existing(spec.collection(), spec.access())
+            .await
+    }
+
+    /// The job's collection, to write data of a member where that belongs.
+    pub(crate) async fn collection_for(&self, member: u32) -> Result<CollectionStore, Fault> {
+        let spec = &self.grant.spec;
+        let place = &self.member(member)?.locality;
+        let store = (self.shared).open_collection(spec.collection(), spec.access());
+        store.await?.for_locality(place)
     }
 
     pub(crate) fn seal(&self, key: &[u8]) -> Sealed {

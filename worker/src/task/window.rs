@@ -44,6 +44,7 @@ mod tests {
             members: Vec::new(),
             target: Target::Source,
             collection: "memory://c".to_owned(),
+            access: holdfast_types::CollectionAccess::default(),
             path: LayerPath::full("f"),
             parent: parent.map(|end| ParentLayer {
                 path: LayerPath::full("p"),

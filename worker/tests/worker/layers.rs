@@ -87,6 +87,7 @@ fn restore(layers: &[(LayerPath, Digest)], as_of: Hlc) -> RestoreSpec {
         }],
         target: Target::Source,
         collection: "memory://test".to_owned(),
+        access: holdfast_types::CollectionAccess::default(),
         layers: layers.to_vec(),
         as_of: as_of.into(),
         renamed: BTreeMap::from([("app".to_owned(), "copy".to_owned())]),
@@ -231,6 +232,7 @@ fn a_damaged_object_is_named_and_never_served() {
 
         let verify = JobSpec::Verify(VerifySpec {
             collection: "memory://test".to_owned(),
+            access: holdfast_types::CollectionAccess::default(),
             layers: layers.clone(),
             execution_locality: Locality::default(),
         });
@@ -289,6 +291,7 @@ fn a_verification_goes_on_past_damage_and_names_all_of_it() {
         }
         let verify = JobSpec::Verify(VerifySpec {
             collection: "memory://test".to_owned(),
+            access: holdfast_types::CollectionAccess::default(),
             layers,
             execution_locality: Locality::default(),
         });
@@ -324,6 +327,7 @@ fn a_verification_reads_every_object_once() {
         let layers = chain(&world, &mut present).await;
         let spec = JobSpec::Verify(VerifySpec {
             collection: "memory://test".to_owned(),
+            access: holdfast_types::CollectionAccess::default(),
             layers,
             execution_locality: Locality::default(),
         });

@@ -380,6 +380,7 @@ fn damage_is_found_named_and_never_served() {
         let layer = back_up(&world, &mut present, 70, &spec(None, false), None, change).await;
         let verify = || VerifySpec {
             collection: "memory://test".to_owned(),
+            access: holdfast_types::CollectionAccess::default(),
             layers: vec![(layer.path.clone(), layer.layer.digest)],
             execution_locality: Locality::default(),
         };

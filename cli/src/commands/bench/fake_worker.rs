@@ -142,7 +142,7 @@ impl FakeWorker {
                 say(&self.up, Up::HoldDone(done)).await;
             }
             // Nobody asks a fake worker about members that do not exist.
-            Down::HeartbeatAck(_) | Down::CheckOrder(_) => {}
+            Down::HeartbeatAck(_) | Down::CheckOrder(_) | Down::StoreCheckOrder(_) => {}
             Down::NotLeader(_) | Down::Dismissed(_) | Down::Stop(_) => {
                 return Err(Fault::new(
                     ErrorCode::Unavailable,

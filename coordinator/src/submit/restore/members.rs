@@ -342,6 +342,7 @@ mod tests {
                 .collect(),
             totals: LayerTotals::default(),
             parts: Vec::new(),
+            tiers: Vec::new(),
         };
         let plan = RestorePlan {
             at: Hlc::ZERO.into(),

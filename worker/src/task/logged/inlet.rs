@@ -69,7 +69,8 @@ impl LayerInlet {
         let place = self.layers.place(layer, &self.member)?;
         let object = self.layers.one_named(place, &name).await?;
         let path = self.path(layer);
-        let opened = self.layers.store.open_tuples(&path, &object).await?;
+        let store = self.layers.store.of_member(&path, place.member).await?;
+        let opened = store.open_tuples(&path, &object).await?;
         let (gate, activity) = (self.gate.clone(), self.activity.clone());
         let blocks = opened.read().map(move |rows| {
             gate.check()?;
@@ -105,7 +106,8 @@ impl Inlet for LayerInlet {
         let place = self.layers.place(layer, &self.member)?;
         let object = self.layers.one_named(place, name).await?;
         let path = self.path(layer);
-        self.layers.store.read_catalog(&path, &object).await
+        let store = self.layers.store.of_member(&path, place.member).await?;
+        store.read_catalog(&path, &object).await
     }
 
     async fn objects(&self, layer: usize, relation: RelationId) -> Result<Vec<String>, Fault> {
@@ -133,7 +135,7 @@ impl Inlet for LayerInlet {
             let place = inlet.layers.place(layer, &inlet.member)?;
             let objects = inlet.layers.named(place, &names).await?;
             let (layers, path) = (&inlet.layers, inlet.path(layer));
-            let merge = Merge::open(layers, layer, path, objects, range, inlet.gate).await?;
+            let merge = Merge::open(layers, place, path, objects, range, inlet.gate).await?;
             let rows = merge.into_stream().inspect_ok(move |batch| {
                 let length: usize = batch.iter().map(Row::logical_len).sum();
                 activity.read(length as u64);

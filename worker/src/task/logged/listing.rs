@@ -169,15 +169,16 @@ impl JobLayers {
     /// The first and the last key of an object of row versions; `None` if it has none.
     pub(super) async fn keys_of(
         &self,
-        layer: usize,
+        place: Place,
         path: &LayerPath,
         object: &ObjectRef,
     ) -> Result<Option<(Bytes, Bytes)>, Fault> {
-        let key = (layer, object.name.clone());
+        let key = (place.layer, object.name.clone());
         if let Some(known) = self.listings.0.lock().await.keys.get(&key) {
             return Ok(known.clone());
         }
-        let opened = self.store.open_span(path, object).await?;
+        let store = self.store.of_member(path, place.member).await?;
+        let opened = store.open_span(path, object).await?;
         let keys = opened.index().keys().cloned();
         let mut cached = self.listings.0.lock().await;
         if cached.keys.len() < CACHED_ENTRIES {
@@ -209,7 +210,8 @@ impl JobLayers {
                 ));
             };
             let path = &layer.manifest.path;
-            catalogs.push(self.store.read_catalog(path, object).await?);
+            let store = self.store.of_member(path, place.member).await?;
+            catalogs.push(store.read_catalog(path, object).await?);
         }
         let mut cached = self.listings.0.lock().await;
         cached.catalogs.insert(key, catalogs.clone());

@@ -9,6 +9,7 @@ use holdfast_types::{ErrorCode, Fault, KeyRange, LayerPath, ObjectRef};
 use std::cmp::Ordering;
 use std::collections::VecDeque;
 
+use super::listing::Place;
 use crate::agent::Gate;
 use crate::bounds::{KEYS_AHEAD, MERGE_BATCH, MERGED_LANES};
 use crate::task::layers::JobLayers;
@@ -33,7 +34,7 @@ impl Merge {
     /// Looks at every object's first and last key, and arranges them.
     pub(super) async fn open(
         layers: &JobLayers,
-        layer: usize,
+        place: Place,
         path: LayerPath,
         objects: Vec<ObjectRef>,
         range: KeyRange,
@@ -43,7 +44,7 @@ impl Merge {
             let (path, gate) = (&path, &gate);
             async move {
                 gate.check()?;
-                let keys = layers.keys_of(layer, path, &object).await?;
+                let keys = layers.keys_of(place, path, &object).await?;
                 Ok::<_, Fault>((keys, object))
             }
         });
@@ -86,7 +87,7 @@ impl Merge {
             ));
         }
         Ok(Self {
-            store: layers.store.clone(),
+            store: layers.store.of_member(&path, place.member).await?,
             path,
             range,
             lanes: lanes.into_iter().map(|(_, lane)| lane).collect(),

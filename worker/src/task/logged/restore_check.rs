@@ -1,6 +1,5 @@
 //! What a restore would make of every object, before there is a job.
 
-use holdfast_collection::{CollectionStore, CollectionUri};
 use holdfast_source::{LoggedSource, MemberCheck};
 use holdfast_types::{Fault, JobId, JobSpec, RestoreSpec};
 
@@ -20,8 +19,7 @@ pub(crate) async fn check_restore(
     member: u32,
 ) -> Result<MemberCheck, Fault> {
     let from = &restore_member(spec, member)?.from;
-    let uri: CollectionUri = spec.collection.parse()?;
-    let store = CollectionStore::open_existing(&shared.stores, &uri, &shared.env).await?;
+    let store = shared.open_existing(&spec.collection, &spec.access).await?;
     let layers = JobLayers::of_spec(store, &JobSpec::Restore(spec.clone())).await?;
     let inlet = LayerInlet::without_task(shared, layers, from);
     let restore = restore_from(&inlet, spec, NO_JOB);

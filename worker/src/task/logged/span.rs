@@ -16,7 +16,7 @@ pub(super) async fn run(ticket: &Ticket, spec: &BackupSpec, span: &SpanWork) -> 
     let relation = relation_of(span)?;
     let range = ticket.open_range(&span.frontier, &span.end)?;
     let backup = backup_of(ticket, spec, span.member).await?;
-    let opening = ticket.collection(true);
+    let opening = ticket.collection_for(span.member);
     let store = ticket
         .write("opening the collection", STORE_DEADLINE, opening)
         .await?;

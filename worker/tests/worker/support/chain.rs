@@ -189,6 +189,7 @@ impl Collection {
             }],
             totals,
             parts: vec![part.await.expect("put")],
+            tiers: Vec::new(),
         };
         self.store.commit_layer(&manifest).await.expect("commits")
     }

@@ -259,6 +259,7 @@ pub(crate) fn restore(layers: &[&Committed], as_of: Hlc) -> RestoreSpec {
         }],
         target: Target::Source,
         collection: "memory://test".to_owned(),
+        access: holdfast_types::CollectionAccess::default(),
         layers: layers
             .iter()
             .map(|layer| (layer.path.clone(), layer.layer.digest))

@@ -146,6 +146,7 @@ pub(crate) fn backup(
         members: vec![BackupMember { member: member() }],
         target: Target::Source,
         collection: Collection::URI.to_owned(),
+        access: holdfast_types::CollectionAccess::default(),
         path,
         parent,
         end,
