@@ -25,8 +25,8 @@ fn main() -> Result<(), Box<dyn Error>> {
     std::fs::write(out, encoded)?;
     tonic_prost_build::configure()
         .bytes(".")
-        // It holds a password: `secrets.rs` has its `Debug`.
-        .skip_debug(["holdfast.v1.Member"])
+        // They hold secrets: `secrets.rs` has their `Debug`.
+        .skip_debug(["holdfast.v1.Member", "holdfast.v1.EncryptionKeys"])
         .compile_fds(descriptors)?;
     Ok(())
 }

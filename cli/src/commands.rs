@@ -7,6 +7,7 @@ mod bench;
 mod cluster;
 mod hold;
 mod job;
+mod keys;
 mod mvcc;
 mod restore;
 mod sim;
@@ -33,6 +34,7 @@ pub(crate) async fn run(context: &Context, command: Command) -> Result<Exit, Fau
         Command::Restore(arguments) => restore::run(context, arguments).await,
         Command::Verify(arguments) => verify::run(context, arguments).await,
         Command::Backups(command) => backups::run(context, command).await,
+        Command::Keys(command) => keys::run(context, command).await,
         Command::Job(command) => job::run(context, command).await,
         Command::Member(command) => cluster::member(context, command).await,
         Command::Setting(command) => cluster::setting(context, command).await,

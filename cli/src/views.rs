@@ -8,6 +8,7 @@ mod check;
 mod cluster;
 mod hold;
 mod job;
+mod keys;
 mod source;
 
 pub(crate) use backups::{ChainsView, ShownChainView};
@@ -15,6 +16,7 @@ pub(crate) use check::{CheckView, DryRunView};
 pub(crate) use cluster::{MembersView, SettingsView, StatusView};
 pub(crate) use hold::{DroppedHoldView, HoldsView};
 pub(crate) use job::{ControlledView, JobView, JobsView, StepView, SubmittedView};
+pub(crate) use keys::KeysView;
 pub(crate) use source::{SourceView, SourcesView};
 
 /// An empty text is no text.

@@ -14,6 +14,9 @@ use crate::layout;
 use crate::names::{DataName, PartName};
 use crate::store::{CONCURRENCY, CollectionStore, Stored};
 
+/// Bytes of the words that files start with.
+const MAGIC_LENGTH: u64 = 8;
+
 impl CollectionStore {
     /// Claims a layer's directory for a job, before anything is written there. A job's own claim is recognised.
     ///
@@ -123,7 +126,7 @@ impl CollectionStore {
             ));
         }
         let at = layout::data(path).join(object.name.as_str());
-        let sealed = self.envelope().seal(at.as_ref(), chunks)?;
+        let sealed = self.seal(&at, chunks, object.digest).await?;
         let known = Stored {
             length: object.length,
             digest: object.digest,
@@ -152,7 +155,7 @@ impl CollectionStore {
         summary: &PartSummary,
     ) -> Result<PartRef, Fault> {
         let at = layout::parts(path).join(name.to_string());
-        let sealed = self.envelope().seal(at.as_ref(), chunks)?;
+        let sealed = self.seal(&at, chunks, summary.digest).await?;
         let stored = self.put_once(&at, sealed).await?;
         Ok(PartRef {
             length: stored.length,
@@ -189,9 +192,9 @@ impl CollectionStore {
             .await?;
 
         let at = layout::manifest(path);
-        let sealed = self
-            .envelope()
-            .seal(at.as_ref(), vec![manifest.encode()?])?;
+        let clear = manifest.encode()?;
+        let digest = Digest::of(&clear);
+        let sealed = self.seal(&at, vec![clear], digest).await?;
         let stored = match self.put_once(&at, sealed).await {
             Err(fault) if fault.code == ErrorCode::AlreadyExists => {
                 let found = self.load_layer(path).await?;
@@ -226,6 +229,19 @@ impl CollectionStore {
             )
             .hint("list what there is with `holdfast backups`")
         })
+    }
+
+    /// [`CollectionStore::load_layer`] for whoever has no key: `None` if the layer is encrypted.
+    ///
+    /// # Errors
+    /// As [`CollectionStore::load_layer`].
+    pub async fn load_layer_unless_sealed(&self, path: &LayerPath) -> Result<Option<Layer>, Fault> {
+        let start = self.get_range(&layout::manifest(path), 0..MAGIC_LENGTH);
+        match start.await {
+            Ok(start) if Envelope::looks_sealed(&start) => Ok(None),
+            // Or an error, which is then told in the usual words.
+            _ => self.load_layer(path).await.map(Some),
+        }
     }
 
     /// Reads a layer's manifest, and checks that it is the expected one.
@@ -282,7 +298,30 @@ impl CollectionStore {
             digest: object.digest,
         };
         let bytes = self.get_exactly(&at, stored).await?;
-        self.envelope().open(at.as_ref(), bytes)
+        let envelope = self.envelope().clone();
+        match envelope.is_sealed() {
+            true => {
+                let open = move || envelope.open(at.as_ref(), bytes);
+                self.env().blocking(open).await
+            }
+            false => envelope.open(at.as_ref(), bytes),
+        }
+    }
+
+    /// Frames an object whose bytes have this digest.
+    async fn seal(
+        &self,
+        at: &Path,
+        clear: Vec<Bytes>,
+        digest: Digest,
+    ) -> Result<Vec<Bytes>, Fault> {
+        let envelope = self.envelope().clone();
+        if !envelope.is_sealed() {
+            return envelope.seal(at.as_ref(), clear, &digest);
+        }
+        let at = at.clone();
+        let seal = move || envelope.seal(at.as_ref(), clear, &digest);
+        self.env().blocking(seal).await
     }
 
     /// Reads a whole span file into memory, with its full digest checked.

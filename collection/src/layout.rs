@@ -37,6 +37,11 @@ pub(crate) fn parts(path: &LayerPath) -> Path {
     layer(path).join("parts")
 }
 
+/// The directory of what is known of a chain's keys, in that of its full.
+pub(crate) fn keys(full: &str) -> Path {
+    Path::from(full).join("keys")
+}
+
 /// A layer's manifest.
 pub(crate) fn manifest(path: &LayerPath) -> Path {
     layer(path).join(MANIFEST)

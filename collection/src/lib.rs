@@ -11,6 +11,7 @@
 mod claim;
 mod entries;
 mod error;
+mod key_info;
 mod layers;
 mod layout;
 mod listing;

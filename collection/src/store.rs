@@ -107,6 +107,21 @@ impl CollectionStore {
         }
     }
 
+    /// The same collection, whose objects are framed so.
+    #[must_use]
+    pub fn with_envelope(&self, envelope: Envelope) -> Self {
+        let inner = &self.inner;
+        Self {
+            inner: Arc::new(Inner {
+                uri: inner.uri.clone(),
+                objects: Arc::clone(&inner.objects),
+                provider: Arc::clone(&inner.provider),
+                env: inner.env.clone(),
+                envelope,
+            }),
+        }
+    }
+
     /// Where the collection is.
     #[must_use]
     pub fn uri(&self) -> &CollectionUri {

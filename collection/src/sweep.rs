@@ -136,6 +136,9 @@ impl CollectionStore {
                 .remove_drafts(&layout::layer(path), format!("{name}#"))
                 .await?;
         }
+        if path.incremental.is_none() {
+            report.objects += self.sweep_key_info(&path.full).await?;
+        }
         self.remove(&layout::claim(path)).await?;
         report.objects += 1;
         report.bytes += ByteCount(claim.encode().len() as u64);

@@ -1,6 +1,7 @@
 //! A coordinator process: one port with raft, workers, control, health and reflection, and the leader behind it.
 
 use holdfast_collection::StoreProvider;
+use holdfast_keys::KeyService;
 use holdfast_env::Env;
 use holdfast_ledger::Ledger;
 use holdfast_proto::{DESCRIPTORS, incoming};
@@ -73,6 +74,7 @@ impl Coordinator {
             ids: JobIds::new(config.raft.node),
             desk: Desk::default(),
             closing: CancellationToken::new(),
+            keys: KeyService::new(env.clone()),
             config,
             env,
             stores,

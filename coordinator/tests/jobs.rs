@@ -30,6 +30,7 @@ fn a_backup_runs_to_its_manifest_and_leaves_nothing_else() {
                 collection: "memory://vault".into(),
                 subdir: String::new(),
                 check_files: true,
+                encryption: None,
             })
             .await
             .expect("a chain");

@@ -90,6 +90,7 @@ async fn shown(scene: &Scene) -> v1::ShowBackupResponse {
         collection: "memory://vault".into(),
         subdir: String::new(),
         check_files: true,
+        encryption: None,
     };
     scene.api.show_backup(request).await.expect("a chain")
 }

@@ -14,9 +14,33 @@ impl fmt::Debug for v1::Member {
     }
 }
 
+impl fmt::Debug for v1::EncryptionKeys {
+    /// Only that there are some: a URI may hold credentials.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("EncryptionKeys")
+            .field("passphrase", &!self.passphrase.is_empty())
+            .field("kms", &self.kms.len())
+            .finish_non_exhaustive()
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn keys_are_counted_and_not_shown() {
+        let request = v1::SubmitBackupRequest {
+            encryption: Some(v1::EncryptionKeys {
+                passphrase: "canary".into(),
+                kms: vec!["vault://h/transit/k?VAULT_TOKEN=canary".into()],
+                kdf: String::new(),
+            }),
+            ..v1::SubmitBackupRequest::default()
+        };
+        let shown = format!("{request:?}");
+        assert!(shown.contains("kms: 1") && !shown.contains("canary"), "{shown}");
+    }
 
     #[test]
     fn a_member_is_shown_without_what_may_be_secret() {

@@ -117,6 +117,7 @@ impl<'a> Audit<'a> {
             collection: collection.to_owned(),
             subdir: chain.to_owned(),
             check_files: true,
+            encryption: None,
         };
         let shown = surely(|| self.script.client.show_backup(request.clone())).await?;
         if let Some(problem) = shown.problems.first() {

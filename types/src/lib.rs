@@ -5,6 +5,7 @@
 
 #![warn(missing_debug_implementations)]
 
+mod chain_key;
 mod digest;
 mod error;
 mod ids;
@@ -23,6 +24,7 @@ mod spec;
 mod time;
 mod units;
 
+pub use chain_key::{ChainKey, KeyId};
 pub use digest::{Digest, Hasher};
 pub use error::{ErrorCode, Fault};
 pub use ids::{

@@ -6,6 +6,7 @@ use holdfast_types::Fault;
 use crate::args::BackupsCommand;
 use crate::context::Context;
 use crate::exit::Exit;
+use crate::keys;
 use crate::local::LocalCluster;
 use crate::views::{ChainsView, ShownChainView};
 
@@ -37,12 +38,14 @@ async fn ask(
             collection,
             subdir,
             check_files,
+            keys,
             ..
         } => {
             let request = v1::ShowBackupRequest {
                 collection,
                 subdir,
                 check_files,
+                encryption: keys::given(context, &keys, None, false).await?,
             };
             let view = ShownChainView::from(api.show_backup(request).await?);
             context.output.result(&view, || view.text());

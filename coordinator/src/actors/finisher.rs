@@ -8,11 +8,12 @@ use futures::future::LocalBoxFuture;
 use holdfast_collection::{CollectionStore, PartName};
 use holdfast_format::{Layer, Manifest};
 use holdfast_ledger::{Action, Job, PartRef};
-use holdfast_types::{BackupSpec, ErrorCode, Fault, JobId, JobSpec, JobState, LayerPath};
+use holdfast_types::{BackupSpec, ChainKey, ErrorCode, Fault, JobId, JobSpec, JobState, LayerPath};
 use std::sync::Arc;
 
 use super::effect_runner::{Perform, Setback};
 use crate::core::{Core, MANY_CALLS_TIMEOUT, bounded_by};
+use crate::encryption::envelope;
 use crate::manifest::{manifest_of, needs_parent, write_part};
 use crate::office::Office;
 
@@ -107,20 +108,34 @@ fn running_backup<T>(
 }
 
 /// Opens a backup's collection; errors that do not pass by themselves fail the job.
-async fn open(core: &Core, collection: &str) -> Result<CollectionStore, Fault> {
-    let uri = collection.parse()?;
-    core.bounded(
-        format!("opening {uri}"),
-        CollectionStore::open(&core.stores, &uri, &core.env),
-    )
-    .await
+async fn open(core: &Core, place: &JobPlace) -> Result<CollectionStore, Fault> {
+    let uri = place.collection.parse()?;
+    let opening = CollectionStore::open(&core.stores, &uri, &core.env);
+    let store = core.bounded(format!("opening {uri}"), opening).await?;
+    let key = place.encryption.as_ref();
+    Ok(store.with_envelope(envelope(&core.config.cluster_key, key)?))
+}
+
+/// Where a backup's objects go, and the key that they are encrypted with.
+struct JobPlace {
+    collection: String,
+    encryption: Option<ChainKey>,
+}
+
+impl JobPlace {
+    fn of(spec: &BackupSpec) -> Self {
+        Self {
+            collection: spec.collection.clone(),
+            encryption: spec.encryption.clone(),
+        }
+    }
 }
 
 async fn part_of(core: &Core, job: JobId, part: u32) -> Result<(), Setback> {
     let found = running_backup(core, job, |job, spec| {
         let (number, entries) = job.sealed_part()?;
         (number == part).then(|| SealedPart {
-            collection: spec.collection.clone(),
+            place: JobPlace::of(spec),
             path: spec.path.clone(),
             name: PartName {
                 job: job.id(),
@@ -139,7 +154,7 @@ async fn part_of(core: &Core, job: JobId, part: u32) -> Result<(), Setback> {
 
 /// A part of a file list that is to be written.
 struct SealedPart {
-    collection: String,
+    place: JobPlace,
     path: LayerPath,
     name: PartName,
     entries: Arc<Vec<holdfast_ledger::ManifestEntry>>,
@@ -147,12 +162,12 @@ struct SealedPart {
 
 async fn store_part(core: &Core, sealed: SealedPart) -> Result<PartRef, Fault> {
     let SealedPart {
-        collection,
+        place,
         path,
         name,
         entries,
     } = sealed;
-    let store = open(core, &collection).await?;
+    let store = open(core, &place).await?;
     let key = core.config.cluster_key.clone();
     let prepared = core
         .env
@@ -201,13 +216,13 @@ async fn layer_of(core: &Core, office: &Arc<Office>, job: JobId) -> Result<(), S
         running_backup(core, job, |job, spec| {
             let ready = job.is_committing() && !job.is_committed();
             let manifest = || manifest_of(cluster, job, spec, parent.as_ref());
-            ready.then(|| (spec.collection.clone(), manifest()))
+            ready.then(|| (JobPlace::of(spec), manifest()))
         })
     });
-    let Some((collection, manifest)) = manifest else {
+    let Some((place, manifest)) = manifest else {
         return Ok(());
     };
-    match store_manifest(core, &collection, &manifest).await {
+    match store_manifest(core, &place, &manifest).await {
         Ok(None) => Err(Setback::Later),
         Ok(Some(layer)) => {
             let action = Action::LayerCommitted {
@@ -226,12 +241,12 @@ async fn layer_of(core: &Core, office: &Arc<Office>, job: JobId) -> Result<(), S
 async fn parent_of(core: &Core, job: JobId) -> Result<Option<Manifest>, Fault> {
     let needed = running_backup(core, job, |_, spec| {
         let parent = needs_parent(spec)?;
-        Some((spec.collection.clone(), parent.clone()))
+        Some((JobPlace::of(spec), parent.clone()))
     });
-    let Some((collection, parent)) = needed else {
+    let Some((place, parent)) = needed else {
         return Ok(None);
     };
-    let store = open(core, &collection).await?;
+    let store = open(core, &place).await?;
     let loading = store.load_layer_as(&parent.path, parent.manifest);
     let what = format!("reading the manifest of {}", parent.path);
     Ok(Some(core.bounded(what, loading).await?.manifest))
@@ -240,10 +255,10 @@ async fn parent_of(core: &Core, job: JobId) -> Result<Option<Manifest>, Fault> {
 /// Writes a manifest; `None` if it is not sure any more that this node leads.
 async fn store_manifest(
     core: &Core,
-    collection: &str,
+    place: &JobPlace,
     manifest: &Manifest,
 ) -> Result<Option<Layer>, Fault> {
-    let store = open(core, collection).await?;
+    let store = open(core, place).await?;
     let check = check_objects(&store, manifest);
     let what = format!("checking the objects of {}", manifest.path);
     bounded_by(MANY_CALLS_TIMEOUT, what, check).await?;

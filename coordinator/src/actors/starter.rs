@@ -9,6 +9,7 @@ use std::sync::Arc;
 use super::effect_runner::{Perform, Setback};
 use super::finisher::fail_job;
 use crate::core::Core;
+use crate::encryption::{envelope, note_keys};
 use crate::office::Office;
 
 /// See the module.
@@ -68,8 +69,12 @@ async fn claim(core: &Core, job: JobId, backup: &BackupSpec) -> Result<(), Fault
         .read(|ledger| ledger.cluster())
         .unwrap_or_default();
     let claimed = async {
-        let store = CollectionStore::open(&core.stores, &uri, &core.env).await?;
-        store.claim(&backup.path, Claim { cluster, job }).await
+        let key = backup.encryption.as_ref();
+        let store = CollectionStore::open(&core.stores, &uri, &core.env)
+            .await?
+            .with_envelope(envelope(&core.config.cluster_key, key)?);
+        store.claim(&backup.path, Claim { cluster, job }).await?;
+        note_keys(&store, &backup.path, key).await
     };
     core.bounded(format!("claiming {} in {uri}", backup.path), claimed)
         .await

@@ -15,6 +15,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use super::effect_runner::{Perform, Setback};
+use crate::encryption::envelope;
 use crate::core::{Core, MANY_CALLS_TIMEOUT, bounded_by};
 use crate::office::Office;
 
@@ -109,7 +110,10 @@ async fn sweep(core: &Core, office: &Arc<Office>, job: JobId) -> Result<(), Setb
     };
     let uri = spec.collection.parse().map_err(Setback::Retry)?;
     let opening = CollectionStore::open(&core.stores, &uri, &core.env);
-    let store = core.bounded(format!("opening {uri}"), opening).await?;
+    let store = core
+        .bounded(format!("opening {uri}"), opening)
+        .await?
+        .with_envelope(envelope(&core.config.cluster_key, spec.encryption.as_ref())?);
     if !committed {
         note_layer(core, &store, job, &spec).await?;
     }

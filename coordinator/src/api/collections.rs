@@ -8,11 +8,12 @@ use holdfast_types::{ErrorCode, Fault, Hlc, LayerPath, RelationId};
 use std::collections::BTreeMap;
 
 use crate::core::Core;
+use crate::encryption::{open_chain, read_ring};
 
 /// Chains that are looked at together.
 const CHAINS_AT_ONCE: usize = 8;
 
-async fn open(core: &Core, uri: &str) -> Result<CollectionStore, Fault> {
+pub(super) async fn open(core: &Core, uri: &str) -> Result<CollectionStore, Fault> {
     let uri = uri.parse()?;
     core.bounded(
         format!("opening {uri}"),
@@ -49,13 +50,36 @@ async fn chain_of(
 ) -> Result<v1::Chain, Fault> {
     let layers = store.list_layers(&full.full).await?;
     let last = layers.last().unwrap_or(&full);
-    let end = store.load_layer(last).await?.manifest.end;
+    let clear = store.load_layer_unless_sealed(last).await?;
     Ok(v1::Chain {
-        end: show(end),
+        encrypted: clear.is_none(),
+        end: match clear {
+            Some(layer) => show(layer.manifest.end),
+            None => named_end(last),
+        },
         layers: u32::try_from(layers.len()).unwrap_or(u32::MAX),
         latest: latest == Some(full.full.as_str()),
         subdir: full.full,
     })
+}
+
+/// The end of an encrypted layer, as far as its directory's name tells it.
+fn named_end(path: &LayerPath) -> String {
+    let digits = match &path.incremental {
+        None => path.full.replace(['/', '-'], ""),
+        // Its end, and then its start.
+        Some(own) => own.replacen(['/', '-'], "", 1),
+    };
+    let part = |from: usize, to: usize| digits.get(from..to).unwrap_or_default();
+    format!(
+        "{}-{}-{}T{}:{}:{}Z",
+        part(0, 4),
+        part(4, 6),
+        part(6, 8),
+        part(8, 10),
+        part(10, 12),
+        part(12, 17)
+    )
 }
 
 /// One chain in detail.
@@ -63,18 +87,16 @@ pub(super) async fn show_chain(
     core: &Core,
     request: v1::ShowBackupRequest,
 ) -> Result<v1::ShowBackupResponse, Fault> {
+    let given = read_ring(request.encryption)?;
     let store = open(core, &request.collection).await?;
     let subdir = match request.subdir.as_str() {
         "" => "LATEST",
         text => text,
     };
     let what = format!("reading the chain in {}", store.uri());
-    let reading = async {
-        let subdir = store.resolve_subdir(subdir).await?;
-        let chain = store.load_chain(&subdir).await?;
-        Ok((subdir, chain))
-    };
-    let (subdir, chain) = core.bounded(&what, reading).await?;
+    let subdir = core.bounded(&what, store.resolve_subdir(subdir)).await?;
+    let store = open_chain(core, &store, &subdir, &given).await?.store;
+    let chain = core.bounded(&what, store.load_chain(&subdir)).await?;
     let mut problems: Vec<String> = chain
         .broken()
         .iter()

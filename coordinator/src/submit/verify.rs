@@ -8,6 +8,7 @@ use super::{
     catch_up, collection_uri, earlier_job, execution_locality, open_existing, propose, request_key,
 };
 use crate::core::Core;
+use crate::encryption::{open_chain, read_ring};
 
 /// Accepts a verification.
 pub(crate) async fn submit_verify(
@@ -17,6 +18,7 @@ pub(crate) async fn submit_verify(
     let key = request_key(&request.request_key)?;
     let uri = collection_uri(&request.from)?;
     let execution_locality = execution_locality(&request.execution_locality)?;
+    let given = read_ring(request.encryption)?;
     let layer_end: Option<AsOf> = match request.layer_end.as_str() {
         "" => None,
         text => Some(text.parse()?),
@@ -31,13 +33,10 @@ pub(crate) async fn submit_verify(
         "" => "LATEST",
         text => text,
     };
-    let reading = async {
-        let subdir = store.resolve_subdir(subdir).await?;
-        store.load_chain(&subdir).await
-    };
-    let chain = core
-        .bounded(format!("reading the chain in {uri}"), reading)
-        .await?;
+    let what = format!("reading the chain in {uri}");
+    let subdir = core.bounded(&what, store.resolve_subdir(subdir)).await?;
+    let open = open_chain(core, &store, &subdir, &given).await?;
+    let chain = core.bounded(&what, open.store.load_chain(&subdir)).await?;
     let layers = match layer_end {
         None => {
             // A layer that stands on nothing is damage, and damage is what a verification is asked for.
@@ -53,6 +52,7 @@ pub(crate) async fn submit_verify(
             .map(|layer| (layer.manifest.path.clone(), layer.digest))
             .collect(),
         execution_locality,
+        encryption: open.key,
     };
     propose(core, JobSpec::Verify(spec), key, now).await
 }

@@ -56,6 +56,7 @@ pub(crate) fn full(source: &str, members: &[&str], second: u64) -> BackupSpec {
         execution_locality: Locality::default(),
         hold: HoldUse::Job,
         part_size: 1 << 20,
+        encryption: None,
     }
 }
 
@@ -94,6 +95,7 @@ pub(crate) fn restore(source: &str, members: &[&str]) -> JobSpec {
         into_existing: false,
         execution_locality: Locality::default(),
         part_size: 1 << 20,
+        encryption: None,
     })
 }
 
@@ -102,5 +104,6 @@ pub(crate) fn verify() -> JobSpec {
         collection: COLLECTION.to_owned(),
         layers: vec![(LayerPath::full("full-000010"), Digest::of(b"manifest"))],
         execution_locality: Locality::default(),
+        encryption: None,
     })
 }

@@ -2,9 +2,10 @@
 
 use actix::Addr;
 use holdfast_collection::{CollectionStore, CollectionUri};
+use holdfast_format::{DataKey, Envelope};
 use holdfast_proto::{Grant, Lease, LeaseReportBody};
 use holdfast_source::{LoggedSource, Source};
-use holdfast_types::{ErrorCode, Fault, KeyRange, MemberRecord, Sealed, SourceKind};
+use holdfast_types::{ChainKey, ErrorCode, Fault, KeyRange, MemberRecord, Sealed, SourceKind};
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::time::Duration;
@@ -182,11 +183,13 @@ impl Ticket {
     pub(crate) async fn collection(&self, written: bool) -> Result<CollectionStore, Fault> {
         let uri: CollectionUri = self.grant.spec.collection().parse()?;
         let (stores, env) = (&self.shared.stores, &self.shared.env);
-        if written {
-            CollectionStore::open(stores, &uri, env).await
+        let store = if written {
+            CollectionStore::open(stores, &uri, env).await?
         } else {
-            CollectionStore::open_existing(stores, &uri, env).await
-        }
+            CollectionStore::open_existing(stores, &uri, env).await?
+        };
+        let key = self.grant.spec.encryption();
+        Ok(store.with_envelope(envelope(&self.shared, key)?))
     }
 
     pub(crate) fn seal(&self, key: &[u8]) -> Sealed {
@@ -201,6 +204,16 @@ impl Ticket {
             end: key.open_bound(end)?.into(),
         })
     }
+}
+
+/// How the objects of a job's chain are framed. The key came with the lease, sealed with the cluster key; no other is asked for.
+pub(crate) fn envelope(shared: &Core, key: Option<&ChainKey>) -> Result<Envelope, Fault> {
+    let Some(key) = key else {
+        return Ok(Envelope::Clear);
+    };
+    let cluster_key = &shared.config.cluster_key;
+    let secret = cluster_key.open_data_key(key.id, &key.sealed)?;
+    DataKey::from_slice(&secret).map(Envelope::Sealed)
 }
 
 /// A part size that this worker can hold.

@@ -382,6 +382,7 @@ fn damage_is_found_named_and_never_served() {
             collection: "memory://test".to_owned(),
             layers: vec![(layer.path.clone(), layer.layer.digest)],
             execution_locality: Locality::default(),
+            encryption: None,
         };
         let mut job = Job::new(71, verify());
         let (_, spans) = job.plan(&mut present).await;

@@ -7,7 +7,7 @@ use cargo_metadata::DependencyKind;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// What each crate may depend on, directly, outside of tests. `*`: everything (nothing depends on it).
-const MAY: [(&str, &[&str]); 20] = [
+const MAY: [(&str, &[&str]); 22] = [
     ("types", &[]),
     ("ledger", &["types"]),
     ("format", &["types"]),
@@ -16,9 +16,11 @@ const MAY: [(&str, &[&str]); 20] = [
     ("node", &["env", "types"]),
     ("proto", &["env", "types"]),
     ("collection", &["env", "format", "types"]),
+    ("keys", &["env", "format", "types"]),
     ("mvcc", &["env", "proto", "source", "types"]),
     ("postgres", &["env", "source", "types"]),
     ("postgres-testing", &[]),
+    ("keys-testing", &[]),
     ("raft", &["env", "ledger", "proto", "types"]),
     ("client", &["env", "proto", "types"]),
     (
@@ -41,6 +43,7 @@ const MAY: [(&str, &[&str]); 20] = [
             "collection",
             "env",
             "format",
+            "keys",
             "ledger",
             "node",
             "proto",
@@ -72,8 +75,10 @@ const MAY: [(&str, &[&str]); 20] = [
 ];
 
 /// Edges that must not exist, however long the way.
-const NEVER: [(&str, &[&str]); 6] = [
+const NEVER: [(&str, &[&str]); 7] = [
     ("worker", &["ledger", "raft", "coordinator"]),
+    // Workers have the data key from their lease, and speak with no key management service.
+    ("worker", &["keys"]),
     ("sql", &["coordinator", "raft", "ledger"]),
     ("console", &["coordinator", "raft", "ledger"]),
     ("client", &["coordinator", "raft", "ledger"]),
