@@ -236,8 +236,8 @@ impl CollectionStore {
     /// # Errors
     /// As [`CollectionStore::load_layer`].
     pub async fn load_layer_unless_sealed(&self, path: &LayerPath) -> Result<Option<Layer>, Fault> {
-        let start = self.get_range(&layout::manifest(path), 0..MAGIC_LENGTH);
-        match start.await {
+        let at = layout::manifest(path);
+        match self.get_range(&at, 0..MAGIC_LENGTH).await {
             Ok(start) if Envelope::looks_sealed(&start) => Ok(None),
             // Or an error, which is then told in the usual words.
             _ => self.load_layer(path).await.map(Some),

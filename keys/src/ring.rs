@@ -81,13 +81,4 @@ impl KeyRing {
     pub fn is_empty(&self) -> bool {
         self.passphrase.is_none() && self.kms.is_empty()
     }
-
-    /// Names of what was given.
-    pub(crate) fn labels(&self) -> Vec<&str> {
-        let passphrase = self.passphrase.as_ref().map(|_| crate::passphrase::LABEL);
-        passphrase
-            .into_iter()
-            .chain(self.kms.iter().map(KmsUri::label))
-            .collect()
-    }
 }

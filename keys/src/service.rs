@@ -8,7 +8,7 @@ use std::fmt;
 use tokio::sync::Semaphore;
 use zeroize::Zeroizing;
 
-use crate::kms::{Kms, KmsUri, Surroundings, Unwrapped};
+use crate::kms::{KmsUri, Surroundings, Unwrapped};
 use crate::passphrase;
 use crate::ring::KeyRing;
 use crate::secret::Secret;
@@ -217,13 +217,14 @@ impl KeyService {
         info: &KeyInfo,
         passphrase: &Secret,
     ) -> Result<Option<DataKey>, Fault> {
-        let mut wraps = info
+        let wraps: Vec<KeyWrap> = info
             .wraps
             .iter()
             .filter(|wrap| wrap.kind == WrapKind::Passphrase)
             .take(MAX_PASSPHRASES)
-            .peekable();
-        if wraps.peek().is_none() {
+            .cloned()
+            .collect();
+        if wraps.is_empty() {
             return Err(Fault::new(
                 ErrorCode::FailedPrecondition,
                 format!("the chain {} is not encrypted with a passphrase", info.full),
@@ -231,7 +232,7 @@ impl KeyService {
             .hint(format!("it opens with {}", openers(info))));
         }
         for wrap in wraps {
-            let (passphrase, wrap, id) = (passphrase.clone(), wrap.clone(), info.key);
+            let (passphrase, id) = (passphrase.clone(), info.key);
             let work = move || passphrase::unwrap(&passphrase, &wrap, id);
             if let Some(key) = self.derive(work).await? {
                 return Ok(Some(key));

@@ -158,7 +158,7 @@ struct Encrypted {
 #[derive(Deserialize)]
 #[serde(rename_all = "PascalCase")]
 struct Decrypted {
-    plaintext: Zeroizing<String>,
+    plaintext: Secret,
 }
 
 #[derive(Deserialize)]
@@ -252,7 +252,7 @@ impl Kms for Aws {
         let answer = self.call("Decrypt", body).await?;
         if answer.is_success() {
             let decrypted: Decrypted = answer.json(&who)?;
-            return from_base64(&who, &decrypted.plaintext).map(Unwrapped::Key);
+            return from_base64(&who, decrypted.plaintext.expose()).map(Unwrapped::Key);
         }
         let kind = answer.json::<Refusal>(&who).map(|refusal| refusal.kind);
         let is_other = kind.is_ok_and(|kind| {

@@ -9,10 +9,9 @@ use http::Method;
 use serde::Deserialize;
 use serde_json::json;
 use std::fmt;
-use url::form_urlencoded::Serializer;
 use zeroize::Zeroizing;
 
-use super::exchange::{Answer, Line, Surroundings, refused, request};
+use super::exchange::{Answer, Line, Surroundings, form, refused, request};
 use super::uri::{Parameters, invalid};
 use super::{Kms, Unwrapped};
 use crate::secret::Secret;
@@ -129,16 +128,16 @@ impl fmt::Debug for Azure {
 
 #[derive(Deserialize)]
 struct Token {
-    access_token: Zeroizing<String>,
+    access_token: Secret,
 }
 
 #[derive(Deserialize)]
 struct Done {
-    value: Zeroizing<String>,
+    value: Secret,
 }
 
 impl Azure {
-    async fn token(&self) -> Result<Zeroizing<String>, Fault> {
+    async fn token(&self) -> Result<Secret, Fault> {
         let who = self.key.label();
         let resource = format!("https://{}", self.key.domain);
         let answer = match &self.key.login {
@@ -154,12 +153,13 @@ impl Azure {
                 secret,
             } => {
                 let uri = format!("{}/{tenant}/oauth2/v2.0/token", self.key.login_address);
-                let mut form = Serializer::new(String::new());
-                form.append_pair("grant_type", "client_credentials")
-                    .append_pair("client_id", client)
-                    .append_pair("client_secret", secret.expose())
-                    .append_pair("scope", &format!("{resource}/.default"));
-                let body = Zeroizing::new(form.finish());
+                let scope = format!("{resource}/.default");
+                let body = form(&[
+                    ("grant_type", "client_credentials"),
+                    ("client_id", client),
+                    ("client_secret", secret.expose()),
+                    ("scope", &scope),
+                ]);
                 let headers = [("content-type", "application/x-www-form-urlencoded")];
                 let make = || request(Method::POST, &uri, &headers, body.as_str().to_owned());
                 self.line.ask(&who, make).await?
@@ -181,7 +181,7 @@ impl Azure {
         let value = Zeroizing::new(URL_SAFE_NO_PAD.encode(value));
         let body = json!({ "alg": ALGORITHM, "value": value.as_str() });
         let body = Zeroizing::new(body.to_string());
-        let bearer = Zeroizing::new(format!("Bearer {}", token.as_str()));
+        let bearer = Zeroizing::new(format!("Bearer {}", token.expose()));
         let make = || {
             let headers = [
                 ("content-type", "application/json"),
@@ -194,7 +194,7 @@ impl Azure {
 
     fn value(&self, answer: &Answer) -> Result<Zeroizing<Vec<u8>>, Fault> {
         let done: Done = answer.json(&self.key.label())?;
-        let value = URL_SAFE_NO_PAD.decode(done.value.trim_end_matches('='));
+        let value = URL_SAFE_NO_PAD.decode(done.value.expose().trim_end_matches('='));
         value.map(Zeroizing::new).map_err(|_| {
             Fault::new(
                 ErrorCode::FailedPrecondition,

@@ -13,6 +13,7 @@ use serde::Deserialize;
 use std::fmt;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
+use url::form_urlencoded::Serializer;
 use zeroize::Zeroizing;
 
 use crate::secret::Secret;
@@ -61,11 +62,6 @@ impl Surroundings {
             fixed: Some(client),
             client: Mutex::default(),
         }
-    }
-
-    /// Whether a test answers instead of services.
-    pub(crate) fn is_fixed(&self) -> bool {
-        self.fixed.is_some()
     }
 
     /// A line to services, which trusts the system's certificates, and `certificate` (PEM) besides.
@@ -243,6 +239,13 @@ pub(crate) fn refused(who: &str, what: &str, answer: &Answer) -> Fault {
         format!("{who} refuses to {what}: {} {}", answer.status, answer.words()),
     )
     .hint("check the credentials of the KMS URI, and what the key's policy allows them")
+}
+
+/// A form as a body, in a text that is zeroed.
+pub(crate) fn form(fields: &[(&str, &str)]) -> Zeroizing<String> {
+    let mut form = Serializer::new(String::new());
+    form.extend_pairs(fields);
+    Zeroizing::new(form.finish())
 }
 
 /// Bytes as base64, in a text that is zeroed.

@@ -142,7 +142,7 @@ struct Encrypted {
 
 #[derive(Deserialize)]
 struct Decrypted {
-    plaintext: Zeroizing<String>,
+    plaintext: Secret,
 }
 
 impl Gcp {
@@ -199,7 +199,7 @@ impl Kms for Gcp {
         let answer = self.call("decrypt", &body).await?;
         if answer.is_success() {
             let decrypted: Decrypted = answer.json(&self.label())?;
-            return from_base64(&self.label(), &decrypted.plaintext).map(Unwrapped::Key);
+            return from_base64(&self.label(), decrypted.plaintext.expose()).map(Unwrapped::Key);
         }
         // INVALID_ARGUMENT: the ciphertext is not one of this key, or not of this chain.
         match answer.status == 400 {

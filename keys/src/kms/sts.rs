@@ -5,10 +5,9 @@ use http::Method;
 use object_store::aws::AwsCredential;
 use serde::Deserialize;
 use std::sync::Arc;
-use url::form_urlencoded::Serializer;
 
 use super::aws::sign;
-use super::exchange::{Line, refused, request};
+use super::exchange::{Line, form, refused, request};
 use super::uri::invalid;
 
 /// The name of a session, as AWS's logs show it.
@@ -81,20 +80,19 @@ pub(super) async fn assume(
     credential: &AwsCredential,
     role: &Role,
 ) -> Result<Arc<AwsCredential>, Fault> {
-    let mut form = Serializer::new(String::new());
-    form.append_pair("Action", "AssumeRole")
-        .append_pair("Version", "2011-06-15")
-        .append_pair("RoleArn", &role.arn)
-        .append_pair("RoleSessionName", SESSION)
-        .append_pair("DurationSeconds", "900");
-    if let Some(id) = &role.external_id {
-        form.append_pair("ExternalId", id);
-    }
-    let body = form.finish();
+    let mut fields = vec![
+        ("Action", "AssumeRole"),
+        ("Version", "2011-06-15"),
+        ("RoleArn", role.arn.as_str()),
+        ("RoleSessionName", SESSION),
+        ("DurationSeconds", "900"),
+    ];
+    fields.extend(role.external_id.as_deref().map(|id| ("ExternalId", id)));
+    let body = form(&fields);
     let who = format!("AWS STS for {}", role.arn);
     let make = || {
         let headers = [("content-type", "application/x-www-form-urlencoded")];
-        let mut request = request(Method::POST, &format!("{endpoint}/"), &headers, body.clone())?;
+        let mut request = request(Method::POST, &format!("{endpoint}/"), &headers, body.as_str().to_owned())?;
         sign(&mut request, credential, "sts", region)?;
         Ok(request)
     };

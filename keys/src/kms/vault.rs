@@ -187,7 +187,7 @@ struct LoggedIn {
 
 #[derive(Deserialize)]
 struct Auth {
-    client_token: Zeroizing<String>,
+    client_token: Secret,
 }
 
 #[derive(Deserialize)]
@@ -202,7 +202,7 @@ struct Encrypted {
 
 #[derive(Deserialize)]
 struct Decrypted {
-    plaintext: Zeroizing<String>,
+    plaintext: Secret,
 }
 
 impl Vault {
@@ -222,7 +222,7 @@ impl Vault {
                     return Err(refused(&who, "log the role in", &answer));
                 }
                 let logged: LoggedIn = answer.json(&who)?;
-                Ok(Arc::new(Secret::new(logged.auth.client_token.as_str())))
+                Ok(Arc::new(logged.auth.client_token))
             }
             Login::Implicit => Err(Fault::new(ErrorCode::Internal, "no token was looked for")),
         }
@@ -290,7 +290,7 @@ impl Kms for Vault {
         let answer = self.call("decrypt", &body).await?;
         if answer.is_success() {
             let decrypted: Data<Decrypted> = answer.json(&who)?;
-            return from_base64(&who, &decrypted.data.plaintext).map(Unwrapped::Key);
+            return from_base64(&who, decrypted.data.plaintext.expose()).map(Unwrapped::Key);
         }
         // A key that is another one, or not there: both are 400, in words that have changed over the versions.
         let words = answer.words();
