@@ -237,7 +237,7 @@ impl CollectionStore {
     /// As [`CollectionStore::load_layer`].
     pub async fn load_layer_unless_sealed(&self, path: &LayerPath) -> Result<Option<Layer>, Fault> {
         let at = layout::manifest(path);
-        match self.get_range(&at, 0..MAGIC_LENGTH).await {
+        match self.get_range(&at, None, 0..MAGIC_LENGTH).await {
             Ok(start) if Envelope::looks_sealed(&start) => Ok(None),
             // Or an error, which is then told in the usual words.
             _ => self.load_layer(path).await.map(Some),

@@ -223,8 +223,13 @@ impl CollectionStore {
         Ok(hasher.finish())
     }
 
-    /// Reads a range of an object; an answer of another length is an error.
-    pub(crate) async fn get_range(&self, at: &Path, range: Range<u64>) -> Result<Bytes, Fault> {
+    /// Reads a range of an object; an answer of another length is an error, and so is an object of another length than it should have.
+    pub(crate) async fn get_range(
+        &self,
+        at: &Path,
+        stored: Option<u64>,
+        range: Range<u64>,
+    ) -> Result<Bytes, Fault> {
         let expected = range.end.saturating_sub(range.start);
         self.retrying(|| async {
             let options = GetOptions {
@@ -233,6 +238,7 @@ impl CollectionStore {
             };
             let get = self.inner.objects.get_opts(at, options);
             let result = within(CALL_DEADLINE, "reading", at, get).await?;
+            check_length(at, result.meta.size, stored.unwrap_or(result.meta.size))?;
             let mut stream = result.into_stream();
             let mut bytes = BytesMut::new();
             while let Some(chunk) = within(CALL_DEADLINE, "reading", at, stream.try_next()).await? {

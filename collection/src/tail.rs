@@ -38,7 +38,7 @@ impl CollectionStore {
         let envelope = self.envelope();
         let bytes = match envelope.start_length().min(stored) {
             0 => Bytes::new(),
-            start => self.get_range(at, 0..start).await?,
+            start => self.get_range(at, Some(stored), 0..start).await?,
         };
         let (frame, start) = envelope.open_start(at.as_ref(), &bytes, stored)?;
         Ok(Opened { frame, start })
@@ -54,7 +54,9 @@ impl CollectionStore {
         if range.is_empty() {
             return Ok(Bytes::new());
         }
-        let bytes = self.get_range(at, frame.cover(&range)).await?;
+        let bytes = self
+            .get_range(at, Some(frame.stored()), frame.cover(&range))
+            .await?;
         if !self.envelope().is_sealed() {
             return frame.open(&range, bytes);
         }

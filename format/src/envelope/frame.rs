@@ -162,6 +162,12 @@ impl Frame {
         self.length
     }
 
+    /// The length of the object as it is stored.
+    #[must_use]
+    pub fn stored(&self) -> u64 {
+        self.sealed.as_ref().map_or(self.length, |sealed| sealed.stored)
+    }
+
     /// The stored bytes that must be read to see a range of the content, which must not be empty.
     #[must_use]
     pub fn cover(&self, clear: &Range<u64>) -> Range<u64> {

@@ -121,7 +121,7 @@ impl TokenKey {
         let library = Pkcs11::new(&self.module).map_err(failed)?;
         let flags = CInitializeArgs::new(CInitializeFlags::OS_LOCKING_OK);
         match library.initialize(flags) {
-            Ok(()) | Err(Error::AlreadyInitialized) => {}
+            Ok(()) | Err(Error::Pkcs11(RvError::CryptokiAlreadyInitialized, _)) => {}
             Err(error) => return Err(failed(error)),
         }
         known.insert(self.module.clone(), library.clone());
