@@ -87,9 +87,8 @@ async fn read_passphrase(context: &Context, file: &str) -> Result<String, Fault>
 
 async fn read_file(context: &Context, file: &str) -> Result<String, Fault> {
     let (disk, path) = (std::sync::Arc::clone(&context.env.disk), file.to_owned());
-    let failed = |why: String| {
-        Fault::new(ErrorCode::NotFound, format!("cannot read {file}: {why}"))
-    };
+    let failed =
+        |why: String| Fault::new(ErrorCode::NotFound, format!("cannot read {file}: {why}"));
     let bytes = context
         .env
         .blocking(move || disk.read(&path))
@@ -129,7 +128,10 @@ fn ask(is_new: bool) -> Result<String, Fault> {
     };
     let passphrase = prompt("Passphrase: ")?;
     if passphrase.is_empty() {
-        return Err(Fault::new(ErrorCode::InvalidArgument, "the passphrase is empty"));
+        return Err(Fault::new(
+            ErrorCode::InvalidArgument,
+            "the passphrase is empty",
+        ));
     }
     if is_new && prompt("Passphrase, again: ")? != passphrase {
         return Err(Fault::new(

@@ -25,7 +25,10 @@ impl CollectionStore {
                 let info = KeyInfo::decode(&bytes)?;
                 match info.full == full && info.number == name.0 {
                     true => Ok(info),
-                    false => Err(damaged(&at, "it is that of another chain, or of another number")),
+                    false => Err(damaged(
+                        &at,
+                        "it is that of another chain, or of another number",
+                    )),
                 }
             };
             match self.get_parsed(&at, parse).await {

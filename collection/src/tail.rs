@@ -61,14 +61,19 @@ impl CollectionStore {
             return frame.open(&range, bytes);
         }
         let frame = frame.clone();
-        self.env()
-            .blocking(move || frame.open(&range, bytes))
-            .await
+        self.env().blocking(move || frame.open(&range, bytes)).await
     }
 
     /// [`CollectionStore::get_clear`], out of what came along if it is there.
-    async fn get_part(&self, at: &Path, opened: &Opened, range: Range<u64>) -> Result<Bytes, Fault> {
-        let known = usize::try_from(range.start).ok().zip(usize::try_from(range.end).ok());
+    async fn get_part(
+        &self,
+        at: &Path,
+        opened: &Opened,
+        range: Range<u64>,
+    ) -> Result<Bytes, Fault> {
+        let known = usize::try_from(range.start)
+            .ok()
+            .zip(usize::try_from(range.end).ok());
         match known {
             Some((start, end)) if start <= end && end <= opened.start.len() => {
                 Ok(opened.start.slice(start..end))

@@ -211,7 +211,10 @@ async fn read(world: &World, key: &DataKey, second: u64) -> Result<u64, Fault> {
     let store = world.sealed(key);
     let latest = store.latest().await?;
     if latest != path.full {
-        return Err(Fault::new(ErrorCode::Corrupted, "another full is the latest"));
+        return Err(Fault::new(
+            ErrorCode::Corrupted,
+            "another full is the latest",
+        ));
     }
     let chain = store.load_chain(&path.full).await?;
     let layer = chain.all_layers().next().expect("a full");
@@ -266,8 +269,14 @@ async fn an_encrypted_layer_is_read_back_and_shows_nothing() {
     assert_eq!(rows, 1200 + 10 + 400 + CANARY.len() as u64);
     for at in world.keys().await {
         let bytes = world.get(&at).await;
-        assert!(!bytes.windows(CANARY.len()).any(|part| part == CANARY), "{at}");
-        assert!(!bytes.windows(16).any(|part| part == [1; 16]), "{at}: the key");
+        assert!(
+            !bytes.windows(CANARY.len()).any(|part| part == CANARY),
+            "{at}"
+        );
+        assert!(
+            !bytes.windows(16).any(|part| part == [1; 16]),
+            "{at}: the key"
+        );
         assert_eq!(bytes.starts_with(b"HFSEAL\r\n"), is_encrypted(&at), "{at}");
     }
     // What a verification without a key compares is what is stored.
@@ -293,7 +302,9 @@ async fn a_missing_and_a_wrong_key_are_told_apart() {
     assert!(wrong.message.contains("another key"), "{wrong}");
     // And a layer that is not encrypted, in a chain that is.
     let plain = World::new().await;
-    plain.put(&Path::from(format!("{}/MANIFEST", path(0))), "HFMANIF\n").await;
+    plain
+        .put(&Path::from(format!("{}/MANIFEST", path(0))), "HFMANIF\n")
+        .await;
     let found = plain.sealed(&key(1)).load_layer(&path(0)).await;
     assert!(found.expect_err("plain").message.contains("not encrypted"));
 }
@@ -393,20 +404,40 @@ async fn the_newest_key_info_counts_and_an_older_one_helps_out() {
     let world = World::new().await;
     layer(&world, &key(1), 0).await;
     let full = path(0).full;
-    let first = world.clear.key_info(&full).await.expect("reads").expect("is there");
+    let first = world
+        .clear
+        .key_info(&full)
+        .await
+        .expect("reads")
+        .expect("is there");
     let next = KeyInfo::new(&key(1), full.as_str(), 2, first.wraps.clone()).expect("legal");
     let bytes = next.encode().expect("legal");
-    world.clear.put_key_info(&full, 2, bytes).await.expect("put");
-    let taken = world.clear.put_key_info(&full, 2, Bytes::from_static(b"other"));
-    assert_eq!(taken.await.expect_err("taken").code, ErrorCode::AlreadyExists);
+    world
+        .clear
+        .put_key_info(&full, 2, bytes)
+        .await
+        .expect("put");
+    let taken = world
+        .clear
+        .put_key_info(&full, 2, Bytes::from_static(b"other"));
+    assert_eq!(
+        taken.await.expect_err("taken").code,
+        ErrorCode::AlreadyExists
+    );
     let newest = world.clear.key_info(&full).await.expect("reads");
     assert_eq!(newest.expect("is there").number, 2);
     // Damaged, and an empty placeholder of a tool.
-    world.put(&Path::from(format!("{full}/keys/2.hfk")), "damaged").await;
-    world.put(&Path::from(format!("{full}/keys/3.hfk")), "").await;
+    world
+        .put(&Path::from(format!("{full}/keys/2.hfk")), "damaged")
+        .await;
+    world
+        .put(&Path::from(format!("{full}/keys/3.hfk")), "")
+        .await;
     let older = world.clear.key_info(&full).await.expect("reads");
     assert_eq!(older, Some(first));
-    world.put(&Path::from(format!("{full}/keys/1.hfk")), "damaged").await;
+    world
+        .put(&Path::from(format!("{full}/keys/1.hfk")), "damaged")
+        .await;
     let lost = world.clear.key_info(&full).await.expect_err("all damaged");
     assert_eq!(lost.code, ErrorCode::Corrupted);
     let left = world.clear.remove_key_info_before(&full, 2).await;
@@ -424,6 +455,9 @@ async fn a_full_that_was_given_up_leaves_no_key_info() {
     world.objects.delete(&manifest).await.expect("is removed");
     store.sweep_layer(&path(0), CLAIM).await.expect("sweeps");
     let left: Vec<Path> = world.keys().await;
-    let left: Vec<&Path> = left.iter().filter(|at| !at.as_ref().contains("LATEST-")).collect();
+    let left: Vec<&Path> = left
+        .iter()
+        .filter(|at| !at.as_ref().contains("LATEST-"))
+        .collect();
     assert!(left.is_empty(), "{left:?}");
 }

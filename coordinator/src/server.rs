@@ -1,8 +1,8 @@
 //! A coordinator process: one port with raft, workers, control, health and reflection, and the leader behind it.
 
 use holdfast_collection::StoreProvider;
-use holdfast_keys::KeyService;
 use holdfast_env::Env;
+use holdfast_keys::KeyService;
 use holdfast_ledger::Ledger;
 use holdfast_proto::{DESCRIPTORS, incoming};
 use holdfast_raft::{KeyCheck, RaftNode, Standing};

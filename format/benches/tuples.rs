@@ -192,7 +192,10 @@ fn encryption(columns: u16, rows: &[u8]) -> (f64, f64) {
     assert_eq!(writer.push(rows).expect("rows"), rows.len());
     let (file, summary) = writer.finish().expect("closes");
     let key = DataKey::from_slice(&[7; 32]).expect("32 bytes");
-    let (envelope, path) = (Envelope::Sealed(key), "2026/11/23-190800.50/data/1-0-1-0.hft");
+    let (envelope, path) = (
+        Envelope::Sealed(key),
+        "2026/11/23-190800.50/data/1-0-1-0.hft",
+    );
     let started = computed();
     let sealed = envelope.seal(path, vec![file.clone()], &summary.digest);
     let sealed = sealed.expect("seals");

@@ -105,13 +105,17 @@ impl Envelope {
         if !self.is_sealed() {
             return Ok((frame, Bytes::new()));
         }
-        let head = start.len().min(usize::try_from(HEAD_LENGTH).unwrap_or_default());
+        let head = start
+            .len()
+            .min(usize::try_from(HEAD_LENGTH).unwrap_or_default());
         let content = frame.open(&(0..frame.length().min(CHUNK)), start.slice(head..))?;
         Ok((frame, content))
     }
 
     fn frame(&self, path: &str, start: &[u8], stored: u64) -> Result<Frame, Fault> {
-        let head = start.len().min(usize::try_from(HEAD_LENGTH).unwrap_or_default());
+        let head = start
+            .len()
+            .min(usize::try_from(HEAD_LENGTH).unwrap_or_default());
         match self {
             Self::Clear => Ok(Frame::clear(path, stored)),
             Self::Sealed(key) => {

@@ -155,14 +155,28 @@ impl KeyWrap {
         if too_long || self.kdf.is_some() != (self.kind == WrapKind::Passphrase) {
             return Err(Fault::new(
                 ErrorCode::InvalidArgument,
-                format!("the key {} has a name or a wrap beyond the limits", self.label),
+                format!(
+                    "the key {} has a name or a wrap beyond the limits",
+                    self.label
+                ),
             ));
         }
         out.u8(self.kind.code()).text(&self.label);
         match self.kdf {
             None => {}
-            Some((Kdf::Argon2id { memory_kib, passes, lanes }, salt)) => {
-                out.u8(KDF_ARGON2ID).u32(memory_kib).u32(passes).u32(lanes).raw(&salt);
+            Some((
+                Kdf::Argon2id {
+                    memory_kib,
+                    passes,
+                    lanes,
+                },
+                salt,
+            )) => {
+                out.u8(KDF_ARGON2ID)
+                    .u32(memory_kib)
+                    .u32(passes)
+                    .u32(lanes)
+                    .raw(&salt);
             }
             Some((Kdf::Pbkdf2Sha256 { iterations }, salt)) => {
                 out.u8(KDF_PBKDF2).u32(iterations).raw(&salt);
@@ -188,7 +202,11 @@ impl KeyWrap {
                     KDF_PBKDF2 => Kdf::Pbkdf2Sha256 {
                         iterations: decoder.u32()?,
                     },
-                    _ => return Err(decoder.damaged("a key follows from a passphrase in an unknown way")),
+                    _ => {
+                        return Err(
+                            decoder.damaged("a key follows from a passphrase in an unknown way")
+                        );
+                    }
                 };
                 if !kdf.is_within_bounds() {
                     return Err(decoder.damaged("a passphrase would cost more than any should"));
@@ -359,7 +377,10 @@ impl FromStr for KeyInfoName {
         name.filter(|name| name.to_string() == text).ok_or_else(|| {
             Fault::new(
                 ErrorCode::InvalidArgument,
-                format!("\"{}\" is not the name of a key info object", text.escape_debug()),
+                format!(
+                    "\"{}\" is not the name of a key info object",
+                    text.escape_debug()
+                ),
             )
         })
     }

@@ -91,7 +91,11 @@ fn what_was_sealed_is_read_back_whole_and_in_ranges() {
 fn sealing_is_a_function_of_key_path_and_content() {
     let clear = content(CHUNK + 9);
     let stored = seal(&envelope(1), PATH, &clear);
-    assert_eq!(stored, seal(&envelope(1), PATH, &clear), "racing writers agree");
+    assert_eq!(
+        stored,
+        seal(&envelope(1), PATH, &clear),
+        "racing writers agree"
+    );
     let salt = |stored: &[u8]| stored[16..48].to_vec();
     let mut other = clear.clone();
     other[CHUNK + 8] ^= 1;
@@ -100,7 +104,10 @@ fn sealing_is_a_function_of_key_path_and_content() {
     assert_ne!(salt(&stored), salt(&seal(&envelope(1), "other", &clear)));
     assert_ne!(salt(&stored), salt(&seal(&envelope(2), PATH, &clear)));
     assert!(!stored.windows(16).any(|part| part == &clear[..16]));
-    assert!(!stored.windows(16).any(|part| part == [1; 16]), "no key in it");
+    assert!(
+        !stored.windows(16).any(|part| part == [1; 16]),
+        "no key in it"
+    );
 }
 
 /// Every reader must find a change somewhere in what it reads.
@@ -138,7 +145,10 @@ fn every_flipped_bit_is_noticed() {
     let stored = seal(&envelope(1), PATH, &content(length));
     let ends = (0..5).map(|chunk| HEAD + chunk * STORED_CHUNK);
     let around = ends.flat_map(|end| end.saturating_sub(18)..end + 18);
-    for at in around.chain((0..stored.len()).step_by(997)).filter(|at| *at < stored.len()) {
+    for at in around
+        .chain((0..stored.len()).step_by(997))
+        .filter(|at| *at < stored.len())
+    {
         let mut changed = stored.clone();
         changed[at] ^= 1;
         assert_noticed(PATH, &changed, length, &format!("byte {at}"));
@@ -206,7 +216,14 @@ fn an_object_opens_with_its_key_and_under_its_path_only() {
     let stored = seal(&envelope(1), PATH, &clear);
     let of_other = open(&envelope(2), PATH, &stored).expect_err("another key");
     assert!(of_other.message.contains("another key"), "{of_other}");
-    assert!(open(&envelope(1), "2026/11/23-190800.50/data/1-0-1-1.hfs", &stored).is_err());
+    assert!(
+        open(
+            &envelope(1),
+            "2026/11/23-190800.50/data/1-0-1-1.hfs",
+            &stored
+        )
+        .is_err()
+    );
     let missing = open(&Envelope::Clear, PATH, &stored).expect_err("no key");
     assert_eq!(missing.code, ErrorCode::FailedPrecondition);
     assert!(missing.message.contains("encrypted"), "{missing}");
@@ -332,7 +349,15 @@ fn what_a_passphrase_may_cost_is_bounded() {
 fn names_of_key_info_have_one_spelling() {
     assert_eq!("12.hfk".parse(), Ok(KeyInfoName(12)));
     assert_eq!(KeyInfoName(12).to_string(), "12.hfk");
-    for text in ["", "0.hfk", "01.hfk", "+1.hfk", "1", "1.hfs", "4294967296.hfk"] {
+    for text in [
+        "",
+        "0.hfk",
+        "01.hfk",
+        "+1.hfk",
+        "1",
+        "1.hfs",
+        "4294967296.hfk",
+    ] {
         assert!(text.parse::<KeyInfoName>().is_err(), "{text}");
     }
 }

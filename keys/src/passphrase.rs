@@ -123,7 +123,11 @@ mod tests {
             let is_shut = |passphrase: &Secret, wrap: &KeyWrap, id| {
                 unwrap(passphrase, wrap, id).expect("derives").is_none()
             };
-            assert!(is_shut(&Secret::new("correct horsf"), &wrapped, key(1).id()));
+            assert!(is_shut(
+                &Secret::new("correct horsf"),
+                &wrapped,
+                key(1).id()
+            ));
             assert!(is_shut(&right, &wrapped, key(2).id()), "another chain");
             for change in [0, 31, 32, 47] {
                 let mut bytes = wrapped.wrapped.to_vec();
@@ -151,14 +155,20 @@ mod tests {
             let mut sealed = vec![0; 16];
             key.seal_in_place_append_tag(nonce(), Aad::empty(), &mut sealed)
                 .expect("seals");
-            sealed.iter().map(|byte| format!("{byte:02x}")).collect::<String>()
+            sealed
+                .iter()
+                .map(|byte| format!("{byte:02x}"))
+                .collect::<String>()
         };
         let fixed = |key: &[u8; 32]| {
             let key = LessSafeKey::new(UnboundKey::new(&AES_256_GCM, key).expect("32 bytes"));
             let mut sealed = vec![0; 16];
             key.seal_in_place_append_tag(nonce(), Aad::empty(), &mut sealed)
                 .expect("seals");
-            sealed.iter().map(|byte| format!("{byte:02x}")).collect::<String>()
+            sealed
+                .iter()
+                .map(|byte| format!("{byte:02x}"))
+                .collect::<String>()
         };
         let hex = |text: &str| {
             let mut key = [0; 32];

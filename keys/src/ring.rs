@@ -25,11 +25,7 @@ impl KeyRing {
     ///
     /// # Errors
     /// `InvalidArgument` for a URI that is none, or twice there, or a way of deriving keys that nobody knows. No error repeats a secret.
-    pub fn read(
-        passphrase: Option<Secret>,
-        kms: &[Secret],
-        kdf: &str,
-    ) -> Result<Self, Fault> {
+    pub fn read(passphrase: Option<Secret>, kms: &[Secret], kdf: &str) -> Result<Self, Fault> {
         let passphrase = passphrase.filter(|passphrase| !passphrase.expose().is_empty());
         let length = passphrase.as_ref().map_or(0, |it| it.expose().len());
         if length > MAX_PASSPHRASE || kms.len() > MAX_KMS {

@@ -141,7 +141,9 @@ impl KeyService {
         }
         let mut wraps = info.wraps.clone();
         wraps.extend(self.wrap(key, further).await?);
-        let passphrases = wraps.iter().filter(|wrap| wrap.kind == WrapKind::Passphrase);
+        let passphrases = wraps
+            .iter()
+            .filter(|wrap| wrap.kind == WrapKind::Passphrase);
         if passphrases.count() > MAX_PASSPHRASES {
             return Err(Fault::new(
                 ErrorCode::ResourceExhausted,
@@ -168,7 +170,11 @@ impl KeyService {
             if found != 1 {
                 return Err(Fault::new(
                     ErrorCode::NotFound,
-                    format!("{found} keys of the chain {} are named {}", info.full, name.escape_debug()),
+                    format!(
+                        "{found} keys of the chain {} are named {}",
+                        info.full,
+                        name.escape_debug()
+                    ),
                 )
                 .hint("name one by the id that `holdfast keys show` lists"));
             }
@@ -277,7 +283,12 @@ impl KeyService {
 }
 
 fn next(key: &DataKey, info: &KeyInfo, wraps: Vec<KeyWrap>) -> Result<KeyInfo, Fault> {
-    KeyInfo::new(key, info.full.as_str(), info.number.saturating_add(1), wraps)
+    KeyInfo::new(
+        key,
+        info.full.as_str(),
+        info.number.saturating_add(1),
+        wraps,
+    )
 }
 
 /// What opens a chain, for errors.

@@ -37,7 +37,11 @@ async fn openbao_wraps_and_unwraps() {
     let open = async |uri: &str| service().open(&info, &ring(&[uri])).await;
     assert_eq!(open(&uri).await.expect("opens").expose(), key.expose());
     let bytes = info.encode().expect("legal");
-    assert!(!bytes.windows(8).any(|part| part == &bao.secret().as_bytes()[..8]));
+    assert!(
+        !bytes
+            .windows(8)
+            .any(|part| part == &bao.secret().as_bytes()[..8])
+    );
 
     // A new version of the key opens what the old one wrapped.
     bao.rotate("backup");
@@ -48,7 +52,10 @@ async fn openbao_wraps_and_unwraps() {
     assert!(open(&by_role).await.is_ok());
     let wrong_secret = by_role.replace(&secret, "00000000-0000-0000-0000-000000000000");
     let fault = refused(&info, &wrong_secret, bao.secret()).await;
-    assert!(fault.message.contains("refuses to log the role in"), "{fault}");
+    assert!(
+        fault.message.contains("refuses to log the role in"),
+        "{fault}"
+    );
 
     let other = bao.key("other");
     let fault = refused(&info, &other, bao.secret()).await;

@@ -54,7 +54,10 @@ impl Services {
         let text = String::from_utf8_lossy(&body).into_owned();
         let header = |name: &str| {
             let value = request.headers().get(name);
-            value.and_then(|value| value.to_str().ok()).unwrap_or_default().to_owned()
+            value
+                .and_then(|value| value.to_str().ok())
+                .unwrap_or_default()
+                .to_owned()
         };
         let mut script = self.0.lock().expect("lock");
         script.asked.push(format!("{} {uri}", request.method()));
@@ -62,7 +65,10 @@ impl Services {
             let error = std::io::Error::other(format!("no route to {CANARY}"));
             return Err(HttpError::new(HttpErrorKind::Connect, error));
         }
-        let refusing = script.refusing.iter().find(|(name, _)| host.contains(**name));
+        let refusing = script
+            .refusing
+            .iter()
+            .find(|(name, _)| host.contains(**name));
         if let Some((_, status)) = refusing {
             return Ok((*status, format!("denied for {CANARY}")));
         }
@@ -81,7 +87,12 @@ impl Services {
                 }
                 "TrentService.Decrypt" => match unwrap(&mark, context, &bytes("CiphertextBlob")) {
                     Some(key) => json!({ "Plaintext": STANDARD.encode(key) }),
-                    None => return Ok((400, json!({ "__type": "com.amazonaws#IncorrectKeyException" }).to_string())),
+                    None => {
+                        return Ok((
+                            400,
+                            json!({ "__type": "com.amazonaws#IncorrectKeyException" }).to_string(),
+                        ));
+                    }
                 },
                 other => panic!("{other}"),
             }
@@ -90,14 +101,24 @@ impl Services {
             let context = String::from_utf8(bytes("additionalAuthenticatedData")).expect("text");
             let (name, action) = uri.rsplit_once(':').expect("an action");
             match action {
-                "encrypt" => json!({ "ciphertext": STANDARD.encode(wrap(name, &context, &bytes("plaintext"))) }),
+                "encrypt" => {
+                    json!({ "ciphertext": STANDARD.encode(wrap(name, &context, &bytes("plaintext"))) })
+                }
                 _ => match unwrap(name, &context, &bytes("ciphertext")) {
                     Some(key) => json!({ "plaintext": STANDARD.encode(key) }),
-                    None => return Ok((400, json!({ "error": { "status": "INVALID_ARGUMENT" } }).to_string())),
+                    None => {
+                        return Ok((
+                            400,
+                            json!({ "error": { "status": "INVALID_ARGUMENT" } }).to_string(),
+                        ));
+                    }
                 },
             }
         } else if host.starts_with("login.") {
-            assert!(text.contains("scope=https%3A%2F%2Fvault.azure.net%2F.default"), "{text}");
+            assert!(
+                text.contains("scope=https%3A%2F%2Fvault.azure.net%2F.default"),
+                "{text}"
+            );
             json!({ "access_token": "token-hunter2" })
         } else if host == "169.254.169.254" {
             assert_eq!(header("metadata"), "true");
@@ -114,7 +135,12 @@ impl Services {
             };
             match found {
                 Some(value) => json!({ "kid": uri, "value": URL_SAFE_NO_PAD.encode(value) }),
-                None => return Ok((400, json!({ "error": { "code": "BadParameter" } }).to_string())),
+                None => {
+                    return Ok((
+                        400,
+                        json!({ "error": { "code": "BadParameter" } }).to_string(),
+                    ));
+                }
             }
         } else {
             panic!("{uri}");
@@ -132,15 +158,21 @@ impl HttpService for Services {
     }
 }
 
-const AWS: &str = "aws:///alias/backup?REGION=eu-west-1&AWS_ACCESS_KEY_ID=AK&AWS_SECRET_ACCESS_KEY=hunter2";
-const AWS_OTHER: &str = "aws:///alias/other?REGION=eu-west-1&AWS_ACCESS_KEY_ID=AK&AWS_SECRET_ACCESS_KEY=hunter2";
+const AWS: &str =
+    "aws:///alias/backup?REGION=eu-west-1&AWS_ACCESS_KEY_ID=AK&AWS_SECRET_ACCESS_KEY=hunter2";
+const AWS_OTHER: &str =
+    "aws:///alias/other?REGION=eu-west-1&AWS_ACCESS_KEY_ID=AK&AWS_SECRET_ACCESS_KEY=hunter2";
 const GCP: &str = "gs:///projects/p/locations/l/keyRings/r/cryptoKeys/k?BEARER_TOKEN=hunter2";
 const AZURE: &str = "azure-kms:///k/v1?AZURE_VAULT_NAME=vault&AZURE_TENANT_ID=t&AZURE_CLIENT_ID=c&AZURE_CLIENT_SECRET=hunter2";
 const AZURE_MACHINE: &str = "azure-kms:///k/v1?AZURE_VAULT_NAME=vault&AUTH=implicit";
 
 fn ring(passphrase: &str, kms: &[&str]) -> KeyRing {
     let kms: Vec<Secret> = kms.iter().map(|uri| Secret::new(*uri)).collect();
-    let kdf = if passphrase.is_empty() { "" } else { "argon2id" };
+    let kdf = if passphrase.is_empty() {
+        ""
+    } else {
+        "argon2id"
+    };
     KeyRing::read(Some(Secret::new(passphrase)), &kms, kdf).expect("legal")
 }
 
@@ -175,11 +207,18 @@ impl World {
 #[tokio::test(start_paused = true)]
 async fn any_one_of_the_keys_opens_the_chain() {
     let world = World::new();
-    let (key, info) = world.create(&ring("hunter2 horse", &[AWS, GCP, AZURE])).await;
+    let (key, info) = world
+        .create(&ring("hunter2 horse", &[AWS, GCP, AZURE]))
+        .await;
     let kinds: Vec<WrapKind> = info.wraps.iter().map(|wrap| wrap.kind).collect();
     assert_eq!(
         kinds,
-        [WrapKind::Passphrase, WrapKind::Aws, WrapKind::Gcp, WrapKind::Azure]
+        [
+            WrapKind::Passphrase,
+            WrapKind::Aws,
+            WrapKind::Gcp,
+            WrapKind::Azure
+        ]
     );
     let bytes = info.encode().expect("legal");
     for secret in [CANARY.as_bytes(), key.expose()] {
@@ -206,8 +245,14 @@ async fn wrong_missing_and_unneeded_keys_have_errors_of_their_own() {
         (ring("", &[]), "no key was given"),
         (ring("hunter2 cow", &[]), "the passphrase does not open"),
         (ring("hunter2 cow", &[AWS]), "the passphrase does not open"),
-        (ring("", &[AWS_OTHER]), "alias/other?REGION=eu-west-1 is none of the keys"),
-        (ring("", &[AWS, AWS_OTHER]), "alias/other?REGION=eu-west-1 is none of the keys"),
+        (
+            ring("", &[AWS_OTHER]),
+            "alias/other?REGION=eu-west-1 is none of the keys",
+        ),
+        (
+            ring("", &[AWS, AWS_OTHER]),
+            "alias/other?REGION=eu-west-1 is none of the keys",
+        ),
         (ring("hunter2 horse", &[GCP]), "is none of the keys"),
     ];
     for (given, text) in cases {
@@ -218,7 +263,10 @@ async fn wrong_missing_and_unneeded_keys_have_errors_of_their_own() {
     }
     let (_, kms_only) = world.create(&ring("", &[AWS])).await;
     let fault = world.refused(&kms_only, &ring("hunter2", &[])).await;
-    assert!(fault.message.contains("not encrypted with a passphrase"), "{fault}");
+    assert!(
+        fault.message.contains("not encrypted with a passphrase"),
+        "{fault}"
+    );
     // A wrap that somebody put there who does not have the key.
     let (_, other) = world.create(&ring("", &[AWS])).await;
     let mut forged = kms_only.clone();
@@ -246,7 +294,12 @@ async fn one_region_may_be_out_of_reach() {
     });
     let fault = world.refused(&info, &ring("", &[AWS])).await;
     assert_eq!(fault.code, ErrorCode::FailedPrecondition);
-    assert!(fault.message.contains("refuses to unwrap a key: 403 denied for redacted"), "{fault}");
+    assert!(
+        fault
+            .message
+            .contains("refuses to unwrap a key: 403 denied for redacted"),
+        "{fault}"
+    );
     world.script(|script| {
         script.refusing.insert("amazonaws", 503);
         script.asked.clear();
@@ -276,8 +329,15 @@ async fn keys_are_added_and_dropped() {
     assert!(fault.message.contains("none of the keys"), "{fault}");
     let unknown = world.keys.leave_out(&key, &third, &["00000000".into()]);
     assert_eq!(unknown.expect_err("no such").code, ErrorCode::NotFound);
-    let all: Vec<String> = third.wraps.iter().map(holdfast_format::KeyWrap::id).collect();
-    let none = world.keys.leave_out(&key, &third, &all).expect_err("none left");
+    let all: Vec<String> = third
+        .wraps
+        .iter()
+        .map(holdfast_format::KeyWrap::id)
+        .collect();
+    let none = world
+        .keys
+        .leave_out(&key, &third, &all)
+        .expect_err("none left");
     assert_eq!(none.code, ErrorCode::FailedPrecondition);
 }
 

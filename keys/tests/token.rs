@@ -54,8 +54,12 @@ fn a_token_wraps_and_unwraps() {
     let token = SoftToken::made();
     make_key(&token, "holdfast");
     make_key(&token, "other");
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    runtime.expect("a runtime").block_on(wraps_and_unwraps(&token));
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build();
+    runtime
+        .expect("a runtime")
+        .block_on(wraps_and_unwraps(&token));
 }
 
 async fn wraps_and_unwraps(token: &SoftToken) {
@@ -76,7 +80,8 @@ async fn wraps_and_unwraps(token: &SoftToken) {
     let file = token.configuration().with_file_name("pin");
     let disk = Env::system().disk;
     let path = file.to_str().expect("UTF-8");
-    disk.write_atomically(path, format!("{}\n", token.pin()).as_bytes()).expect("written");
+    disk.write_atomically(path, format!("{}\n", token.pin()).as_bytes())
+        .expect("written");
     let by_file = format!(
         "pkcs11:token=backup;object=holdfast?module-path={}&pin-source=file:{path}",
         token.module()
@@ -88,7 +93,10 @@ async fn wraps_and_unwraps(token: &SoftToken) {
         (uri("missing", token.pin()), "0 AES keys"),
         (uri("holdfast", "000000"), "login is refused"),
         (own.replace("token=backup", "token=none"), "no such token"),
-        (own.replace("libsofthsm2", "libnone"), "library cannot be used"),
+        (
+            own.replace("libsofthsm2", "libnone"),
+            "library cannot be used",
+        ),
     ] {
         let fault = service.open(&info, &ring(&uri)).await.map(|key| key.id());
         let fault = fault.expect_err(text);

@@ -39,7 +39,10 @@ mod tests {
             ..v1::SubmitBackupRequest::default()
         };
         let shown = format!("{request:?}");
-        assert!(shown.contains("kms: 1") && !shown.contains("canary"), "{shown}");
+        assert!(
+            shown.contains("kms: 1") && !shown.contains("canary"),
+            "{shown}"
+        );
     }
 
     #[test]

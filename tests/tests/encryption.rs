@@ -69,7 +69,11 @@ async fn assert_nothing_is_seen(cluster: &Cluster, secrets: &[&str], rows: &[&st
             assert!(!holds(&bytes, secret), "{}: a secret", path.display());
         }
         assert!(!holds(&bytes, &key), "{}: the key", path.display());
-        assert!(!holds(&bytes, hex.as_bytes()), "{}: the key", path.display());
+        assert!(
+            !holds(&bytes, hex.as_bytes()),
+            "{}: the key",
+            path.display()
+        );
         // What the members have in their own stores is theirs.
         if path.starts_with(cluster.directory().join("backups")) {
             for row in rows {
@@ -90,7 +94,12 @@ async fn an_encrypted_backup_goes_on_after_every_process_was_killed() {
         encryption: keys(PASSPHRASE, &[&kms]),
         ..cluster.backup_request(false, false)
     };
-    let job = cluster.client().submit_backup(request).await.expect("a job").job;
+    let job = cluster
+        .client()
+        .submit_backup(request)
+        .await
+        .expect("a job")
+        .job;
     cluster.until_fraction(job, 0.2).await;
     // All at once, the key management service included: nobody has a passphrase to give.
     bao.kill();
@@ -101,28 +110,49 @@ async fn an_encrypted_backup_goes_on_after_every_process_was_killed() {
         process.restart();
     }
     let backup = cluster.succeeded(job).await;
-    assert!(backup.description.ends_with("WITH encryption"), "{}", backup.description);
+    assert!(
+        backup.description.ends_with("WITH encryption"),
+        "{}",
+        backup.description
+    );
 
     // An incremental with one of the keys, and a restore of both with it.
     let request = v1::SubmitBackupRequest {
         encryption: keys(PASSPHRASE, &[]),
         ..cluster.backup_request(true, false)
     };
-    let job = cluster.client().submit_backup(request).await.expect("a job").job;
+    let job = cluster
+        .client()
+        .submit_backup(request)
+        .await
+        .expect("a job")
+        .job;
     let incremental = cluster.succeeded(job).await;
     let request = v1::SubmitRestoreRequest {
         encryption: keys(PASSPHRASE, &[]),
         ..cluster.restore_request(&incremental.as_of, "restored")
     };
-    let job = cluster.client().submit_restore(request).await.expect("a job").job;
+    let job = cluster
+        .client()
+        .submit_restore(request)
+        .await
+        .expect("a job")
+        .job;
     cluster.succeeded(job).await;
-    accounts.assert_restored("restored", &incremental.as_of).await;
+    accounts
+        .assert_restored("restored", &incremental.as_of)
+        .await;
     let verify = v1::SubmitVerifyRequest {
         from: cluster.collection(),
         encryption: keys(PASSPHRASE, &[]),
         ..v1::SubmitVerifyRequest::default()
     };
-    let job = cluster.client().submit_verify(verify).await.expect("a job").job;
+    let job = cluster
+        .client()
+        .submit_verify(verify)
+        .await
+        .expect("a job")
+        .job;
     cluster.succeeded(job).await;
     assert_nothing_is_seen(&cluster, &[PASSPHRASE, bao.secret()], &["bank", "accounts"]).await;
 }
@@ -136,7 +166,10 @@ impl Cli<'_> {
         arguments.extend(line.split_whitespace());
         let output = run(&arguments);
         for text in [&output.stdout, &output.stderr] {
-            assert!(!text.contains("canary") && !text.contains("root-token"), "{line}: {text}");
+            assert!(
+                !text.contains("canary") && !text.contains("root-token"),
+                "{line}: {text}"
+            );
         }
         output
     }
@@ -168,11 +201,16 @@ async fn keys_are_given_shown_added_and_dropped_on_the_command_line() {
     };
     let pass = file("pass", "canary passphrase\n");
     let wrong = file("wrong", "canary of another");
-    let old = file("old", &format!("# the key of every day\n{}\n", bao.key("old")));
+    let old = file(
+        "old",
+        &format!("# the key of every day\n{}\n", bao.key("old")),
+    );
     let new = file("new", &bao.key("new"));
     let plain = format!("file://{}", cluster.directory().join("plain").display());
 
-    cli.succeeds(&format!("backup bank INTO {at} --passphrase-file {pass} --kms-file {old}"));
+    cli.succeeds(&format!(
+        "backup bank INTO {at} --passphrase-file {pass} --kms-file {old}"
+    ));
     cli.succeeds(&format!("backup bank INTO {at} --append --kms-file {old}"));
     cli.succeeds(&format!("backup bank INTO {plain}"));
 
@@ -196,33 +234,71 @@ async fn keys_are_given_shown_added_and_dropped_on_the_command_line() {
 
     let listed = cli.succeeds(&format!("backups list {at} --json")).json();
     assert_eq!(listed["chains"][0]["encrypted"], true);
-    let shown = cli.succeeds(&format!("keys show {at} --json --local")).json();
+    let shown = cli
+        .succeeds(&format!("keys show {at} --json --local"))
+        .json();
     assert_eq!(shown["keys"].as_array().expect("keys").len(), 2);
     assert_eq!(shown["keys"][0]["kind"], "passphrase");
     assert_eq!(shown["keys"][1]["kind"], "vault");
     let label = shown["keys"][1]["label"].as_str().expect("a label");
     assert!(label.starts_with("vault://127.0.0.1:") && label.ends_with("/transit/old"));
     let clear = cli.succeeds(&format!("keys show {plain}"));
-    assert!(clear.stdout.contains("is not encrypted"), "{}", clear.stdout);
+    assert!(
+        clear.stdout.contains("is not encrypted"),
+        "{}",
+        clear.stdout
+    );
 
-    cli.succeeds(&format!("keys add {at} --kms-file {old} --new-kms-file {new}"));
-    cli.fails(&format!("keys add {at} --kms-file {new} --new-kms-file {old}"), 4, "already");
-    cli.fails(&format!("keys add {plain} --kms-file {old} --new-kms-file {new}"), 4, "not encrypted");
+    cli.succeeds(&format!(
+        "keys add {at} --kms-file {old} --new-kms-file {new}"
+    ));
+    cli.fails(
+        &format!("keys add {at} --kms-file {new} --new-kms-file {old}"),
+        4,
+        "already",
+    );
+    cli.fails(
+        &format!("keys add {plain} --kms-file {old} --new-kms-file {new}"),
+        4,
+        "not encrypted",
+    );
     let id = shown["keys"][1]["id"].as_str().expect("an id");
-    cli.fails(&format!("keys drop {at} --id 00000000 --kms-file {new}"), 3, "00000000");
-    cli.succeeds(&format!("keys drop {at} --id {id} --kms-file {new} --local"));
-    cli.fails(&format!("verify --from {at} --kms-file {old}"), 4, "is none of the keys");
+    cli.fails(
+        &format!("keys drop {at} --id 00000000 --kms-file {new}"),
+        3,
+        "00000000",
+    );
+    cli.succeeds(&format!(
+        "keys drop {at} --id {id} --kms-file {new} --local"
+    ));
+    cli.fails(
+        &format!("verify --from {at} --kms-file {old}"),
+        4,
+        "is none of the keys",
+    );
     let shown = cli.succeeds(&format!("keys show {at} --json")).json();
     assert_eq!(shown["number"], 3);
     let left = files(&cluster.directory().join("backups"));
-    let left = left.iter().filter(|path| path.extension().is_some_and(|end| end == "hfk"));
-    assert_eq!(left.count(), 1, "a store that deletes keeps no dropped wrap");
+    let left = left
+        .iter()
+        .filter(|path| path.extension().is_some_and(|end| end == "hfk"));
+    assert_eq!(
+        left.count(),
+        1,
+        "a store that deletes keeps no dropped wrap"
+    );
 
     // Everything with the new key.
     cli.succeeds(&format!("backup bank INTO {at} --append --kms-file {new}"));
-    cli.succeeds(&format!("restore FROM {at} --database bank --new-db-name r1 --kms-file {new}"));
-    cli.succeeds(&format!("restore FROM {at} --database bank --new-db-name r2 --passphrase-file {pass}"));
+    cli.succeeds(&format!(
+        "restore FROM {at} --database bank --new-db-name r1 --kms-file {new}"
+    ));
+    cli.succeeds(&format!(
+        "restore FROM {at} --database bank --new-db-name r2 --passphrase-file {pass}"
+    ));
     cli.succeeds(&format!("verify --from {at} --kms-file {new} --local"));
-    let shown = cli.succeeds(&format!("backups show {at} --check-files --kms-file {new} --json"));
+    let shown = cli.succeeds(&format!(
+        "backups show {at} --check-files --kms-file {new} --json"
+    ));
     assert_eq!(shown.json()["layers"].as_array().expect("layers").len(), 3);
 }

@@ -16,11 +16,7 @@ const NEEDED: [(&str, &str, &str); 3] = [
     // A PKCS#11 token in software.
     ("SoftHSM2", "/usr/bin/softhsm2-util", "softhsm2"),
     // Where the key management services are installed from PyPI (`keys/testing/`).
-    (
-        "Python's venv",
-        "/usr/share/python-wheels",
-        "python3-venv",
-    ),
+    ("Python's venv", "/usr/share/python-wheels", "python3-venv"),
 ];
 
 /// Installs what is missing, or says what to install.

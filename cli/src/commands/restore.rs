@@ -42,7 +42,9 @@ pub(super) async fn run(context: &Context, mut arguments: RestoreArgs) -> Result
         return look(context, &api, request(arguments, encryption, from)).await;
     }
     let detach = arguments.detach;
-    let submitted = api.submit_restore(request(arguments, encryption, from)).await?;
+    let submitted = api
+        .submit_restore(request(arguments, encryption, from))
+        .await?;
     let job = submitted.job;
     announce(context, submitted, detach);
     if detach {

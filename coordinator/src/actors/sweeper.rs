@@ -15,8 +15,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use super::effect_runner::{Perform, Setback};
-use crate::encryption::envelope;
 use crate::core::{Core, MANY_CALLS_TIMEOUT, bounded_by};
+use crate::encryption::envelope;
 use crate::office::Office;
 
 /// How often it is looked for jobs to forget.
@@ -113,7 +113,10 @@ async fn sweep(core: &Core, office: &Arc<Office>, job: JobId) -> Result<(), Setb
     let store = core
         .bounded(format!("opening {uri}"), opening)
         .await?
-        .with_envelope(envelope(&core.config.cluster_key, spec.encryption.as_ref())?);
+        .with_envelope(envelope(
+            &core.config.cluster_key,
+            spec.encryption.as_ref(),
+        )?);
     if !committed {
         note_layer(core, &store, job, &spec).await?;
     }

@@ -79,7 +79,12 @@ pub(super) async fn change_keys(
             next = core.keys.leave_out(&key, &next, &request.drop)?;
         }
         // However many steps it took, it is one change.
-        let next = KeyInfo::new(&key, subdir.as_str(), info.number.saturating_add(1), next.wraps)?;
+        let next = KeyInfo::new(
+            &key,
+            subdir.as_str(),
+            info.number.saturating_add(1),
+            next.wraps,
+        )?;
         let what = format!("writing the keys of {subdir} to {}", store.uri());
         let put = store.put_key_info(&subdir, next.number, next.encode()?);
         match core.bounded(what, put).await {

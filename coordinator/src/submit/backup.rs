@@ -6,8 +6,8 @@ use holdfast_keys::KeyRing;
 use holdfast_ledger::Ledger;
 use holdfast_proto::v1;
 use holdfast_types::{
-    AsOf, BackupMember, BackupMode, BackupSpec, ChainKey, ClusterId, ErrorCode, Fault, Hlc, HoldId, HoldUse,
-    JobSpec, LayerPath, Locality, Millis, ParentLayer, RequestKey, SourceKind, SourceName,
+    AsOf, BackupMember, BackupMode, BackupSpec, ChainKey, ClusterId, ErrorCode, Fault, Hlc, HoldId,
+    HoldUse, JobSpec, LayerPath, Locality, Millis, ParentLayer, RequestKey, SourceKind, SourceName,
     SourceRecord, Target, Timestamp, full_subdir, incremental_subdir,
 };
 

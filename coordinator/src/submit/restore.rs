@@ -8,8 +8,8 @@ use holdfast_format::{Chain, Manifest, RestorePlan};
 use holdfast_keys::KeyRing;
 use holdfast_proto::v1;
 use holdfast_types::{
-    AsOf, ChainKey, ErrorCode, Fault, JobSpec, Locality, Position, RequestKey, RestoreOptions, RestoreSpec,
-    SourceKind, SourceName, SourceRecord, TableName, Target, Timestamp,
+    AsOf, ChainKey, ErrorCode, Fault, JobSpec, Locality, Position, RequestKey, RestoreOptions,
+    RestoreSpec, SourceKind, SourceName, SourceRecord, TableName, Target, Timestamp,
 };
 use std::collections::BTreeSet;
 

@@ -79,7 +79,11 @@ impl DataKey {
         if secret.len() != Self::LENGTH {
             return Err(Fault::new(
                 ErrorCode::Corrupted,
-                format!("a data key has {} bytes and not {}", secret.len(), Self::LENGTH),
+                format!(
+                    "a data key has {} bytes and not {}",
+                    secret.len(),
+                    Self::LENGTH
+                ),
             ));
         }
         bytes.copy_from_slice(secret);
@@ -117,7 +121,12 @@ impl DataKey {
     /// The key of the object with this salt.
     pub(super) fn file_key(&self, salt: &[u8; 32]) -> Result<LessSafeKey, Fault> {
         let mut bytes = Zeroizing::new([0; 32]);
-        derive(self.secret.as_ref().as_ref(), salt, FILE_INFO, bytes.as_mut())?;
+        derive(
+            self.secret.as_ref().as_ref(),
+            salt,
+            FILE_INFO,
+            bytes.as_mut(),
+        )?;
         UnboundKey::new(&AES_256_GCM, bytes.as_ref())
             .map(LessSafeKey::new)
             .map_err(|_| Fault::new(ErrorCode::Internal, "a key could not be made"))
@@ -142,7 +151,12 @@ impl DataKey {
 
     fn info_key(&self) -> Result<hmac::Key, Fault> {
         let mut bytes = Zeroizing::new([0; 32]);
-        derive(self.secret.as_ref().as_ref(), &[], INFO_INFO, bytes.as_mut())?;
+        derive(
+            self.secret.as_ref().as_ref(),
+            &[],
+            INFO_INFO,
+            bytes.as_mut(),
+        )?;
         Ok(hmac::Key::new(HMAC_SHA256, bytes.as_ref()))
     }
 }

@@ -165,7 +165,9 @@ impl Frame {
     /// The length of the object as it is stored.
     #[must_use]
     pub fn stored(&self) -> u64 {
-        self.sealed.as_ref().map_or(self.length, |sealed| sealed.stored)
+        self.sealed
+            .as_ref()
+            .map_or(self.length, |sealed| sealed.stored)
     }
 
     /// The stored bytes that must be read to see a range of the content, which must not be empty.
@@ -198,9 +200,13 @@ impl Frame {
         let mut opened = vec![0; usize::try_from(size.saturating_mul(CHUNK)).unwrap_or_default()];
         let (mut at, mut rest) = (0usize, stored.as_ref());
         for index in chunks.clone() {
-            let take = rest.len().min(usize::try_from(STORED_CHUNK).unwrap_or_default());
+            let take = rest
+                .len()
+                .min(usize::try_from(STORED_CHUNK).unwrap_or_default());
             let (chunk, after) = rest.split_at(take);
-            let length = chunk.len().saturating_sub(usize::try_from(TAG).unwrap_or_default());
+            let length = chunk
+                .len()
+                .saturating_sub(usize::try_from(TAG).unwrap_or_default());
             let end = at.saturating_add(length);
             let is_last = index.saturating_add(1) == sealed.chunks;
             let (Some((cipher, tag)), Some(out)) =
@@ -219,7 +225,9 @@ impl Frame {
             return Err(self.damaged("it is longer than it should be"));
         }
         opened.truncate(at);
-        let start = clear.start.saturating_sub(chunks.start.saturating_mul(CHUNK));
+        let start = clear
+            .start
+            .saturating_sub(chunks.start.saturating_mul(CHUNK));
         let range = usize::try_from(start).unwrap_or(usize::MAX)
             ..usize::try_from(start.saturating_add(wanted)).unwrap_or(usize::MAX);
         match range.end <= opened.len() {
@@ -251,7 +259,15 @@ mod tests {
             assert_eq!(content_length(stored), Some(length));
         }
         // Lengths that none has: no whole tag, or a last chunk without content.
-        for stored in [0, 63, 64, 65, 79, HEAD_LENGTH + STORED_CHUNK + 1, HEAD_LENGTH + STORED_CHUNK + TAG] {
+        for stored in [
+            0,
+            63,
+            64,
+            65,
+            79,
+            HEAD_LENGTH + STORED_CHUNK + 1,
+            HEAD_LENGTH + STORED_CHUNK + TAG,
+        ] {
             assert_eq!(content_length(stored), None, "{stored}");
         }
     }

@@ -63,7 +63,12 @@ pub(super) fn seal(
         let content = piece.get_mut(start..).unwrap_or_default();
         let tag = file_key
             .seal_in_place_separate_tag(nonce(index, is_last), Aad::from(&bound), content)
-            .map_err(|_| Fault::new(ErrorCode::Internal, format!("object {path} could not be encrypted")))?;
+            .map_err(|_| {
+                Fault::new(
+                    ErrorCode::Internal,
+                    format!("object {path} could not be encrypted"),
+                )
+            })?;
         piece.extend_from_slice(tag.as_ref());
         if piece.len() >= PIECE {
             let room = Vec::with_capacity(PIECE.saturating_add(chunk).saturating_add(1024));

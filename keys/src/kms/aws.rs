@@ -14,7 +14,9 @@ use std::sync::Arc;
 use std::time::Duration;
 use zeroize::Zeroizing;
 
-use super::exchange::{Answer, Line, Surroundings, from_base64, refused, request, to_base64, wrapped};
+use super::exchange::{
+    Answer, Line, Surroundings, from_base64, refused, request, to_base64, wrapped,
+};
 use super::sts::{Role, assume};
 use super::uri::{Parameters, invalid};
 use super::{Kms, Unwrapped};
@@ -80,7 +82,10 @@ impl AwsKey {
             let given = parameters.take(name).map(|text| endpoint(name, &text));
             given.unwrap_or_else(|| Ok(format!("https://{service}.{region}.{domain}")))
         };
-        let (kms, sts) = (address("AWS_ENDPOINT", "kms")?, address("AWS_STS_ENDPOINT", "sts")?);
+        let (kms, sts) = (
+            address("AWS_ENDPOINT", "kms")?,
+            address("AWS_STS_ENDPOINT", "sts")?,
+        );
         let roles = parameters.take("ASSUME_ROLE");
         Ok(Self {
             key,
@@ -112,7 +117,10 @@ impl AwsKey {
                     .with_region(&self.region)
                     .with_bucket_name("none");
                 let client = builder.build().map_err(|error| {
-                    Fault::new(ErrorCode::FailedPrecondition, format!("no AWS credentials: {error}"))
+                    Fault::new(
+                        ErrorCode::FailedPrecondition,
+                        format!("no AWS credentials: {error}"),
+                    )
                 })?;
                 Arc::clone(client.credentials())
             }
@@ -133,7 +141,9 @@ pub(super) fn endpoint(name: &str, text: &str) -> Result<String, Fault> {
     });
     match is_one {
         true => Ok(text.trim_end_matches('/').to_owned()),
-        false => Err(invalid(format!("{name} is an address such as https://host:port"))),
+        false => Err(invalid(format!(
+            "{name} is an address such as https://host:port"
+        ))),
     }
 }
 
@@ -174,10 +184,18 @@ pub(super) fn sign(
     service: &str,
     region: &str,
 ) -> Result<(), Fault> {
-    let hash = digest(&SHA256, request.body().as_bytes().map_or(&[], |body| body.as_ref()));
+    let hash = digest(
+        &SHA256,
+        request.body().as_bytes().map_or(&[], |body| body.as_ref()),
+    );
     AwsAuthorizer::new(credential, service, region)
         .try_authorize(request, Some(hash.as_ref()))
-        .map_err(|error| Fault::new(ErrorCode::Internal, format!("a request cannot be signed: {error}")))
+        .map_err(|error| {
+            Fault::new(
+                ErrorCode::Internal,
+                format!("a request cannot be signed: {error}"),
+            )
+        })
 }
 
 impl Aws {
@@ -258,7 +276,10 @@ impl Kms for Aws {
         let is_other = kind.is_ok_and(|kind| {
             // Some services write a prefix before the name.
             let name = kind.rsplit('#').next().unwrap_or_default().to_owned();
-            matches!(name.as_str(), "InvalidCiphertextException" | "IncorrectKeyException")
+            matches!(
+                name.as_str(),
+                "InvalidCiphertextException" | "IncorrectKeyException"
+            )
         });
         match is_other {
             true => Ok(Unwrapped::NotMine),

@@ -19,13 +19,26 @@ use crate::secret::Secret;
 const ALGORITHM: &str = "RSA-OAEP-256";
 const API: &str = "api-version=7.4";
 /// Where a machine of Azure asks for its own token.
-const MACHINE: &str = "http://169.254.169.254/metadata/identity/oauth2/token?api-version=2018-02-01&resource=";
+const MACHINE: &str =
+    "http://169.254.169.254/metadata/identity/oauth2/token?api-version=2018-02-01&resource=";
 
 /// Clouds: name, domain of vaults, address of logins.
 const CLOUDS: [(&str, &str, &str); 3] = [
-    ("AzurePublicCloud", "vault.azure.net", "https://login.microsoftonline.com"),
-    ("AzureUSGovernmentCloud", "vault.usgovcloudapi.net", "https://login.microsoftonline.us"),
-    ("AzureChinaCloud", "vault.azure.cn", "https://login.chinacloudapi.cn"),
+    (
+        "AzurePublicCloud",
+        "vault.azure.net",
+        "https://login.microsoftonline.com",
+    ),
+    (
+        "AzureUSGovernmentCloud",
+        "vault.usgovcloudapi.net",
+        "https://login.microsoftonline.us",
+    ),
+    (
+        "AzureChinaCloud",
+        "vault.azure.cn",
+        "https://login.chinacloudapi.cn",
+    ),
 ];
 
 /// A key as a URI names it.
@@ -51,7 +64,10 @@ enum Login {
 }
 
 fn is_name(text: &str) -> bool {
-    !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
+    !text.is_empty()
+        && text
+            .bytes()
+            .all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
 }
 
 impl AzureKey {
@@ -66,7 +82,9 @@ impl AzureKey {
         };
         let vault = parameters.need("AZURE_VAULT_NAME")?;
         if !is_name(&vault) {
-            return Err(invalid("AZURE_VAULT_NAME is a vault's name: letters, digits and -"));
+            return Err(invalid(
+                "AZURE_VAULT_NAME is a vault's name: letters, digits and -",
+            ));
         }
         let cloud = parameters.take("AZURE_ENVIRONMENT");
         let cloud = cloud.as_deref().unwrap_or("AzurePublicCloud");
@@ -81,7 +99,10 @@ impl AzureKey {
             Login::Implicit
         } else {
             let tenant = parameters.need("AZURE_TENANT_ID")?;
-            if !tenant.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-.".contains(&byte)) {
+            if !tenant
+                .bytes()
+                .all(|byte| byte.is_ascii_alphanumeric() || b"-.".contains(&byte))
+            {
                 return Err(invalid("AZURE_TENANT_ID is a tenant's id or domain"));
             }
             Login::Client {
@@ -145,7 +166,9 @@ impl Azure {
                 let uri = format!("{MACHINE}{resource}");
                 let headers = [("metadata", "true")];
                 let make = || request(Method::GET, &uri, &headers, String::new());
-                self.line.ask("the identity of the coordinator's machine", make).await?
+                self.line
+                    .ask("the identity of the coordinator's machine", make)
+                    .await?
             }
             Login::Client {
                 tenant,
@@ -198,7 +221,10 @@ impl Azure {
         value.map(Zeroizing::new).map_err(|_| {
             Fault::new(
                 ErrorCode::FailedPrecondition,
-                format!("{} gave an answer that cannot be understood", self.key.label()),
+                format!(
+                    "{} gave an answer that cannot be understood",
+                    self.key.label()
+                ),
             )
         })
     }

@@ -97,12 +97,14 @@ fn connect(certificate: Option<&[u8]>) -> Result<HttpClient, Fault> {
             options = options.with_root_certificate(certificate);
         }
     }
-    ReqwestConnector::default().connect(&options).map_err(|error| {
-        Fault::new(
-            ErrorCode::Unavailable,
-            format!("no connection to key management services can be made: {error}"),
-        )
-    })
+    ReqwestConnector::default()
+        .connect(&options)
+        .map_err(|error| {
+            Fault::new(
+                ErrorCode::Unavailable,
+                format!("no connection to key management services can be made: {error}"),
+            )
+        })
 }
 
 /// A way to services.
@@ -141,7 +143,10 @@ impl Answer {
     pub(crate) fn words(&self) -> String {
         let text = String::from_utf8_lossy(&self.body);
         let line: String = text.split_whitespace().collect::<Vec<_>>().join(" ");
-        line.chars().filter(|c| !c.is_control()).take(MAX_WORDS).collect()
+        line.chars()
+            .filter(|c| !c.is_control())
+            .take(MAX_WORDS)
+            .collect()
     }
 }
 
@@ -169,7 +174,9 @@ impl Line {
                     ErrorCode::Unavailable,
                     format!("{who} cannot be asked: {why}"),
                 )
-                .hint("the coordinators ask key management services: check that they can reach it"));
+                .hint(
+                    "the coordinators ask key management services: check that they can reach it",
+                ));
             }
             attempt += 1;
             tokio::time::sleep(pause).await;
@@ -236,7 +243,11 @@ pub(crate) fn request(
 pub(crate) fn refused(who: &str, what: &str, answer: &Answer) -> Fault {
     Fault::new(
         ErrorCode::FailedPrecondition,
-        format!("{who} refuses to {what}: {} {}", answer.status, answer.words()),
+        format!(
+            "{who} refuses to {what}: {} {}",
+            answer.status,
+            answer.words()
+        ),
     )
     .hint("check the credentials of the KMS URI, and what the key's policy allows them")
 }

@@ -4,8 +4,8 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use holdfast_types::{ErrorCode, Fault};
 use http::Method;
-use object_store::gcp::{GcpCredential, GcpCredentialProvider, GoogleCloudStorageBuilder};
 use object_store::client::StaticCredentialProvider;
+use object_store::gcp::{GcpCredential, GcpCredentialProvider, GoogleCloudStorageBuilder};
 use serde::Deserialize;
 use serde_json::json;
 use std::fmt;
@@ -50,7 +50,16 @@ impl GcpKey {
         };
         let is_key = matches!(
             parts.as_slice(),
-            ["projects", _, "locations", _, "keyRings", _, "cryptoKeys", _]
+            [
+                "projects",
+                _,
+                "locations",
+                _,
+                "keyRings",
+                _,
+                "cryptoKeys",
+                _
+            ]
         );
         if !is_key || !parts.iter().all(is_part) {
             return Err(invalid(
@@ -68,7 +77,10 @@ impl GcpKey {
             parameters.refuse_with_implicit(&["CREDENTIALS", "BEARER_TOKEN"])?;
             Login::Implicit
         } else {
-            match (parameters.take_secret("CREDENTIALS"), parameters.take_secret("BEARER_TOKEN")) {
+            match (
+                parameters.take_secret("CREDENTIALS"),
+                parameters.take_secret("BEARER_TOKEN"),
+            ) {
                 (Some(_), Some(_)) => {
                     return Err(invalid("CREDENTIALS or BEARER_TOKEN, and not both"));
                 }
@@ -108,9 +120,9 @@ impl GcpKey {
         };
         let credentials: GcpCredentialProvider = match &self.login {
             Login::Implicit => built(GoogleCloudStorageBuilder::from_env())?,
-            Login::Account(json) => built(
-                GoogleCloudStorageBuilder::new().with_service_account_key(json.expose()),
-            )?,
+            Login::Account(json) => {
+                built(GoogleCloudStorageBuilder::new().with_service_account_key(json.expose()))?
+            }
             Login::Bearer(token) => Arc::new(StaticCredentialProvider::new(GcpCredential {
                 bearer: token.expose().to_owned(),
             })),
@@ -157,7 +169,10 @@ impl Gcp {
             Ok(Err(_)) | Err(_) => {
                 return Err(Fault::new(
                     ErrorCode::Unavailable,
-                    format!("{}: no access token of Google Cloud could be had", self.label()),
+                    format!(
+                        "{}: no access token of Google Cloud could be had",
+                        self.label()
+                    ),
                 )
                 .hint("check the credentials, and that the coordinator can reach Google Cloud"));
             }

@@ -54,7 +54,10 @@ fn attributes(text: &str, separator: char) -> Result<BTreeMap<String, String>, F
         let value = percent_decode_str(value).decode_utf8();
         let value = value.map_err(|_| invalid("the values of a pkcs11: URI must be UTF-8"))?;
         if found.insert(name.to_owned(), value.into_owned()).is_some() {
-            return Err(invalid(format!("{} is there twice in a pkcs11: URI", name.escape_debug())));
+            return Err(invalid(format!(
+                "{} is there twice in a pkcs11: URI",
+                name.escape_debug()
+            )));
         }
     }
     Ok(found)
@@ -81,11 +84,18 @@ impl TokenKey {
                     let file = file.strip_prefix("file:").unwrap_or(&file);
                     Pin::File(file.trim_start_matches("//").to_owned())
                 }
-                _ => return Err(invalid("a pkcs11: URI needs pin-value or pin-source, and not both")),
+                _ => {
+                    return Err(invalid(
+                        "a pkcs11: URI needs pin-value or pin-source, and not both",
+                    ));
+                }
             },
         };
         if let Some(name) = path.keys().chain(query.keys()).next() {
-            return Err(invalid(format!("unknown attribute {} in a pkcs11: URI", name.escape_debug())));
+            return Err(invalid(format!(
+                "unknown attribute {} in a pkcs11: URI",
+                name.escape_debug()
+            )));
         }
         let secrets = match &key.pin {
             Pin::Value(pin) => vec![pin.clone()],
@@ -140,7 +150,10 @@ impl TokenKey {
                 .is_ok_and(|info| info.label().trim_end() == self.token)
         });
         let slot = slot.ok_or_else(|| {
-            Fault::new(ErrorCode::NotFound, format!("{}: there is no such token", self.label()))
+            Fault::new(
+                ErrorCode::NotFound,
+                format!("{}: there is no such token", self.label()),
+            )
         })?;
         let pin = match &self.pin {
             Pin::Value(pin) => Zeroizing::new(pin.expose().to_owned()),
@@ -148,7 +161,10 @@ impl TokenKey {
                 let bytes = env.disk.read(file).map(Zeroizing::new).map_err(|error| {
                     Fault::new(
                         ErrorCode::NotFound,
-                        format!("{}: the pin cannot be read on the coordinator: {error}", self.label()),
+                        format!(
+                            "{}: the pin cannot be read on the coordinator: {error}",
+                            self.label()
+                        ),
                     )
                 })?;
                 let text = String::from_utf8_lossy(&bytes);
@@ -214,7 +230,9 @@ impl Kms for Token {
                 let mut used = iv;
                 let parameters = GcmParams::new(&mut used, context.as_bytes(), TAG_BITS.into());
                 let mechanism = Mechanism::AesGcm(parameters.map_err(failed)?);
-                let sealed = session.encrypt(&mechanism, key, plain.as_ref()).map_err(failed)?;
+                let sealed = session
+                    .encrypt(&mechanism, key, plain.as_ref())
+                    .map_err(failed)?;
                 drop(mechanism);
                 // Some tokens choose the nonce themselves, and say which.
                 Ok(Bytes::from([used.as_slice(), &sealed].concat()))

@@ -92,7 +92,12 @@ pub(super) async fn assume(
     let who = format!("AWS STS for {}", role.arn);
     let make = || {
         let headers = [("content-type", "application/x-www-form-urlencoded")];
-        let mut request = request(Method::POST, &format!("{endpoint}/"), &headers, body.as_str().to_owned())?;
+        let mut request = request(
+            Method::POST,
+            &format!("{endpoint}/"),
+            &headers,
+            body.as_str().to_owned(),
+        )?;
         sign(&mut request, credential, "sts", region)?;
         Ok(request)
     };
@@ -125,7 +130,13 @@ mod tests {
         assert_eq!(chain.len(), 2);
         assert_eq!(chain[0].external_id.as_deref(), Some("x"));
         assert_eq!(chain[1].arn, "arn:b");
-        for text in ["", "a,", "a;b=c", "a;external_id=", "a;external_id=x;external_id=y"] {
+        for text in [
+            "",
+            "a,",
+            "a;b=c",
+            "a;external_id=",
+            "a;external_id=x;external_id=y",
+        ] {
             assert!(Role::read_chain(text).is_err(), "{text}");
         }
     }

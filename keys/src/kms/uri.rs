@@ -103,7 +103,10 @@ impl Parameters {
     fn read(url: &Url) -> Result<Self, Fault> {
         let mut values = BTreeMap::new();
         for (name, value) in url.query_pairs() {
-            if values.insert(name.to_string(), value.into_owned()).is_some() {
+            if values
+                .insert(name.to_string(), value.into_owned())
+                .is_some()
+            {
                 return Err(invalid(format!(
                     "parameter {} is there twice in a {}: URI",
                     name.escape_debug(),
@@ -324,11 +327,20 @@ mod tests {
             ("alias/backup", "named by a URI"),
             ("s3://bucket/key", "no key management service"),
             ("external://kms", "external connections"),
-            ("aws:///k?AWS_ACCESS_KEY_ID=a&AWS_SECRET_ACCESS_KEY=hunter2", "REGION"),
+            (
+                "aws:///k?AWS_ACCESS_KEY_ID=a&AWS_SECRET_ACCESS_KEY=hunter2",
+                "REGION",
+            ),
             ("aws:///k?REGION=r", "AWS_ACCESS_KEY_ID"),
-            ("aws:///k?REGION=r&AUTH=implicit&AWS_SECRET_ACCESS_KEY=hunter2", "contradicts"),
+            (
+                "aws:///k?REGION=r&AUTH=implicit&AWS_SECRET_ACCESS_KEY=hunter2",
+                "contradicts",
+            ),
             ("aws:///k?REGION=r&AUTH=hunter2", "AUTH is"),
-            ("aws:///k?REGION=r&AUTH=implicit&hunter=2", "unknown parameter hunter"),
+            (
+                "aws:///k?REGION=r&AUTH=implicit&hunter=2",
+                "unknown parameter hunter",
+            ),
             ("aws:///k?REGION=r&REGION=q&AUTH=implicit", "twice"),
             ("aws://host/k?REGION=r&AUTH=implicit", "three slashes"),
             ("aws:///?REGION=r&AUTH=implicit", "names a key"),
@@ -336,16 +348,40 @@ mod tests {
             ("vault://h/transit/k", "VAULT_TOKEN"),
             ("vault://h/k?VAULT_TOKEN=hunter2", "mount"),
             ("vault:///transit/k?VAULT_TOKEN=hunter2", "host"),
-            ("vault://h/transit/k?VAULT_TOKEN=hunter2&VAULT_ROLE_ID=r", "not both"),
-            ("vault://h/transit/k?VAULT_TOKEN=t&VAULT_TLS=hunter2", "VAULT_TLS"),
+            (
+                "vault://h/transit/k?VAULT_TOKEN=hunter2&VAULT_ROLE_ID=r",
+                "not both",
+            ),
+            (
+                "vault://h/transit/k?VAULT_TOKEN=t&VAULT_TLS=hunter2",
+                "VAULT_TLS",
+            ),
             ("gs:///projects/p?BEARER_TOKEN=hunter2", "cryptoKeys"),
-            ("gs:///projects/p/locations/l/keyRings/r/cryptoKeys/k", "CREDENTIALS"),
-            ("gs:///projects/p/locations/l/keyRings/r/cryptoKeys/k?CREDENTIALS=hunter2", "base64"),
-            ("azure-kms:///k?AZURE_VAULT_NAME=v&AUTH=implicit", "KEY/VERSION"),
+            (
+                "gs:///projects/p/locations/l/keyRings/r/cryptoKeys/k",
+                "CREDENTIALS",
+            ),
+            (
+                "gs:///projects/p/locations/l/keyRings/r/cryptoKeys/k?CREDENTIALS=hunter2",
+                "base64",
+            ),
+            (
+                "azure-kms:///k?AZURE_VAULT_NAME=v&AUTH=implicit",
+                "KEY/VERSION",
+            ),
             ("azure-kms:///k/v?AUTH=implicit", "AZURE_VAULT_NAME"),
-            ("azure-kms:///k/v?AZURE_VAULT_NAME=a.b/c&AUTH=implicit", "AZURE_VAULT_NAME"),
-            ("azure-kms:///k/v?AZURE_VAULT_NAME=v&AUTH=implicit&AZURE_CLIENT_SECRET=hunter2", "contradicts"),
-            ("azure-kms:///k/v?AZURE_VAULT_NAME=v&AUTH=implicit&AZURE_ENVIRONMENT=hunter2", "AZURE_ENVIRONMENT"),
+            (
+                "azure-kms:///k/v?AZURE_VAULT_NAME=a.b/c&AUTH=implicit",
+                "AZURE_VAULT_NAME",
+            ),
+            (
+                "azure-kms:///k/v?AZURE_VAULT_NAME=v&AUTH=implicit&AZURE_CLIENT_SECRET=hunter2",
+                "contradicts",
+            ),
+            (
+                "azure-kms:///k/v?AZURE_VAULT_NAME=v&AUTH=implicit&AZURE_ENVIRONMENT=hunter2",
+                "AZURE_ENVIRONMENT",
+            ),
         ] {
             let fault = text.parse::<KmsUri>().expect_err(text);
             assert!(fault.message.contains(why), "{text}: {fault}");

@@ -53,7 +53,9 @@ impl VaultKey {
     ) -> Result<Self, Fault> {
         let host = url.host_str().unwrap_or_default();
         if host.is_empty() {
-            return Err(invalid("a vault: URI names the host that the service runs on"));
+            return Err(invalid(
+                "a vault: URI names the host that the service runs on",
+            ));
         }
         let authority = match url.port() {
             Some(port) => format!("{host}:{port}"),
@@ -89,7 +91,10 @@ impl VaultKey {
             parameters.refuse_with_implicit(&names)?;
             Login::Implicit
         } else {
-            match (parameters.take_secret("VAULT_TOKEN"), parameters.take("VAULT_ROLE_ID")) {
+            match (
+                parameters.take_secret("VAULT_TOKEN"),
+                parameters.take("VAULT_ROLE_ID"),
+            ) {
                 (Some(_), Some(_)) => {
                     return Err(invalid("VAULT_TOKEN or VAULT_ROLE_ID, and not both"));
                 }
@@ -294,9 +299,13 @@ impl Kms for Vault {
         }
         // A key that is another one, or not there: both are 400, in words that have changed over the versions.
         let words = answer.words();
-        let is_other = ["authentication failed", "invalid ciphertext", "unable to decrypt"]
-            .iter()
-            .any(|known| words.contains(known));
+        let is_other = [
+            "authentication failed",
+            "invalid ciphertext",
+            "unable to decrypt",
+        ]
+        .iter()
+        .any(|known| words.contains(known));
         match answer.status == 400 && is_other {
             true => Ok(Unwrapped::NotMine),
             false => Err(refused(&who, "unwrap a key", &answer)),

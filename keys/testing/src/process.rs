@@ -29,7 +29,11 @@ impl Process {
         let other = log.try_clone().expect("a second handle");
         let mut command = Command::new("sh");
         command
-            .args(["-c", "\"$@\" </dev/null & server=$!; cat >/dev/null; kill -9 $server", "sh"])
+            .args([
+                "-c",
+                "\"$@\" </dev/null & server=$!; cat >/dev/null; kill -9 $server",
+                "sh",
+            ])
             .arg(program)
             .args(arguments)
             .envs(variables.iter().map(|(name, value)| (*name, value)))

@@ -116,7 +116,10 @@ impl Bao {
         let policy = format!(
             "path \"transit/encrypt/{name}\" {{ capabilities = [\"update\"] }}\npath \"transit/decrypt/{name}\" {{ capabilities = [\"update\"] }}"
         );
-        self.call(&format!("/v1/sys/policies/acl/{name}"), &json!({ "policy": policy }));
+        self.call(
+            &format!("/v1/sys/policies/acl/{name}"),
+            &json!({ "policy": policy }),
+        );
         self.call("/v1/sys/auth/approle", &json!({ "type": "approle" }));
         let role = format!("/v1/auth/approle/role/{name}");
         self.call(&role, &json!({ "token_policies": [name] }));
@@ -125,15 +128,24 @@ impl Bao {
         let (_, id) = ask(self.port, "GET", &path, &headers, None).expect("an answer");
         let secret = self.call(&format!("{role}/secret-id"), &json!({}));
         let id = id["data"]["role_id"].as_str().expect("an id").to_owned();
-        let secret = secret["data"]["secret_id"].as_str().expect("a secret").to_owned();
-        let uri = format!("{}&VAULT_ROLE_ID={id}&VAULT_SECRET_ID={secret}", self.address(name));
+        let secret = secret["data"]["secret_id"]
+            .as_str()
+            .expect("a secret")
+            .to_owned();
+        let uri = format!(
+            "{}&VAULT_ROLE_ID={id}&VAULT_SECRET_ID={secret}",
+            self.address(name)
+        );
         (uri, secret)
     }
 
     /// The URI of a key, without credentials.
     #[must_use]
     pub fn address(&self, name: &str) -> String {
-        format!("vault://127.0.0.1:{}/transit/{name}?VAULT_TLS=disable", self.port)
+        format!(
+            "vault://127.0.0.1:{}/transit/{name}?VAULT_TLS=disable",
+            self.port
+        )
     }
 
     /// The root's token, which must be seen nowhere.
@@ -195,7 +207,10 @@ impl Ministack {
     #[must_use]
     pub fn key(&self) -> String {
         let made = self.call("CreateKey", &json!({ "Description": "a test" }));
-        made["KeyMetadata"]["KeyId"].as_str().expect("an id").to_owned()
+        made["KeyMetadata"]["KeyId"]
+            .as_str()
+            .expect("an id")
+            .to_owned()
     }
 
     /// Gives a key another name.

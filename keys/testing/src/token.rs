@@ -62,12 +62,24 @@ impl SoftToken {
             configuration: file,
             module,
         };
-        let arguments = ["--init-token", "--free", "--label", label, "--so-pin", "0000", "--pin", PIN];
+        let arguments = [
+            "--init-token",
+            "--free",
+            "--label",
+            label,
+            "--so-pin",
+            "0000",
+            "--pin",
+            PIN,
+        ];
         let status = Command::new("softhsm2-util")
             .args(arguments)
             .env("SOFTHSM2_CONF", token.configuration())
             .status();
-        assert!(status.is_ok_and(|status| status.success()), "softhsm2-util fails");
+        assert!(
+            status.is_ok_and(|status| status.success()),
+            "softhsm2-util fails"
+        );
         token
     }
 
