@@ -5,8 +5,10 @@ use holdfast_client::{ControlApi, v1};
 use holdfast_env::Env;
 use holdfast_keys::{KeyRing, KeyService, Secret};
 use holdfast_keys_testing::Bao;
-use holdfast_tests::{Accounts, Cluster, Output, Shape, run};
+use holdfast_postgres_testing::{Options, Server};
+use holdfast_tests::{Accounts, Cluster, Output, Process, Shape, content, make_bank, run};
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 const PASSPHRASE: &str = "canary of a passphrase";
 const SMALL: Shape = Shape {
@@ -301,4 +303,66 @@ async fn keys_are_given_shown_added_and_dropped_on_the_command_line() {
         "backups show {at} --check-files --kms-file {new} --json"
     ));
     assert_eq!(shown.json()["layers"].as_array().expect("layers").len(), 3);
+}
+
+/// A PostgreSQL server without a cluster: whoever goes on with what a killed command began need not know the passphrase.
+#[test]
+fn a_backup_of_one_server_goes_on_without_its_passphrase() {
+    let server = Server::start(Options::default());
+    let bank = server.create_database("bank");
+    make_bank(&server, &bank, 10);
+    let place = tempfile::tempdir().expect("a directory");
+    let path = |name: &str| place.path().join(name).display().to_string();
+    let pass = path("pass");
+    std::fs::write(&pass, PASSPHRASE).expect("written");
+    let (dsn, into, state) = (server.dsn(&bank), path("backups"), path("state"));
+    let into = format!("file://{into}");
+    let line = [
+        "backup",
+        "--source",
+        &dsn,
+        "INTO",
+        &into,
+        "--state-dir",
+        &state,
+        "--streams",
+        "1",
+    ];
+    let with_key = [&line[..], &["--passphrase-file", &pass]].concat();
+    let words = with_key.iter().map(|word| (*word).to_owned()).collect();
+    let mut process = Process::start("backup", place.path(), words);
+    let begun = Instant::now();
+    let parts = || {
+        let all = files(place.path());
+        let parts = all
+            .iter()
+            .filter(|path| path.extension().is_some_and(|end| end == "hft"));
+        parts.count()
+    };
+    while parts() < 2 {
+        assert!(begun.elapsed() < Duration::from_secs(60), "no part came");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    process.kill();
+    let output = run(&line);
+    assert_eq!(output.code, 0, "{}", output.stderr);
+    assert!(
+        output.stderr.contains("going on with job"),
+        "{}",
+        output.stderr
+    );
+
+    let other = Server::start(Options::default());
+    let to = other.dsn("postgres");
+    let restore = ["restore", "FROM", &into, "--to", &to];
+    let output = run(&restore);
+    assert_eq!(output.code, 4, "{}", output.stderr);
+    assert!(
+        output.stderr.contains("no key was given"),
+        "{}",
+        output.stderr
+    );
+    let output = run(&[&restore[..], &["--passphrase-file", &pass]].concat());
+    assert_eq!(output.code, 0, "{}", output.stderr);
+    assert_eq!(content(&other, &bank), content(&server, &bank));
 }
