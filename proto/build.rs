@@ -28,6 +28,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         // They hold passwords, or URIs with secrets: `secrets.rs` has their `Debug`.
         .skip_debug([
             "holdfast.v1.Member",
+            "holdfast.v1.EncryptionKeys",
             "holdfast.v1.SubmitBackupRequest",
             "holdfast.v1.SubmitRestoreRequest",
             "holdfast.v1.SubmitVerifyRequest",
@@ -36,6 +37,10 @@ fn main() -> Result<(), Box<dyn Error>> {
             "holdfast.v1.PutConnectionRequest",
             "holdfast.v1.CheckConnectionRequest",
             "holdfast.v1.CheckResidencyRequest",
+            "holdfast.v1.CreateScheduleRequest",
+            "holdfast.v1.AlterScheduleRequest",
+            "holdfast.v1.ShowKeysRequest",
+            "holdfast.v1.ChangeKeysRequest",
         ])
         .compile_fds(descriptors)?;
     Ok(())

@@ -1,6 +1,7 @@
 //! The command line.
 
 mod jobs;
+mod keys;
 mod member;
 mod node;
 mod schedule;
@@ -11,6 +12,7 @@ pub(crate) use jobs::{
     AppendTo, BackupArgs, BackupsCommand, ConnectionArgs, ConnectionCommand, JobCommand,
     OneShotArgs, RestoreArgs, TargetArgs, VerifyArgs,
 };
+pub(crate) use keys::{ChainArgs, KeyArgs, KeysCommand, NewKeyArgs};
 pub(crate) use member::{MemberAddress, ServerAddress, Unread};
 pub(crate) use node::{
     BenchCommand, DemoArgs, HoldCommand, InitArgs, LimitArgs, MemberCommand, MvccCommand,
@@ -88,6 +90,9 @@ pub(crate) enum Command {
     /// Back up again and again
     #[command(subcommand)]
     Schedule(ScheduleCommand),
+    /// Which keys open an encrypted chain
+    #[command(subcommand)]
+    Keys(KeysCommand),
     /// Look at jobs and control them
     #[command(subcommand)]
     Job(JobCommand),
@@ -202,6 +207,13 @@ mod tests {
             "holdfast verify --local --from file:///b",
             "holdfast backups list file:///b --local",
             "holdfast backups show file:///b 2026/11/23-190800.00 --check-files",
+            "holdfast backup bank INTO file:///b --passphrase-file p --kms aws:///k?REGION=r --kms-file k --kdf pbkdf2-sha256",
+            "holdfast restore FROM file:///b --passphrase",
+            "holdfast verify --from file:///b --kms vault://h/transit/k?AUTH=implicit",
+            "holdfast backups show file:///b --passphrase-file -",
+            "holdfast keys show file:///b",
+            "holdfast keys add file:///b 2026/11/23-190800.00 --kms k --new-kms l --new-passphrase-file p --new-kdf argon2id --local",
+            "holdfast keys drop file:///b --id 01020304 --kms k",
             "holdfast job list --all --state running",
             "holdfast job show 1",
             "holdfast job watch 1",
@@ -251,6 +263,9 @@ mod tests {
             "holdfast member add d:1",
             "holdfast setting set lease_ttl_ms soon",
             "holdfast job pause",
+            "holdfast backup bank INTO file:///b --passphrase --passphrase-file p",
+            "holdfast backup bank INTO file:///b --kdf md5",
+            "holdfast keys drop file:///b --kms k",
         ] {
             let error = parse(line).expect_err(line);
             assert_ne!(error.kind(), ErrorKind::DisplayHelp, "{line}");

@@ -8,6 +8,7 @@ mod cluster;
 mod connection;
 mod hold;
 mod job;
+mod keys;
 mod mvcc;
 mod restore;
 mod schedule;
@@ -39,6 +40,7 @@ pub(crate) async fn run(context: &Context, command: Command) -> Result<Exit, Fau
         Command::Verify(arguments) => verify::run(context, arguments).await,
         Command::Backups(command) => backups::run(context, command).await,
         Command::Schedule(command) => schedule::run(context, command).await,
+        Command::Keys(command) => keys::run(context, command).await,
         Command::Job(command) => job::run(context, command).await,
         Command::Sql { execute, source } => sql::run(context, execute, &source).await,
         Command::Member(command) => cluster::member(context, command).await,

@@ -6,6 +6,7 @@ mod context;
 mod demo;
 mod exit;
 mod follow;
+mod keys;
 mod local;
 mod one_shot;
 mod output;

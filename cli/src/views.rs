@@ -9,6 +9,7 @@ mod cluster;
 mod connection;
 mod hold;
 mod job;
+mod keys;
 mod schedule;
 mod source;
 
@@ -18,6 +19,7 @@ pub(crate) use cluster::{MembersView, SettingsView, StatusView};
 pub(crate) use connection::{CheckedStoresView, ConnectionsView, ResidencyView};
 pub(crate) use hold::{DroppedHoldView, HoldsView};
 pub(crate) use job::{ControlledView, JobView, JobsView, StepView, SubmittedView};
+pub(crate) use keys::KeysView;
 pub(crate) use schedule::{ControlledScheduleView, ScheduleView, SchedulesView};
 pub(crate) use source::{SourceView, SourcesView};
 

@@ -107,6 +107,13 @@ pub trait ControlApi: Debug + Send + Sync {
         &self,
         request: v1::ShowBackupRequest,
     ) -> Result<v1::ShowBackupResponse, Fault>;
+    /// Which keys open a chain.
+    async fn show_keys(&self, request: v1::ShowKeysRequest) -> Result<v1::ChainKeys, Fault>;
+    /// Adds keys to those that open a chain, or drops some.
+    async fn change_keys(
+        &self,
+        request: v1::ChangeKeysRequest,
+    ) -> Result<v1::ChangeKeysResponse, Fault>;
     /// Coordinators, workers, holds, settings.
     async fn cluster_status(&self) -> Result<v1::ClusterStatusResponse, Fault>;
     /// Gives a fresh set of coordinators its identity.

@@ -220,6 +220,17 @@ impl ControlApi for GrpcClient {
         call!(self, Repeatable, long, show_backup, request)
     }
 
+    async fn show_keys(&self, request: v1::ShowKeysRequest) -> Result<v1::ChainKeys, Fault> {
+        call!(self, Repeatable, long, show_keys, request)
+    }
+
+    async fn change_keys(
+        &self,
+        request: v1::ChangeKeysRequest,
+    ) -> Result<v1::ChangeKeysResponse, Fault> {
+        call!(self, Mutation, long, change_keys, request)
+    }
+
     async fn cluster_status(&self) -> Result<v1::ClusterStatusResponse, Fault> {
         let request = v1::ClusterStatusRequest {};
         call!(self, Repeatable, short, cluster_status, request)

@@ -146,6 +146,8 @@ impl Control for Fake {
         drop_hold(DropHoldRequest) -> DropHoldResponse,
         list_backups(ListBackupsRequest) -> ListBackupsResponse,
         show_backup(ShowBackupRequest) -> ShowBackupResponse,
+        show_keys(ShowKeysRequest) -> ChainKeys,
+        change_keys(ChangeKeysRequest) -> ChangeKeysResponse,
         cluster_status(ClusterStatusRequest) -> ClusterStatusResponse,
         init_cluster(InitClusterRequest) -> InitClusterResponse,
         add_member(AddMemberRequest) -> MembersResponse,

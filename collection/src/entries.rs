@@ -2,7 +2,7 @@
 
 use futures::StreamExt;
 use futures::stream::{self, BoxStream};
-use holdfast_format::{Layer, ManifestEntry, PartReader, PartRef};
+use holdfast_format::{Frame, Layer, ManifestEntry, PartReader, PartRef};
 use holdfast_types::{ErrorCode, Fault, LayerPath};
 use object_store::path::Path;
 
@@ -28,6 +28,9 @@ struct Open {
     part: PartRef,
     at: Path,
     reader: PartReader,
+    /// What it takes to read it; unknown before its first bytes are asked for.
+    frame: Option<Frame>,
+    /// Bytes of its content that were read.
     offset: u64,
     /// How often the bytes at hand were asked for again.
     attempt: u32,
@@ -70,6 +73,7 @@ impl Progress {
                     at: self.directory.clone().join(part.name.as_str()),
                     part,
                     reader: PartReader::new(),
+                    frame: None,
                     offset: 0,
                     attempt: 1,
                 });
@@ -80,13 +84,11 @@ impl Progress {
                     open.attempt = 1;
                     return Ok(Some(entries));
                 }
-                Ok(None) if open.offset < open.part.length.0 => {
-                    let end = open.part.length.0.min(open.offset.saturating_add(WINDOW));
-                    let bytes = open.store.get_range(&open.at, open.offset..end).await?;
-                    open.reader.feed(&bytes);
-                    open.offset = end;
+                Ok(None) => {
+                    if !open.feed().await? {
+                        self.close()?;
+                    }
                 }
-                Ok(None) => self.close()?,
                 // The line may have damaged what the store still has.
                 Err(fault) if fault.code == ErrorCode::Corrupted && open.attempt < READS => {
                     open.attempt += 1;
@@ -106,11 +108,18 @@ impl Progress {
             .reader
             .finish()
             .map_err(|fault| fault.context(&open.at))?;
-        let found = PartRef {
-            store: open.part.store,
-            ..found.part_ref(open.part.name.clone())
+        // Of an encrypted part, length and digest are those of what is stored, which every chunk's tag vouches for.
+        let is_named = match open.store.envelope().is_sealed() {
+            true => found.entries == open.part.entries,
+            false => {
+                let found = PartRef {
+                    store: open.part.store,
+                    ..found.part_ref(open.part.name.clone())
+                };
+                found == open.part
+            }
         };
-        if found == open.part {
+        if is_named {
             Ok(())
         } else {
             Err(damaged(
@@ -118,5 +127,32 @@ impl Progress {
                 "it is not the part that the manifest names",
             ))
         }
+    }
+}
+
+impl Open {
+    /// Reads on; whether there was anything left.
+    async fn feed(&mut self) -> Result<bool, Fault> {
+        let store = &self.store;
+        let frame = match &self.frame {
+            Some(frame) => frame,
+            None => {
+                let opened = store
+                    .retrying(|| store.open_object(&self.at, self.part.length.0))
+                    .await?;
+                self.frame.insert(opened.frame)
+            }
+        };
+        let end = frame.length().min(self.offset.saturating_add(WINDOW));
+        if self.offset >= end {
+            return Ok(false);
+        }
+        let range = self.offset..end;
+        let bytes = store
+            .retrying(|| store.get_clear(&self.at, frame, range.clone()))
+            .await?;
+        self.reader.feed(&bytes);
+        self.offset = end;
+        Ok(true)
     }
 }

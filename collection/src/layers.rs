@@ -14,6 +14,9 @@ use crate::layout;
 use crate::names::{DataName, PartName};
 use crate::store::{CONCURRENCY, CollectionStore, Purpose, Stored};
 
+/// Bytes of the words that files start with.
+const MAGIC_LENGTH: u64 = 8;
+
 impl CollectionStore {
     /// Claims a layer's directory for a job, before anything is written there. A job's own claim is recognised.
     ///
@@ -124,7 +127,7 @@ impl CollectionStore {
             ));
         }
         let at = layout::data(path).join(object.name.as_str());
-        let sealed = self.envelope().seal(at.as_ref(), chunks)?;
+        let sealed = self.seal(&at, chunks, object.digest).await?;
         let known = Stored {
             length: object.length,
             digest: object.digest,
@@ -153,7 +156,7 @@ impl CollectionStore {
         summary: &PartSummary,
     ) -> Result<PartRef, Fault> {
         let at = layout::parts(path).join(name.to_string());
-        let sealed = self.envelope().seal(at.as_ref(), chunks)?;
+        let sealed = self.seal(&at, chunks, summary.digest).await?;
         let stored = self.put_once(&at, sealed).await?;
         Ok(PartRef {
             length: stored.length,
@@ -192,9 +195,9 @@ impl CollectionStore {
             .await?;
 
         let at = layout::manifest(path);
-        let sealed = self
-            .envelope()
-            .seal(at.as_ref(), vec![manifest.encode()?])?;
+        let clear = manifest.encode()?;
+        let digest = Digest::of(&clear);
+        let sealed = self.seal(&at, vec![clear], digest).await?;
         let home = self.home();
         let stored = match home.put_once(&at, sealed).await {
             Err(fault) if fault.code == ErrorCode::AlreadyExists => {
@@ -208,7 +211,7 @@ impl CollectionStore {
             home.put_once(&pointer, vec![Bytes::from(path.full.clone())])
                 .await?;
         }
-        let (pointer, body) = layout::index(manifest, stored.digest);
+        let (pointer, body) = layout::index(manifest, stored.digest, self.envelope().is_sealed());
         home.put_once(&pointer, vec![Bytes::from(body)]).await?;
         Ok(Layer {
             manifest: manifest.clone(),
@@ -232,6 +235,19 @@ impl CollectionStore {
             )
             .hint("list what there is with `holdfast backups`")
         })
+    }
+
+    /// [`CollectionStore::load_layer`] for whoever has no key: `None` if the layer is encrypted.
+    ///
+    /// # Errors
+    /// As [`CollectionStore::load_layer`].
+    pub async fn load_layer_unless_sealed(&self, path: &LayerPath) -> Result<Option<Layer>, Fault> {
+        let at = layout::manifest(path);
+        match self.get_range(&at, None, 0..MAGIC_LENGTH).await {
+            Ok(start) if Envelope::looks_sealed(&start) => Ok(None),
+            // Or an error, which is then told in the usual words.
+            _ => self.load_layer(path).await.map(Some),
+        }
     }
 
     /// Reads a layer's manifest, and checks that it is the expected one.
@@ -291,7 +307,30 @@ impl CollectionStore {
             digest: object.digest,
         };
         let bytes = self.get_exactly(&at, stored).await?;
-        self.envelope().open(at.as_ref(), bytes)
+        let envelope = self.envelope().clone();
+        match envelope.is_sealed() {
+            true => {
+                let open = move || envelope.open(at.as_ref(), bytes);
+                self.env().blocking(open).await
+            }
+            false => envelope.open(at.as_ref(), bytes),
+        }
+    }
+
+    /// Frames an object whose bytes have this digest.
+    async fn seal(
+        &self,
+        at: &Path,
+        clear: Vec<Bytes>,
+        digest: Digest,
+    ) -> Result<Vec<Bytes>, Fault> {
+        let envelope = self.envelope().clone();
+        if !envelope.is_sealed() {
+            return envelope.seal(at.as_ref(), clear, &digest);
+        }
+        let at = at.clone();
+        let seal = move || envelope.seal(at.as_ref(), clear, &digest);
+        self.env().blocking(seal).await
     }
 
     /// Reads a whole span file into memory, with its full digest checked.

@@ -27,6 +27,18 @@ pub(crate) const PROBES: &str = "metadata/probes";
 pub(crate) const INDEX: &str = "metadata/index";
 /// What stands for the full itself in a line's name.
 const FULL: &str = "full";
+/// The same of an encrypted chain.
+const SEALED: &str = "sealed";
+
+/// What the index says of a layer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Line {
+    /// Where it ends.
+    pub(crate) end: Hlc,
+    /// Of a full: whether its chain is encrypted.
+    pub(crate) is_sealed: bool,
+}
+
 /// Where pointers to the newest full are.
 pub(crate) const LATEST: &str = "metadata/latest";
 /// How the name of such a pointer starts.
@@ -45,6 +57,11 @@ pub(crate) fn data(path: &LayerPath) -> Path {
 /// The directory of a layer's file list.
 pub(crate) fn parts(path: &LayerPath) -> Path {
     layer(path).join("parts")
+}
+
+/// The directory of what is known of a chain's keys, in that of its full.
+pub(crate) fn keys(full: &str) -> Path {
+    Path::from(full).join("keys")
 }
 
 /// A layer's manifest.
@@ -84,9 +101,10 @@ pub(crate) fn descriptor(path: &LayerPath, number: usize, tier: &Tier) -> Path {
 }
 
 /// A finished layer's line in the index, and what it says. Its name says all that a list shows, the newest first.
-pub(crate) fn index(manifest: &Manifest, digest: Digest) -> (Path, String) {
+pub(crate) fn index(manifest: &Manifest, digest: Digest, is_sealed: bool) -> (Path, String) {
     let path = &manifest.path;
     let own = match &path.incremental {
+        None if is_sealed => SEALED.to_owned(),
         None => FULL.to_owned(),
         Some(own) => own.replace('/', "_"),
     };
@@ -100,8 +118,8 @@ pub(crate) fn index_of(full: &str) -> Path {
     Path::from(format!("{INDEX}/{}", full.replace('/', "")))
 }
 
-/// The layer that a line of the index is of, and its end. `None` if it is none.
-pub(crate) fn indexed(at: &Path) -> Option<(LayerPath, Hlc)> {
+/// The layer that a line of the index is of, and what it says. `None` if it is none.
+pub(crate) fn indexed(at: &Path) -> Option<(LayerPath, Line)> {
     let parts: Vec<String> = at.parts().map(|part| part.as_ref().to_owned()).collect();
     let [.., chain, line] = parts.as_slice() else {
         return None;
@@ -115,7 +133,7 @@ pub(crate) fn indexed(at: &Path) -> Option<(LayerPath, Hlc)> {
     let (end, own) = line.split_once('_')?;
     let end = read_position(&ascending(end)?)?;
     let path = match own {
-        FULL => LayerPath::full(full.clone()),
+        FULL | SEALED => LayerPath::full(full.clone()),
         own => LayerPath::incremental(full.clone(), own.replacen('_', "/", 1)),
     };
     let is_own = match &path.incremental {
@@ -125,7 +143,8 @@ pub(crate) fn indexed(at: &Path) -> Option<(LayerPath, Hlc)> {
             .enumerate()
             .all(|(level, name)| is_incremental_component(level, name)),
     };
-    (is_full_subdir(&full) && is_own).then_some((path, end))
+    let is_sealed = own == SEALED;
+    (is_full_subdir(&full) && is_own).then_some((path, Line { end, is_sealed }))
 }
 
 /// A position as names have it: of a fixed length, so that names sort as positions do.
@@ -189,13 +208,15 @@ mod tests {
         let own = holdfast_types::incremental_subdir(end.wall, end.wall);
         for (name, path) in [
             (FULL.to_owned(), LayerPath::full(full.clone())),
+            (SEALED.to_owned(), LayerPath::full(full.clone())),
             (
                 own.replace('/', "_"),
                 LayerPath::incremental(full.clone(), own.clone()),
             ),
         ] {
             let at = index_of(&full).join(format!("{}_{name}", descending(&position(end))));
-            assert_eq!(indexed(&at), Some((path, end)));
+            let is_sealed = name == SEALED;
+            assert_eq!(indexed(&at), Some((path, Line { end, is_sealed })));
         }
         for foreign in [
             "x",

@@ -12,6 +12,7 @@ mod claim;
 mod cloud;
 mod entries;
 mod error;
+mod key_info;
 mod layers;
 mod layout;
 mod limited;

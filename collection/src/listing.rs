@@ -3,12 +3,12 @@
 use bytes::Bytes;
 use futures::{StreamExt, TryStreamExt};
 use holdfast_format::Chain;
-use holdfast_types::{ErrorCode, Fault, Hlc, LayerPath};
+use holdfast_types::{ErrorCode, Fault, Hlc, LayerPath, Timestamp};
 use object_store::ListResult;
 use object_store::path::Path;
 use std::collections::BTreeMap;
 
-use crate::layout;
+use crate::layout::{self, Line};
 use crate::names::{is_full_component, is_full_subdir, is_incremental_component};
 use crate::store::{CONCURRENCY, CollectionStore, LIST_DEADLINE, damaged, within};
 
@@ -21,6 +21,8 @@ pub struct ChainSummary {
     pub end: Hlc,
     /// How many layers it has.
     pub layers: u32,
+    /// Whether it is encrypted.
+    pub is_sealed: bool,
 }
 
 /// The word for the newest full.
@@ -30,6 +32,26 @@ const LATEST: &str = "LATEST";
 fn no_full(message: String) -> Fault {
     Fault::new(ErrorCode::NotFound, message)
         .hint("check the place, or take a full backup into it first")
+}
+
+/// The end of an encrypted layer, as far as its directory's name tells it.
+fn named_end(path: &LayerPath) -> Hlc {
+    let digits = match &path.incremental {
+        None => path.full.replace(['/', '-'], ""),
+        // Its end, and then its start.
+        Some(own) => own.replacen(['/', '-'], "", 1),
+    };
+    let part = |from: usize, to: usize| digits.get(from..to).unwrap_or_default();
+    let text = format!(
+        "{}-{}-{}T{}:{}:{}Z",
+        part(0, 4),
+        part(4, 6),
+        part(6, 8),
+        part(8, 10),
+        part(10, 12),
+        part(12, 17)
+    );
+    Hlc::at(text.parse::<Timestamp>().unwrap_or_default())
 }
 
 impl CollectionStore {
@@ -65,14 +87,16 @@ impl CollectionStore {
         }
         let known = self.index(&Path::from(layout::INDEX)).await?;
         let mut chains: BTreeMap<&str, ChainSummary> = BTreeMap::new();
-        for (path, end) in &known {
+        for (path, line) in &known {
             let chain = chains.entry(&path.full).or_insert_with(|| ChainSummary {
                 full: path.full.clone(),
-                end: *end,
+                end: line.end,
                 layers: 0,
+                is_sealed: false,
             });
             chain.layers = chain.layers.saturating_add(1);
-            chain.end = chain.end.max(*end);
+            chain.end = chain.end.max(line.end);
+            chain.is_sealed |= line.is_sealed;
         }
         let mut found = Vec::new();
         for directory in directories {
@@ -94,15 +118,20 @@ impl CollectionStore {
             Err(fault) => return Err(fault),
         };
         let last = layers.last().unwrap_or(full);
+        let clear = self.load_layer_unless_sealed(last).await?;
         Ok(Some(ChainSummary {
             full: full.full.clone(),
-            end: self.load_layer(last).await?.manifest.end,
+            is_sealed: clear.is_none(),
+            end: match clear {
+                Some(layer) => layer.manifest.end,
+                None => named_end(last),
+            },
             layers: u32::try_from(layers.len()).unwrap_or(u32::MAX),
         }))
     }
 
     /// The finished layers that the index knows, with their ends. It is a help for lists: what it lacks is looked for.
-    async fn index(&self, directory: &Path) -> Result<BTreeMap<LayerPath, Hlc>, Fault> {
+    async fn index(&self, directory: &Path) -> Result<BTreeMap<LayerPath, Line>, Fault> {
         let home = self.home();
         home.retrying(|| async {
             let mut listed = home.objects().list(Some(directory));
@@ -263,7 +292,7 @@ impl CollectionStore {
     async fn finished(
         &self,
         layers: Vec<LayerPath>,
-        known: &BTreeMap<LayerPath, Hlc>,
+        known: &BTreeMap<LayerPath, Line>,
     ) -> Result<Vec<LayerPath>, Fault> {
         let home = &self.home();
         let found: Vec<Option<LayerPath>> = futures::stream::iter(layers)

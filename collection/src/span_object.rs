@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use futures::stream::{self, BoxStream};
 use futures::{StreamExt, TryStreamExt};
-use holdfast_format::{Block, Entry, SpanIndex, SpanTail};
+use holdfast_format::{Block, Entry, Frame, SpanIndex, SpanTail};
 use holdfast_types::{Fault, KeyRange, LayerPath, ObjectRef};
 use object_store::path::Path;
 use std::ops::Range;
@@ -23,12 +23,12 @@ const READ_AHEAD: usize = 2;
 pub struct SpanObject {
     store: CollectionStore,
     at: Path,
-    stored: u64,
+    frame: Frame,
     index: Arc<SpanIndex>,
 }
 
 impl CollectionStore {
-    /// Opens a span file: two requests, or three if its index is long.
+    /// Opens a span file: two requests, or three if its index is long; one if it is encrypted and small.
     ///
     /// # Errors
     /// `NotFound` or `Corrupted`, naming the object; otherwise what the store failed with.
@@ -39,7 +39,7 @@ impl CollectionStore {
     ) -> Result<SpanObject, Fault> {
         let at = layout::data(path).join(object.name.as_str());
         // A damaged answer is asked for again, like everywhere.
-        let index = self
+        let (index, frame) = self
             .retrying(|| self.read_index(&at, object.length.0))
             .await
             .map_err(|fault| fault.context(&at))?;
@@ -49,16 +49,17 @@ impl CollectionStore {
         Ok(SpanObject {
             store: self.clone(),
             at,
-            stored: object.length.0,
+            frame,
             index: Arc::new(index),
         })
     }
 
-    async fn read_index(&self, at: &Path, stored: u64) -> Result<SpanIndex, Fault> {
+    async fn read_index(&self, at: &Path, stored: u64) -> Result<(SpanIndex, Frame), Fault> {
         let end = self.get_tail(at, stored).await?;
         let tail = SpanTail::parse(&end.bytes, end.length)?;
         let (header, footer) = self.get_ends(at, &end, tail.footer.clone()).await?;
-        SpanIndex::parse(&header, &footer, &tail)
+        let index = SpanIndex::parse(&header, &footer, &tail)?;
+        Ok((index, end.opened.frame))
     }
 }
 
@@ -133,7 +134,7 @@ impl SpanObject {
         let start = first.bytes.start;
         let bytes = self
             .store
-            .get_clear(&self.at, self.stored, start..last.bytes.end)
+            .get_clear(&self.at, &self.frame, start..last.bytes.end)
             .await?;
         let index = Arc::clone(&self.index);
         let decode = move || {

@@ -47,6 +47,8 @@ pub struct CollectionStore {
     inner: Arc<Inner>,
     /// Which of its stores data goes to and comes from.
     at: usize,
+    /// How the bodies of its objects are framed.
+    envelope: Envelope,
 }
 
 impl fmt::Debug for CollectionStore {
@@ -70,7 +72,6 @@ struct Inner {
     placements: Placements,
     provider: Arc<dyn StoreProvider>,
     env: Env,
-    envelope: Envelope,
 }
 
 /// What an object is for. Only data may lie in an archive.
@@ -130,9 +131,9 @@ impl CollectionStore {
                 placements: Placements::default(),
                 provider: Arc::clone(provider),
                 env: env.clone(),
-                envelope: Envelope::Clear,
             }),
             at: 0,
+            envelope: Envelope::Clear,
         })
     }
 
@@ -173,6 +174,15 @@ impl CollectionStore {
                 format!("collection {uri} does not exist"),
             )
             .hint("check the location; a collection is made by the first backup into it")),
+        }
+    }
+
+    /// The same collection, whose objects are framed so.
+    #[must_use]
+    pub fn with_envelope(&self, envelope: Envelope) -> Self {
+        Self {
+            envelope,
+            ..self.clone()
         }
     }
 
@@ -249,7 +259,7 @@ impl CollectionStore {
     }
 
     pub(crate) fn envelope(&self) -> &Envelope {
-        &self.inner.envelope
+        &self.envelope
     }
 
     pub(crate) fn objects(&self) -> &Arc<dyn ObjectStore> {
@@ -343,8 +353,13 @@ impl CollectionStore {
         Ok(hasher.finish())
     }
 
-    /// Reads a range of an object; an answer of another length is an error.
-    pub(crate) async fn get_range(&self, at: &Path, range: Range<u64>) -> Result<Bytes, Fault> {
+    /// Reads a range of an object; an answer of another length is an error, and so is an object of another length than it should have.
+    pub(crate) async fn get_range(
+        &self,
+        at: &Path,
+        stored: Option<u64>,
+        range: Range<u64>,
+    ) -> Result<Bytes, Fault> {
         let expected = range.end.saturating_sub(range.start);
         self.retrying(|| async {
             let options = GetOptions {
@@ -353,6 +368,7 @@ impl CollectionStore {
             };
             let get = self.objects().get_opts(at, options);
             let result = within(CALL_DEADLINE, "reading", at, get).await?;
+            check_length(at, result.meta.size, stored.unwrap_or(result.meta.size))?;
             let bytes = received(result, at, expected).await?;
             if bytes.len() as u64 == expected {
                 Ok(bytes)

@@ -58,7 +58,8 @@ impl CollectionStore {
         }
         if let Some(layer) = &layer {
             // Whoever wrote the manifest may have died before it wrote the line.
-            let (line, body) = layout::index(&layer.manifest, layer.digest);
+            let (line, body) =
+                layout::index(&layer.manifest, layer.digest, self.envelope().is_sealed());
             self.home().put_once(&line, vec![body.into()]).await?;
         }
         if layer.is_none() {
@@ -171,7 +172,10 @@ impl CollectionStore {
         }
         let removing = async {
             // The claim last: as long as it is there the rest is this job's.
-            let (objects, bytes) = self.remove_descriptions(path, claim).await?;
+            let (mut objects, bytes) = self.remove_descriptions(path, claim).await?;
+            if path.incremental.is_none() {
+                objects += home.sweep_key_info(&path.full).await?;
+            }
             home.remove(&layout::claim(path)).await?;
             Ok::<_, Fault>((objects, bytes))
         };

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use futures::stream::{self, BoxStream};
 use futures::{StreamExt, TryStreamExt};
-use holdfast_format::{TupleBlock, TupleDecoder, TupleIndex, TupleRows, TupleTail};
+use holdfast_format::{Frame, TupleBlock, TupleDecoder, TupleIndex, TupleRows, TupleTail};
 use holdfast_types::{Fault, LayerPath, ObjectRef};
 use object_store::path::Path;
 use std::sync::Arc;
@@ -17,12 +17,12 @@ use crate::store::{CollectionStore, damaged};
 pub struct TupleObject {
     store: CollectionStore,
     at: Path,
-    stored: u64,
+    frame: Frame,
     index: Arc<TupleIndex>,
 }
 
 impl CollectionStore {
-    /// Opens a tuple file: two requests, or three if its index is long.
+    /// Opens a tuple file: two requests, or three if its index is long; one if it is encrypted and small.
     ///
     /// # Errors
     /// `NotFound` or `Corrupted`, naming the object; otherwise what the store failed with.
@@ -33,7 +33,7 @@ impl CollectionStore {
     ) -> Result<TupleObject, Fault> {
         let at = layout::data(path).join(object.name.as_str());
         // A damaged answer is asked for again, like everywhere.
-        let index = self
+        let (index, frame) = self
             .retrying(|| self.read_tuple_index(&at, object.length.0))
             .await
             .map_err(|fault| fault.context(&at))?;
@@ -43,16 +43,17 @@ impl CollectionStore {
         Ok(TupleObject {
             store: self.clone(),
             at,
-            stored: object.length.0,
+            frame,
             index: Arc::new(index),
         })
     }
 
-    async fn read_tuple_index(&self, at: &Path, stored: u64) -> Result<TupleIndex, Fault> {
+    async fn read_tuple_index(&self, at: &Path, stored: u64) -> Result<(TupleIndex, Frame), Fault> {
         let end = self.get_tail(at, stored).await?;
         let tail = TupleTail::parse(&end.bytes, end.length)?;
         let (header, footer) = self.get_ends(at, &end, tail.footer.clone()).await?;
-        TupleIndex::parse(&header, &footer, &tail)
+        let index = TupleIndex::parse(&header, &footer, &tail)?;
+        Ok((index, end.opened.frame))
     }
 }
 
@@ -104,6 +105,6 @@ impl TupleObject {
 
     async fn get(&self, block: &TupleBlock) -> Result<Bytes, Fault> {
         let range = block.bytes.clone();
-        self.store.get_clear(&self.at, self.stored, range).await
+        self.store.get_clear(&self.at, &self.frame, range).await
     }
 }

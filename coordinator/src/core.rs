@@ -3,6 +3,7 @@
 use actix::{Actor, ActorContext, ActorFutureExt, AsyncContext, Context};
 use holdfast_collection::StoreProvider;
 use holdfast_env::Env;
+use holdfast_keys::KeyService;
 use holdfast_types::{ErrorCode, Fault};
 use std::fmt;
 use std::future::Future;
@@ -32,6 +33,7 @@ pub(crate) struct Core {
     pub(crate) env: Env,
     pub(crate) replica: Replica,
     pub(crate) stores: Arc<dyn StoreProvider>,
+    pub(crate) keys: KeyService,
     pub(crate) ids: JobIds,
     pub(crate) desk: Desk,
     /// Cancelled when the node shuts down.

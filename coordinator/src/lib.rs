@@ -24,6 +24,7 @@ mod api;
 mod asking;
 mod config;
 mod core;
+mod encryption;
 mod grant;
 mod job_ids;
 mod link;

@@ -2,6 +2,7 @@
 
 use holdfast_collection::StoreProvider;
 use holdfast_env::Env;
+use holdfast_keys::KeyService;
 use holdfast_ledger::Ledger;
 use holdfast_proto::{DESCRIPTORS, incoming};
 use holdfast_raft::{KeyCheck, RaftNode, Standing};
@@ -74,6 +75,7 @@ impl Coordinator {
             ids: JobIds::new(config.raft.node),
             desk: Desk::default(),
             closing: CancellationToken::new(),
+            keys: KeyService::new(env.clone()),
             config,
             env,
             stores,

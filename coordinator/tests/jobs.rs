@@ -31,6 +31,7 @@ fn a_backup_runs_to_its_manifest_and_leaves_nothing_else() {
                 subdir: String::new(),
                 check_files: true,
                 more_collections: Vec::new(),
+                encryption: None,
             })
             .await
             .expect("a chain");

@@ -91,6 +91,7 @@ async fn shown(scene: &Scene) -> v1::ShowBackupResponse {
         subdir: String::new(),
         check_files: true,
         more_collections: Vec::new(),
+        encryption: None,
     };
     scene.api.show_backup(request).await.expect("a chain")
 }

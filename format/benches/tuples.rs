@@ -6,7 +6,8 @@
 //! whatever else the machine does matters little: the rates are those of one core.
 
 use bytes::Bytes;
-use holdfast_format::{TupleFileOptions, TupleFileReader, TupleFileWriter};
+use holdfast_format::{DataKey, Envelope, TupleFileOptions, TupleFileReader, TupleFileWriter};
+use holdfast_types::{Digest, Hasher};
 use rustix::time::{ClockId, clock_gettime};
 
 /// Bytes of rows of each shape.
@@ -185,6 +186,34 @@ fn tuple_file(columns: u16, rows: &[u8]) -> Measured {
     }
 }
 
+/// Seconds that it takes to encrypt a file and to digest what is stored, and to decrypt it.
+fn encryption(columns: u16, rows: &[u8]) -> (f64, f64) {
+    let mut writer = TupleFileWriter::new(columns, TupleFileOptions::default()).expect("a level");
+    assert_eq!(writer.push(rows).expect("rows"), rows.len());
+    let (file, summary) = writer.finish().expect("closes");
+    let key = DataKey::from_slice(&[7; 32]).expect("32 bytes");
+    let (envelope, path) = (
+        Envelope::Sealed(key),
+        "2026/11/23-190800.50/data/1-0-1-0.hft",
+    );
+    let started = computed();
+    let sealed = envelope.seal(path, vec![file.clone()], &summary.digest);
+    let sealed = sealed.expect("seals");
+    let mut hasher = Hasher::new();
+    for piece in &sealed {
+        hasher.update(piece);
+    }
+    let digest = hasher.finish();
+    let write = computed() - started;
+    let stored = Bytes::from(sealed.concat());
+    assert_eq!(Digest::of(&stored), digest);
+    let started = computed();
+    let opened = envelope.open(path, stored).expect("opens");
+    let read = computed() - started;
+    assert_eq!(opened, file);
+    (write, read)
+}
+
 fn plain(rows: &[u8]) -> Measured {
     let started = computed();
     let mut compressor = zstd::bulk::Compressor::new(1).expect("a level");
@@ -237,6 +266,19 @@ fn main() {
         // Of each round, so that what slowed one down slowed both ways down.
         let write = rounds.iter().map(|[plain, file]| plain.write / file.write);
         let read = rounds.iter().map(|[plain, file]| plain.read / file.read);
+        let sealing: Vec<(f64, f64)> = (0..ROUNDS).map(|_| encryption(columns, &rows)).collect();
+        let share = |of: f64, all: f64| 100.0 * of / (of + all);
+        println!(
+            "{shape:<13} encryption: {:.1} % of writing, {:.1} % of reading",
+            share(
+                median(sealing.iter().map(|(write, _)| *write)),
+                median(rounds.iter().map(|round| round[1].write))
+            ),
+            share(
+                median(sealing.iter().map(|(_, read)| *read)),
+                median(rounds.iter().map(|round| round[1].read))
+            ),
+        );
         println!(
             "{shape:<13} ratio         {:>6.2}  {:>8.2}  {:>9.2}",
             rounds[0][1].stored as f64 / rounds[0][0].stored as f64,

@@ -1,10 +1,23 @@
-//! The framing between what a writer produced and what the store keeps: the seam for encryption.
+//! The framing between what a writer produced and what the store keeps: nothing, or encryption.
+//!
+//! Purpose: objects that nobody reads, and nobody changes unnoticed, without the chain's key. Invariants: an object opens under its own
+//! path in the collection only, and whole or not at all; no key and nonce are ever used for two contents, whatever is repeated after
+//! whichever crash, because the key of an object follows from its content ([`DataKey::salt`]); so sealing is deterministic, and racing
+//! writers of one object write the same bytes. Concurrency: none; values are shared by cloning. Crash consistency: none of its own.
+
+mod data_key;
+mod frame;
+mod sealing;
+
+pub use data_key::DataKey;
+pub use frame::Frame;
 
 use bytes::Bytes;
-use holdfast_types::{ErrorCode, Fault};
-use std::ops::Range;
+use holdfast_types::{Digest, ErrorCode, Fault, KeyId};
 
-/// How the objects of a chain are framed. Every object but pointers and claims passes through it on its way in and out.
+use self::frame::{CHUNK, HEAD_LENGTH, MAGIC, STORED_CHUNK};
+
+/// How the objects of a chain are framed. Every object but pointers, claims and key info passes through it on its way in and out.
 ///
 /// Lengths and digests in manifests speak of *stored* bytes, so that objects can be verified without any key.
 #[derive(Debug, Clone, Default)]
@@ -13,63 +26,116 @@ pub enum Envelope {
     /// Stored as produced.
     #[default]
     Clear,
+    /// Encrypted with keys that follow from this one.
+    Sealed(DataKey),
 }
 
 impl Envelope {
-    /// Frames an object, given as its bytes in pieces. `path` is its key in the collection, which an encrypting envelope binds to the content.
+    /// Whether objects are encrypted.
+    #[must_use]
+    pub fn is_sealed(&self) -> bool {
+        matches!(self, Self::Sealed(_))
+    }
+
+    /// Which key, if objects are encrypted.
+    #[must_use]
+    pub fn key_id(&self) -> Option<KeyId> {
+        match self {
+            Self::Clear => None,
+            Self::Sealed(key) => Some(key.id()),
+        }
+    }
+
+    /// Frames an object, given as its bytes in pieces and their digest. `path` is its key in the collection, to which an encrypting envelope
+    /// binds the content. The same arguments give the same bytes.
     ///
     /// # Errors
-    /// None for [`Envelope::Clear`].
-    pub fn seal(&self, _path: &str, clear: Vec<Bytes>) -> Result<Vec<Bytes>, Fault> {
+    /// None for [`Envelope::Clear`]; `Internal` for an object beyond the cipher's limits.
+    pub fn seal(
+        &self,
+        path: &str,
+        clear: Vec<Bytes>,
+        digest: &Digest,
+    ) -> Result<Vec<Bytes>, Fault> {
         match self {
             Self::Clear => Ok(clear),
+            Self::Sealed(key) => sealing::seal(key, path, clear, digest),
         }
     }
 
     /// Takes the frame off a whole object.
     ///
     /// # Errors
-    /// `Corrupted` if the frame is damaged.
-    pub fn open(&self, _path: &str, stored: Bytes) -> Result<Bytes, Fault> {
+    /// `Corrupted` if the frame is damaged, `FailedPrecondition` if it is an encrypted object and no key was given.
+    pub fn open(&self, path: &str, stored: Bytes) -> Result<Bytes, Fault> {
         match self {
+            Self::Clear if stored.starts_with(MAGIC) => Err(needs_key(path)),
             Self::Clear => Ok(stored),
+            Self::Sealed(_) => {
+                let length = stored.len() as u64;
+                let frame = self.frame(path, &stored, length)?;
+                let head = usize::try_from(HEAD_LENGTH.min(length)).unwrap_or_default();
+                frame.open(&(0..frame.length()), stored.slice(head..))
+            }
         }
     }
 
-    /// The length of the content of an object with this stored length.
+    /// How many bytes at an object's start must be read before parts of it can be opened; a shorter object is read whole.
     #[must_use]
-    pub fn clear_length(&self, stored: u64) -> u64 {
+    pub fn start_length(&self) -> u64 {
         match self {
-            Self::Clear => stored,
+            Self::Clear => 0,
+            Self::Sealed(_) => HEAD_LENGTH.saturating_add(STORED_CHUNK),
         }
     }
 
-    /// The stored bytes that must be read to see a range of the content.
-    #[must_use]
-    pub fn cover(&self, clear: Range<u64>) -> Range<u64> {
-        match self {
-            Self::Clear => clear,
-        }
-    }
-
-    /// A range of the content, out of the stored bytes that [`Envelope::cover`] asked for.
+    /// What it takes to open parts of an object with this stored length, out of its first bytes ([`Envelope::start_length`]); and the
+    /// content that is in them.
     ///
     /// # Errors
-    /// `Corrupted` if there are too few bytes.
-    pub fn open_range(
+    /// `Corrupted` if it is no encrypted object of this chain, or of a length that none has, or was changed; `Unsupported` for another version
+    /// of the framing.
+    pub fn open_start(
         &self,
         path: &str,
-        clear: &Range<u64>,
-        stored: Bytes,
-    ) -> Result<Bytes, Fault> {
+        start: &Bytes,
+        stored: u64,
+    ) -> Result<(Frame, Bytes), Fault> {
+        let frame = self.frame(path, start, stored)?;
+        if !self.is_sealed() {
+            return Ok((frame, Bytes::new()));
+        }
+        let head = start
+            .len()
+            .min(usize::try_from(HEAD_LENGTH).unwrap_or_default());
+        let content = frame.open(&(0..frame.length().min(CHUNK)), start.slice(head..))?;
+        Ok((frame, content))
+    }
+
+    fn frame(&self, path: &str, start: &[u8], stored: u64) -> Result<Frame, Fault> {
+        let head = start
+            .len()
+            .min(usize::try_from(HEAD_LENGTH).unwrap_or_default());
         match self {
-            Self::Clear if stored.len() as u64 == clear.end.saturating_sub(clear.start) => {
-                Ok(stored)
+            Self::Clear => Ok(Frame::clear(path, stored)),
+            Self::Sealed(key) => {
+                Frame::sealed(key, path, start.get(..head).unwrap_or_default(), stored)
             }
-            Self::Clear => Err(Fault::new(
-                ErrorCode::Corrupted,
-                format!("object {path} is shorter than its manifest says"),
-            )),
         }
     }
+
+    /// Whether bytes start as those of an encrypted object do.
+    #[must_use]
+    pub fn looks_sealed(stored: &[u8]) -> bool {
+        stored.starts_with(MAGIC)
+    }
+}
+
+/// The error for an encrypted object that is read without a key.
+fn needs_key(path: &str) -> Fault {
+    Fault::new(
+        ErrorCode::FailedPrecondition,
+        format!("object {path} is encrypted, and no key was given"),
+    )
+    .hint("give the backup's passphrase with --passphrase-file, or one of its KMS keys with --kms; `holdfast keys show` lists what opens it")
 }

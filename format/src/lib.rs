@@ -1,5 +1,5 @@
 //! What a Holdfast collection consists of, as pure bytes: span files, tuple files, catalog files, parts, manifests, the rules of a chain, and the merge of
-//! its layers. No I/O, no clock, no async. `docs/FORMAT.md` describes every byte.
+//! its layers; and their encryption. No I/O, no clock, no async. `docs/FORMAT.md` describes every byte.
 //!
 //! Purpose: bytes in, values out, and back. Invariants: a reader checks every digest before it believes a byte, bounds every
 //! length by what is really there, and never panics on hostile input; writers are deterministic. Concurrency: none; every value
@@ -21,6 +21,7 @@ mod chain;
 mod entry;
 mod envelope;
 mod indexed_file;
+mod key_info;
 mod manifest;
 mod merge;
 mod part;
@@ -34,7 +35,8 @@ pub use chain::{
     AppendRequest, Chain, Layer, MemberPlan, RestorePlan, RestorePoint, RestoreRelation,
 };
 pub use entry::{Change, Entry};
-pub use envelope::Envelope;
+pub use envelope::{DataKey, Envelope, Frame};
+pub use key_info::{Kdf, KeyInfo, KeyInfoName, KeyWrap, WrapKind};
 pub use manifest::{LayerRelation, LayerTotals, Manifest, ManifestMember, PartRef};
 pub use merge::{MergeStep, Merger};
 pub use part::{ManifestEntry, PartReader, PartSummary, PartWriter};

@@ -311,6 +311,7 @@ fn set_up() -> Cluster {
         execution_locality: Locality::default(),
         part_size: 16 << 20,
         hold: holdfast_types::HoldUse::Job,
+        encryption: None,
     };
     cluster.apply(Action::SubmitJob {
         job: JobId(1),

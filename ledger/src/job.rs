@@ -182,6 +182,13 @@ impl Job {
         &self.spec
     }
 
+    /// Forgets the key of an encrypted chain: nothing is read or written for the job any more.
+    pub(crate) fn forget_key(&mut self) {
+        if self.spec.encryption().is_some() {
+            Arc::make_mut(&mut self.spec).forget_key();
+        }
+    }
+
     /// The kind of job.
     #[must_use]
     pub fn kind(&self) -> JobKind {

@@ -6,7 +6,7 @@
 
 use aws_lc_rs::aead::{AES_256_GCM_SIV, Aad, LessSafeKey, Nonce, UnboundKey};
 use holdfast_env::{Disk, Entropy};
-use holdfast_types::{ErrorCode, Fault, Sealed};
+use holdfast_types::{ErrorCode, Fault, KeyId, Sealed};
 use std::fmt;
 use std::sync::Arc;
 use zeroize::Zeroizing;
@@ -15,6 +15,7 @@ const KEY_LENGTH: usize = 32;
 const BOUND_PURPOSE: &[u8] = b"holdfast span bound v1";
 const CHECK_PURPOSE: &[u8] = b"holdfast cluster key check v1";
 const SECRET_PURPOSE: &[u8] = b"holdfast credential v1 for ";
+const DATA_KEY_PURPOSE: &[u8] = b"holdfast data key v1 of chain key ";
 const TAG_PURPOSE: &[u8] = b"holdfast cluster tag v1";
 
 /// Bytes of [`ClusterKey::tag`]: by 48 bits two clusters that share a server differ.
@@ -181,6 +182,37 @@ impl ClusterKey {
         Ok(Zeroizing::new(text.to_owned()))
     }
 
+    /// Seals the data key of an encrypted chain, so that the ledger can hold it for as long as a job needs it.
+    #[must_use]
+    pub fn seal_data_key(&self, id: KeyId, key: &[u8; KEY_LENGTH]) -> Sealed {
+        let mut bytes = Zeroizing::new(key.to_vec());
+        self.key
+            .seal_in_place_append_tag(Self::nonce(), data_key_purpose(id), &mut *bytes)
+            .expect("a key is far below the cipher's limit of 64 GiB");
+        Sealed::from_sealed(bytes.as_slice())
+    }
+
+    /// Opens a data key.
+    ///
+    /// # Errors
+    /// It was sealed with another cluster's key, or is another chain's, or is damaged.
+    pub fn open_data_key(&self, id: KeyId, sealed: &Sealed) -> Result<Zeroizing<Vec<u8>>, Fault> {
+        let mut bytes = Zeroizing::new(sealed.as_bytes().to_vec());
+        let opened = self
+            .key
+            .open_in_place(Self::nonce(), data_key_purpose(id), &mut bytes)
+            .map_err(|_| {
+                Fault::new(
+                    ErrorCode::Corrupted,
+                    "the key of an encrypted chain does not open with this cluster key",
+                )
+                .hint("every coordinator and worker of a cluster must have the same key file")
+            })?
+            .len();
+        bytes.truncate(opened);
+        Ok(bytes)
+    }
+
     /// Opens a sealed bound.
     ///
     /// # Errors
@@ -210,9 +242,27 @@ fn secret_purpose(address: &str) -> Aad<Vec<u8>> {
     Aad::from([SECRET_PURPOSE, address.as_bytes()].concat())
 }
 
+fn data_key_purpose(id: KeyId) -> Aad<Vec<u8>> {
+    Aad::from([DATA_KEY_PURPOSE, &id.0].concat())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_data_key_opens_as_that_of_its_chain_only() {
+        let key = ClusterKey::from_bytes(&[7; 32]);
+        let (id, other) = (KeyId([1; 16]), KeyId([2; 16]));
+        let sealed = key.seal_data_key(id, &[9; 32]);
+        assert!(!sealed.as_bytes().windows(8).any(|part| part == [9; 8]));
+        let opened = key.open_data_key(id, &sealed).expect("opens");
+        assert_eq!(opened.as_slice(), [9; 32]);
+        assert!(key.open_data_key(other, &sealed).is_err());
+        let cluster = ClusterKey::from_bytes(&[8; 32]);
+        assert!(cluster.open_data_key(id, &sealed).is_err());
+        assert!(key.open_data_key(id, &key.seal_bound(&[9; 32])).is_err());
+    }
 
     #[test]
     fn equal_bounds_seal_equally_and_open_again() {

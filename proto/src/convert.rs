@@ -174,6 +174,7 @@ mod tests {
                 execution_locality: Locality::default(),
                 part_size: 1 << 20,
                 hold: holdfast_types::HoldUse::Chain(HoldId(4)),
+                encryption: None,
             }),
             hold: Some(HoldId(9)),
             cluster: ClusterId([4; 16]),

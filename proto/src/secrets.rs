@@ -38,14 +38,28 @@ impl fmt::Debug for v1::submit_backup_request::Layer {
 }
 
 without_uris! {
-    SubmitBackupRequest { request_key, source, target, layer, as_of, revision_history, execution_locality, start_chain }
-    SubmitRestoreRequest { request_key, subdir, target, as_of, into_source, into_db, new_db_name, execution_locality, members }
-    SubmitVerifyRequest { request_key, subdir, layer_end, execution_locality }
+    SubmitBackupRequest { request_key, source, target, layer, as_of, revision_history, execution_locality, start_chain, encryption }
+    SubmitRestoreRequest { request_key, subdir, target, as_of, into_source, into_db, new_db_name, execution_locality, members, encryption }
+    SubmitVerifyRequest { request_key, subdir, layer_end, execution_locality, encryption }
     ListBackupsRequest {}
-    ShowBackupRequest { subdir, check_files }
+    ShowBackupRequest { subdir, check_files, encryption }
     PutConnectionRequest { name, alter }
     CheckConnectionRequest { transfer }
     CheckResidencyRequest { subdir }
+    CreateScheduleRequest { label, if_not_exists, source, target, revision_history, execution_locality, recurring, full_backup, first_run, on_execution_failure, on_previous_running, ignore_existing_backups }
+    AlterScheduleRequest { schedule, label, recurring, full_backup, revision_history, on_execution_failure, on_previous_running }
+    ShowKeysRequest { subdir }
+    ChangeKeysRequest { subdir, old, add, drop }
+}
+
+impl fmt::Debug for v1::EncryptionKeys {
+    /// Only that there are some: a URI may hold credentials.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("EncryptionKeys")
+            .field("passphrase", &!self.passphrase.is_empty())
+            .field("kms", &self.kms.len())
+            .finish_non_exhaustive()
+    }
 }
 
 #[cfg(test)]
@@ -89,6 +103,23 @@ mod tests {
                 "{shown}"
             );
         }
+    }
+
+    #[test]
+    fn keys_are_counted_and_not_shown() {
+        let request = v1::SubmitBackupRequest {
+            encryption: Some(v1::EncryptionKeys {
+                passphrase: "canary".into(),
+                kms: vec!["vault://h/transit/k?VAULT_TOKEN=canary".into()],
+                kdf: String::new(),
+            }),
+            ..v1::SubmitBackupRequest::default()
+        };
+        let shown = format!("{request:?}");
+        assert!(
+            shown.contains("kms: 1") && !shown.contains("canary"),
+            "{shown}"
+        );
     }
 
     #[test]

@@ -122,6 +122,7 @@ impl<'a> Audit<'a> {
             subdir: chain.to_owned(),
             check_files: true,
             more_collections: Vec::new(),
+            encryption: None,
         };
         let shown = surely(|| self.script.client.show_backup(request.clone())).await?;
         if let Some(problem) = shown.problems.first() {

@@ -168,6 +168,7 @@ impl Run<'_> {
             Statement::ControlSchedules { verb, schedules } => {
                 self.control_schedules(*verb, schedules).await
             }
+            Statement::AlterBackup(alter) => self.alter_backup(alter).await,
             Statement::ControlJobs(control) => self.control_jobs(control).await,
             Statement::CreateSource(create) => self.create_source(create).await,
             Statement::AlterSource(alter) => self.alter_source(alter).await,

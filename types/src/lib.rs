@@ -6,6 +6,7 @@
 #![warn(missing_debug_implementations)]
 
 mod access;
+mod chain_key;
 mod digest;
 mod error;
 mod ids;
@@ -26,6 +27,7 @@ mod time;
 mod units;
 
 pub use access::{CollectionAccess, ConnectionRecord, LocalityStore};
+pub use chain_key::{ChainKey, KeyId};
 pub use digest::{Digest, Hasher};
 pub use error::{ErrorCode, Fault};
 pub use ids::{

@@ -5,12 +5,14 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 use crate::access::CollectionAccess;
+use crate::chain_key::ChainKey;
 use crate::digest::Digest;
 use crate::ids::{HoldId, SourceName};
 use crate::job::JobKind;
 use crate::locality::Locality;
 use crate::position::{Hlc, Position};
 use crate::restore_options::RestoreOptions;
+use crate::seal::Sealed;
 use crate::source::{DatabaseName, MemberRecord, SourceKind, TableName, Target};
 use crate::time::Timestamp;
 
@@ -126,6 +128,8 @@ pub struct BackupSpec {
     pub part_size: u64,
     /// Which hold keeps the history that is read.
     pub hold: HoldUse,
+    /// The chain's key, if it is encrypted.
+    pub encryption: Option<ChainKey>,
 }
 
 /// One member as a restore sees it.
@@ -170,6 +174,8 @@ pub struct RestoreSpec {
     pub execution_locality: Locality,
     /// Logical bytes after which a worker checkpoints.
     pub part_size: u64,
+    /// The chain's key, if it is encrypted.
+    pub encryption: Option<ChainKey>,
 }
 
 impl RestoreSpec {
@@ -195,6 +201,8 @@ pub struct VerifySpec {
     pub layers: Vec<(LayerPath, Digest)>,
     /// Only workers whose locality contains this run the job.
     pub execution_locality: Locality,
+    /// The chain's key, if it is encrypted.
+    pub encryption: Option<ChainKey>,
 }
 
 /// What a job is to do.
@@ -280,6 +288,29 @@ impl JobSpec {
         }
     }
 
+    /// The key of the chain that is written or read, if it is encrypted.
+    #[must_use]
+    pub fn encryption(&self) -> Option<&ChainKey> {
+        match self {
+            Self::Backup(spec) => spec.encryption.as_ref(),
+            Self::Restore(spec) => spec.encryption.as_ref(),
+            Self::Verify(spec) => spec.encryption.as_ref(),
+        }
+    }
+
+    /// Forgets the key: the job is over, and only that it was encrypted is still of interest.
+    pub fn forget_key(&mut self) {
+        let key = match self {
+            Self::Backup(spec) => &mut spec.encryption,
+            Self::Restore(spec) => &mut spec.encryption,
+            Self::Verify(spec) => &mut spec.encryption,
+        };
+        if let Some(key) = key {
+            key.sealed = Sealed::default();
+            key.info = Vec::new();
+        }
+    }
+
     /// The filter on the workers' localities.
     #[must_use]
     pub fn execution_locality(&self) -> &Locality {
@@ -295,10 +326,11 @@ impl JobSpec {
     pub fn describe(&self) -> String {
         match self {
             Self::Backup(spec) => {
-                let history = if spec.history {
-                    " WITH revision_history"
-                } else {
-                    ""
+                let options = match (spec.history, spec.encryption.is_some()) {
+                    (false, false) => "",
+                    (true, false) => " WITH revision_history",
+                    (false, true) => " WITH encryption",
+                    (true, true) => " WITH revision_history, encryption",
                 };
                 let kind = if spec.parent.is_some() {
                     "INCREMENTAL "
@@ -312,7 +344,7 @@ impl JobSpec {
                     format!(" AS OF SYSTEM TIME '{}'", spec.end)
                 };
                 format!(
-                    "{kind}BACKUP {} OF SOURCE {} INTO '{}' IN '{}'{as_of}{history}",
+                    "{kind}BACKUP {} OF SOURCE {} INTO '{}' IN '{}'{as_of}{options}",
                     spec.target, spec.source, spec.path, spec.collection
                 )
             }

@@ -50,7 +50,7 @@ fn checks(steps: &mut Steps, root: &Path) -> Result<()> {
     steps.command(
         "clippy",
         root,
-        "cargo clippy --locked --workspace --all-targets -- -D warnings",
+        "cargo clippy --locked --workspace --all-targets --features holdfast-keys/pkcs11 -- -D warnings",
     )?;
     steps.command(
         "build",
@@ -74,12 +74,12 @@ fn tests(root: &Path) -> Result<()> {
     if succeeds(root, "cargo nextest --version") {
         execute(
             root,
-            "cargo nextest run --locked --workspace -E !package(holdfast-tests)",
+            "cargo nextest run --locked --workspace --features holdfast-keys/pkcs11 -E !package(holdfast-tests)",
         )
     } else {
         execute(
             root,
-            "cargo test --locked --workspace --exclude holdfast-tests --lib --bins --tests",
+            "cargo test --locked --workspace --features holdfast-keys/pkcs11 --exclude holdfast-tests --lib --bins --tests",
         )
     }
 }
@@ -90,7 +90,7 @@ fn end_to_end(root: &Path) -> Result<()> {
     if succeeds(root, "cargo nextest --version") {
         execute(
             root,
-            "cargo nextest run --locked --workspace --test-threads 1 -E package(holdfast-tests)",
+            "cargo nextest run --locked --workspace --features holdfast-keys/pkcs11 --test-threads 1 -E package(holdfast-tests)",
         )
     } else {
         execute(

@@ -6,11 +6,19 @@ use crate::step::{execute, succeeds};
 use std::fs;
 use std::path::Path;
 
-/// The server of most PostgreSQL tests, with `psql` and `pgbench`.
-const POSTGRES: &str = "/usr/lib/postgresql/15/bin/postgres";
-
-/// Its package.
-const PACKAGE: &str = "postgresql-15";
+/// What is needed: what it is called, a program of it, and its package.
+const NEEDED: [(&str, &str, &str); 3] = [
+    // The server of most PostgreSQL tests, with `psql` and `pgbench`.
+    (
+        "PostgreSQL 15",
+        "/usr/lib/postgresql/15/bin/postgres",
+        "postgresql-15",
+    ),
+    // A PKCS#11 token in software.
+    ("SoftHSM2", "/usr/bin/softhsm2-util", "softhsm2"),
+    // Where the key management services are installed from PyPI (`keys/testing/`).
+    ("Python's venv", "/usr/share/python-wheels", "python3-venv"),
+];
 
 /// Where object stores are installed; `collection/testing/` looks for them there.
 const SERVERS: &str = "target/servers";
@@ -22,17 +30,19 @@ const PINS: &str = "xtask/servers";
 /// # Errors
 /// It is missing, and this user may not install it, or the system has no such package.
 pub(crate) fn install(root: &Path) -> Result<()> {
-    install_postgres(root)?;
+    for (name, program, package) in NEEDED {
+        install_one(root, name, program, package)?;
+    }
     install_seaweed(root)?;
     install_azurite(root)
 }
 
-fn install_postgres(root: &Path) -> Result<()> {
-    if Path::new(POSTGRES).exists() {
-        println!("{POSTGRES} is there");
+fn install_one(root: &Path, name: &str, program: &str, package: &str) -> Result<()> {
+    if Path::new(program).exists() {
+        println!("{program} is there");
         return Ok(());
     }
-    let needed = format!("PostgreSQL 15 is needed: run `apt-get install {PACKAGE}`");
+    let needed = format!("{name} is needed: run `apt-get install {package}`");
     if !succeeds(root, "apt-get --version") {
         return Err(format!("{needed}, or put its programs where Debian has them").into());
     }
@@ -45,7 +55,7 @@ fn install_postgres(root: &Path) -> Result<()> {
     execute(root, &format!("{privileged}apt-get update -q"))?;
     execute(
         root,
-        &format!("{privileged}apt-get install -q -y --no-install-recommends {PACKAGE}"),
+        &format!("{privileged}apt-get install -q -y --no-install-recommends {package}"),
     )
     .map_err(|error| format!("{needed}: {error}").into())
 }

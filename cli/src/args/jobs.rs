@@ -5,7 +5,7 @@ use holdfast_types::{AsOf, ErrorCode, Fault, Locality, TableName};
 use std::convert::Infallible;
 use std::str::FromStr;
 
-use super::Unread;
+use super::{KeyArgs, Unread};
 
 /// What `--append` appends to.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -94,6 +94,11 @@ pub(crate) struct BackupArgs {
     /// A PostgreSQL full that no incremental will follow: the servers need not keep their log
     #[arg(long, conflicts_with = "append")]
     pub(crate) no_chain: bool,
+    #[command(flatten)]
+    pub(crate) keys: KeyArgs,
+    /// Encryption: how a key follows from the passphrase of a new chain
+    #[arg(long, value_name = "KDF", conflicts_with = "append", value_parser = ["argon2id", "pbkdf2-sha256"])]
+    pub(crate) kdf: Option<String>,
     #[command(flatten)]
     pub(crate) one_shot: OneShotArgs,
     /// A new full backup (the default)
@@ -221,6 +226,8 @@ pub(crate) struct RestoreArgs {
     )]
     pub(crate) to: Option<Unread>,
     #[command(flatten)]
+    pub(crate) keys: KeyArgs,
+    #[command(flatten)]
     pub(crate) one_shot: OneShotArgs,
 }
 
@@ -247,6 +254,8 @@ pub(crate) struct VerifyArgs {
     /// Without a cluster: verify in this process
     #[arg(long)]
     pub(crate) local: bool,
+    #[command(flatten)]
+    pub(crate) keys: KeyArgs,
 }
 
 #[derive(Debug, Subcommand)]
@@ -287,6 +296,8 @@ pub(crate) enum BackupsCommand {
         /// Read the collection directly, without a cluster
         #[arg(long)]
         local: bool,
+        #[command(flatten)]
+        keys: Box<KeyArgs>,
     },
 }
 

@@ -97,6 +97,11 @@ impl Unread {
         })
     }
 
+    /// As it was written, to be handed on.
+    pub(crate) fn expose(&self) -> &str {
+        &self.0
+    }
+
     /// As a password.
     pub(crate) fn secret(&self) -> Option<Secret> {
         (!self.0.is_empty()).then(|| Secret::new(self.0.as_str()))

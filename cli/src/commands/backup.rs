@@ -8,6 +8,7 @@ use crate::args::{AppendTo, BackupArgs, Stores, Unread, either, read_words, stor
 use crate::context::Context;
 use crate::exit::Exit;
 use crate::follow::follow_to_end;
+use crate::keys;
 use crate::local::{LOCAL_SOURCE, LocalCluster};
 use crate::one_shot::{OneShot, read_server};
 
@@ -28,15 +29,21 @@ pub(super) async fn run(context: &Context, mut arguments: BackupArgs) -> Result<
         "the source",
         "name a registered source, or a server with --source postgres://ROLE@HOST/DATABASE",
     )?;
+    let is_new = arguments.append.is_none();
+    let encryption =
+        keys::given(context, &arguments.keys, arguments.kdf.as_deref(), is_new).await?;
     if let Some(server) = server {
-        return run_here(context, arguments, &server, into).await;
+        return run_here(context, arguments, encryption, &server, into).await;
     }
     arguments.one_shot.refuse_state()?;
     let api = context.client()?;
     let detach = arguments.detach;
     let start_chain = arguments.no_chain.then_some(false);
     let submitted = api
-        .submit_backup(request(arguments, source, into, start_chain))
+        .submit_backup(v1::SubmitBackupRequest {
+            encryption,
+            ..request(arguments, source, into, start_chain)
+        })
         .await?;
     let job = submitted.job;
     announce(context, submitted, detach);
@@ -50,6 +57,7 @@ pub(super) async fn run(context: &Context, mut arguments: BackupArgs) -> Result<
 async fn run_here(
     context: &Context,
     arguments: BackupArgs,
+    encryption: Option<v1::EncryptionKeys>,
     server: &Unread,
     into: Stores,
 ) -> Result<Exit, Fault> {
@@ -60,7 +68,10 @@ async fn run_here(
     let start_chain = arguments.start_chain;
     let done = async {
         let source = LOCAL_SOURCE.to_owned();
-        let request = request(arguments, source, into.clone(), Some(start_chain));
+        let request = v1::SubmitBackupRequest {
+            encryption,
+            ..request(arguments, source, into.clone(), Some(start_chain))
+        };
         let submit = async |cluster: &LocalCluster| {
             let submitted = cluster.api().submit_backup(request).await?;
             let job = submitted.job;
@@ -116,5 +127,6 @@ fn request(
         execution_locality: shown(arguments.execution_locality),
         start_chain,
         more_into,
+        encryption: None,
     }
 }

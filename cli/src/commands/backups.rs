@@ -6,6 +6,7 @@ use holdfast_types::Fault;
 use crate::args::BackupsCommand;
 use crate::context::Context;
 use crate::exit::Exit;
+use crate::keys;
 use crate::local::LocalCluster;
 use crate::views::{ChainsView, ResidencyView, ShownChainView};
 
@@ -56,6 +57,7 @@ async fn ask(
             subdir,
             check_files,
             also,
+            keys,
             ..
         } => {
             let request = v1::ShowBackupRequest {
@@ -63,6 +65,7 @@ async fn ask(
                 subdir,
                 check_files,
                 more_collections: also,
+                encryption: keys::given(context, &keys, None, false).await?,
             };
             let view = ShownChainView::from(api.show_backup(request).await?);
             context.output.result(&view, || view.text());

@@ -10,6 +10,7 @@ use crate::args::{MemberAddress, RestoreArgs, ServerAddress, Stores, Unread, rea
 use crate::context::Context;
 use crate::exit::Exit;
 use crate::follow::follow_to_end;
+use crate::keys;
 use crate::local::{LOCAL_SOURCE, LocalCluster, StateDirectory};
 use crate::one_shot::{OneShot, read_server};
 use crate::views::DryRunView;
@@ -27,19 +28,22 @@ pub(super) async fn run(context: &Context, mut arguments: RestoreArgs) -> Result
         from,
         "say where the backup is: FROM file:///backups/bank",
     )?;
+    let encryption = keys::given(context, &arguments.keys, None, false).await?;
     if let Some(server) = arguments.to.take() {
-        return run_here(context, arguments, &server, from).await;
+        return run_here(context, arguments, encryption, &server, from).await;
     }
     arguments.one_shot.refuse_state()?;
     if arguments.local {
-        return run_local(context, arguments, from).await;
+        return run_local(context, arguments, encryption, from).await;
     }
     let api = context.client()?;
     if arguments.dry_run {
-        return look(context, &api, request(arguments, from)).await;
+        return look(context, &api, request(arguments, encryption, from)).await;
     }
     let detach = arguments.detach;
-    let submitted = api.submit_restore(request(arguments, from)).await?;
+    let submitted = api
+        .submit_restore(request(arguments, encryption, from))
+        .await?;
     let job = submitted.job;
     announce(context, submitted, detach);
     if detach {
@@ -67,19 +71,20 @@ async fn look(
 async fn run_here(
     context: &Context,
     arguments: RestoreArgs,
+    encryption: Option<v1::EncryptionKeys>,
     server: &Unread,
     from: Stores,
 ) -> Result<Exit, Fault> {
     let server = read_server(server, &arguments.one_shot)?;
     if arguments.dry_run {
-        return look_here(context, arguments, server, from).await;
+        return look_here(context, arguments, encryption, server, from).await;
     }
     let place = place_of(&from.0);
     let what = ["restore", server.address.as_str(), place.as_str()];
     let one_shot = OneShot::start(context, &arguments.one_shot, &what).await?;
     let done = async {
-        let name = chosen_member(one_shot.cluster(), &from, &arguments).await?;
-        let request = request_here(arguments, from.clone());
+        let name = chosen_member(one_shot.cluster(), &from, &arguments, &encryption).await?;
+        let request = request_here(arguments, encryption, from.clone());
         let submit = async |cluster: &LocalCluster| {
             let submitted = cluster.api().submit_restore(request).await?;
             let job = submitted.job;
@@ -100,14 +105,15 @@ async fn run_here(
 async fn look_here(
     context: &Context,
     arguments: RestoreArgs,
+    encryption: Option<v1::EncryptionKeys>,
     server: ServerAddress,
     from: Stores,
 ) -> Result<Exit, Fault> {
     let one_shot = OneShot::start_anew(context, &arguments.one_shot).await?;
     let looked = async {
-        let name = chosen_member(one_shot.cluster(), &from, &arguments).await?;
+        let name = chosen_member(one_shot.cluster(), &from, &arguments, &encryption).await?;
         one_shot.register(name.parse()?, server).await?;
-        let request = request_here(arguments, from);
+        let request = request_here(arguments, encryption, from);
         look(context, one_shot.cluster().api(), request).await
     }
     .await;
@@ -120,6 +126,7 @@ async fn chosen_member(
     cluster: &LocalCluster,
     (from, more): &Stores,
     arguments: &RestoreArgs,
+    encryption: &Option<v1::EncryptionKeys>,
 ) -> Result<String, Fault> {
     match arguments.only.as_slice() {
         [] => {}
@@ -136,6 +143,7 @@ async fn chosen_member(
         subdir: arguments.subdir.clone(),
         check_files: false,
         more_collections: more.clone(),
+        encryption: encryption.clone(),
     };
     let from = place_of(from);
     let shown = cluster.api().show_backup(request).await?;
@@ -159,7 +167,12 @@ async fn chosen_member(
 }
 
 /// The same job, run by a cluster of one that lives in this process for as long as the job.
-async fn run_local(context: &Context, arguments: RestoreArgs, from: Stores) -> Result<Exit, Fault> {
+async fn run_local(
+    context: &Context,
+    arguments: RestoreArgs,
+    encryption: Option<v1::EncryptionKeys>,
+    from: Stores,
+) -> Result<Exit, Fault> {
     let members = read_members(&arguments.member, arguments.one_shot.password.as_ref())?;
     let kind = kind_of(None, &members)?.to_string();
     let slots = arguments.one_shot.streams;
@@ -169,7 +182,7 @@ async fn run_local(context: &Context, arguments: RestoreArgs, from: Stores) -> R
     let result = async {
         let members = members.iter().map(MemberAddress::wire).collect();
         cluster.register(kind, members).await?;
-        let request = request_here(arguments, from);
+        let request = request_here(arguments, encryption, from);
         let submitted = cluster.api().submit_restore(request).await?;
         cluster.follow(context, submitted.job).await
     }
@@ -178,14 +191,22 @@ async fn run_local(context: &Context, arguments: RestoreArgs, from: Stores) -> R
     result
 }
 
-fn request_here(arguments: RestoreArgs, from: Stores) -> v1::SubmitRestoreRequest {
+fn request_here(
+    arguments: RestoreArgs,
+    encryption: Option<v1::EncryptionKeys>,
+    from: Stores,
+) -> v1::SubmitRestoreRequest {
     v1::SubmitRestoreRequest {
         into_source: LOCAL_SOURCE.to_owned(),
-        ..request(arguments, from)
+        ..request(arguments, encryption, from)
     }
 }
 
-fn request(arguments: RestoreArgs, from: Stores) -> v1::SubmitRestoreRequest {
+fn request(
+    arguments: RestoreArgs,
+    encryption: Option<v1::EncryptionKeys>,
+    from: Stores,
+) -> v1::SubmitRestoreRequest {
     v1::SubmitRestoreRequest {
         request_key: arguments.request_key.unwrap_or_default(),
         from: from.0,
@@ -208,5 +229,6 @@ fn request(arguments: RestoreArgs, from: Stores) -> v1::SubmitRestoreRequest {
         skip_missing_sequence_owners: arguments.skip_missing_sequence_owners,
         verify_backup_table_data: arguments.verify_backup_table_data,
         members: arguments.only,
+        encryption,
     }
 }

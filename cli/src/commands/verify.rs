@@ -9,18 +9,25 @@ use crate::args::VerifyArgs;
 use crate::context::Context;
 use crate::exit::Exit;
 use crate::follow::follow_to_end;
+use crate::keys;
 use crate::local::LocalCluster;
 
 pub(super) async fn run(context: &Context, arguments: VerifyArgs) -> Result<Exit, Fault> {
-    if arguments.local {
+    let encryption = keys::given(context, &arguments.keys, None, false).await?;
+    let detach = arguments.detach;
+    let is_local = arguments.local;
+    let request = v1::SubmitVerifyRequest {
+        encryption,
+        ..request(arguments)
+    };
+    if is_local {
         let cluster = LocalCluster::start(&context.env).await?;
-        let result = verify_in(context, &cluster, arguments).await;
+        let result = verify_in(context, &cluster, request).await;
         cluster.stop().await.remove(&context.env).await;
         return result;
     }
     let api = context.client()?;
-    let detach = arguments.detach;
-    let submitted = api.submit_verify(request(arguments)).await?;
+    let submitted = api.submit_verify(request).await?;
     let job = submitted.job;
     announce(context, submitted, detach);
     if detach {
@@ -32,9 +39,9 @@ pub(super) async fn run(context: &Context, arguments: VerifyArgs) -> Result<Exit
 async fn verify_in(
     context: &Context,
     cluster: &LocalCluster,
-    arguments: VerifyArgs,
+    request: v1::SubmitVerifyRequest,
 ) -> Result<Exit, Fault> {
-    let submitted = cluster.api().submit_verify(request(arguments)).await?;
+    let submitted = cluster.api().submit_verify(request).await?;
     cluster.follow(context, submitted.job).await
 }
 
@@ -47,5 +54,6 @@ fn request(arguments: VerifyArgs) -> v1::SubmitVerifyRequest {
         subdir: arguments.subdir,
         layer_end: arguments.layer_end.unwrap_or_default(),
         execution_locality: shown(arguments.execution_locality),
+        encryption: None,
     }
 }

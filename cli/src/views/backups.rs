@@ -15,6 +15,7 @@ pub(crate) struct ChainView {
     end: String,
     layers: u32,
     latest: bool,
+    encrypted: bool,
 }
 
 impl From<v1::Chain> for ChainView {
@@ -24,6 +25,7 @@ impl From<v1::Chain> for ChainView {
             end: chain.end,
             layers: chain.layers,
             latest: chain.latest,
+            encrypted: chain.encrypted,
         }
     }
 }
@@ -44,13 +46,14 @@ impl From<v1::ListBackupsResponse> for ChainsView {
 
 impl ChainsView {
     pub(crate) fn text(&self) -> String {
-        let mut table = Table::new(&["subdir", "end", "layers", "latest"]);
+        let mut table = Table::new(&["subdir", "end", "layers", "latest", "encrypted"]);
         for chain in &self.chains {
             table.row([
                 chain.subdir.clone(),
                 chain.end.clone(),
                 chain.layers.to_string(),
                 if chain.latest { "yes" } else { "" }.to_owned(),
+                if chain.encrypted { "yes" } else { "" }.to_owned(),
             ]);
         }
         if table.is_empty() {

@@ -9,12 +9,13 @@ use holdfast_collection::{CollectionStore, PartName};
 use holdfast_format::{Layer, Manifest};
 use holdfast_ledger::{Action, Job, PartRef};
 use holdfast_types::{
-    BackupSpec, CollectionAccess, ErrorCode, Fault, JobId, JobSpec, JobState, LayerPath,
+    BackupSpec, ChainKey, CollectionAccess, ErrorCode, Fault, JobId, JobSpec, JobState, LayerPath,
 };
 use std::sync::Arc;
 
 use super::effect_runner::{Perform, Setback};
 use crate::core::{Core, MANY_CALLS_TIMEOUT, bounded_by};
+use crate::encryption::envelope;
 use crate::manifest::{manifest_of, needs_parent, write_part};
 use crate::office::Office;
 
@@ -108,13 +109,38 @@ fn running_backup<T>(
     })
 }
 
+/// Opens a backup's collection; errors that do not pass by themselves fail the job.
+async fn open(core: &Core, place: &JobPlace) -> Result<CollectionStore, Fault> {
+    let store = core
+        .open_collection(&place.collection, &place.access)
+        .await?;
+    let key = place.encryption.as_ref();
+    Ok(store.with_envelope(envelope(&core.config.cluster_key, key)?))
+}
+
+/// Where a backup's objects go, and the key that they are encrypted with.
+struct JobPlace {
+    collection: String,
+    access: CollectionAccess,
+    encryption: Option<ChainKey>,
+}
+
+impl JobPlace {
+    fn of(spec: &BackupSpec) -> Self {
+        Self {
+            collection: spec.collection.clone(),
+            access: spec.access.clone(),
+            encryption: spec.encryption.clone(),
+        }
+    }
+}
+
 async fn part_of(core: &Core, job: JobId, part: u32) -> Result<(), Setback> {
     let found = running_backup(core, job, |job, spec| {
         let (number, entries) = job.sealed_part()?;
         (number == part).then(|| SealedPart {
             store: (entries.first()).map_or(0, |first| job.spec().store_of(first.member)),
-            collection: spec.collection.clone(),
-            access: spec.access.clone(),
+            place: JobPlace::of(spec),
             path: spec.path.clone(),
             name: PartName {
                 job: job.id(),
@@ -135,8 +161,7 @@ async fn part_of(core: &Core, job: JobId, part: u32) -> Result<(), Setback> {
 struct SealedPart {
     /// The number of the store that it and all that it lists are in.
     store: u16,
-    collection: String,
-    access: CollectionAccess,
+    place: JobPlace,
     path: LayerPath,
     name: PartName,
     entries: Arc<Vec<holdfast_ledger::ManifestEntry>>,
@@ -145,13 +170,12 @@ struct SealedPart {
 async fn store_part(core: &Core, sealed: SealedPart) -> Result<PartRef, Fault> {
     let SealedPart {
         store: number,
-        collection,
-        access,
+        place,
         path,
         name,
         entries,
     } = sealed;
-    let store = core.open_collection(&collection, &access).await?;
+    let store = open(core, &place).await?;
     let store = store.numbered(usize::from(number))?;
     let key = core.config.cluster_key.clone();
     let prepared = core
@@ -202,13 +226,13 @@ async fn layer_of(core: &Core, office: &Arc<Office>, job: JobId) -> Result<(), S
         running_backup(core, job, |job, spec| {
             let ready = job.is_committing() && !job.is_committed();
             let manifest = || manifest_of(cluster, job, spec, parent.as_ref());
-            ready.then(|| (spec.collection.clone(), spec.access.clone(), manifest()))
+            ready.then(|| (JobPlace::of(spec), manifest()))
         })
     });
-    let Some((collection, access, manifest)) = manifest else {
+    let Some((place, manifest)) = manifest else {
         return Ok(());
     };
-    match store_manifest(core, &collection, &access, &manifest).await {
+    match store_manifest(core, &place, &manifest).await {
         Ok(None) => Err(Setback::Later),
         Ok(Some(layer)) => {
             let action = Action::LayerCommitted {
@@ -227,12 +251,12 @@ async fn layer_of(core: &Core, office: &Arc<Office>, job: JobId) -> Result<(), S
 async fn parent_of(core: &Core, job: JobId) -> Result<Option<Manifest>, Fault> {
     let needed = running_backup(core, job, |_, spec| {
         let parent = needs_parent(spec)?;
-        Some((spec.collection.clone(), spec.access.clone(), parent.clone()))
+        Some((JobPlace::of(spec), parent.clone()))
     });
-    let Some((collection, access, parent)) = needed else {
+    let Some((place, parent)) = needed else {
         return Ok(None);
     };
-    let store = core.open_collection(&collection, &access).await?;
+    let store = open(core, &place).await?;
     let loading = store.load_layer_as(&parent.path, parent.manifest);
     let what = format!("reading the manifest of {}", parent.path);
     Ok(Some(core.bounded(what, loading).await?.manifest))
@@ -241,11 +265,10 @@ async fn parent_of(core: &Core, job: JobId) -> Result<Option<Manifest>, Fault> {
 /// Writes a manifest; `None` if it is not sure any more that this node leads.
 async fn store_manifest(
     core: &Core,
-    collection: &str,
-    access: &CollectionAccess,
+    place: &JobPlace,
     manifest: &Manifest,
 ) -> Result<Option<Layer>, Fault> {
-    let store = core.open_collection(collection, access).await?;
+    let store = open(core, place).await?;
     let check = check_objects(&store, manifest);
     let what = format!("checking the objects of {}", manifest.path);
     bounded_by(MANY_CALLS_TIMEOUT, what, check).await?;

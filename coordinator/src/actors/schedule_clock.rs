@@ -260,6 +260,7 @@ impl DueRun {
             revision_history: template.history,
             execution_locality: template.execution_locality.to_string(),
             start_chain: None,
+            encryption: None,
         })
     }
 }

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use super::effect_runner::{Perform, Setback};
 use super::finisher::fail_job;
 use crate::core::Core;
+use crate::encryption::{envelope, note_keys};
 use crate::office::Office;
 
 /// See the module.
@@ -66,10 +67,15 @@ async fn claim(core: &Core, job: JobId, backup: &BackupSpec) -> Result<(), Fault
         .replica
         .read(|ledger| ledger.cluster())
         .unwrap_or_default();
+    let key = backup.encryption.as_ref();
     let store = core
         .open_collection(&backup.collection, &backup.access)
-        .await?;
+        .await?
+        .with_envelope(envelope(&core.config.cluster_key, key)?);
     let what = format!("claiming {} in {}", backup.path, store.uri());
-    let claiming = store.claim(&backup.path, Claim { cluster, job });
-    core.bounded(what, claiming).await
+    let claimed = async {
+        store.claim(&backup.path, Claim { cluster, job }).await?;
+        note_keys(&store, &backup.path, key).await
+    };
+    core.bounded(what, claimed).await
 }

@@ -16,6 +16,7 @@ use std::time::Duration;
 
 use super::effect_runner::{Perform, Setback};
 use crate::core::{Core, MANY_CALLS_TIMEOUT, bounded_by};
+use crate::encryption::envelope;
 use crate::office::Office;
 
 /// How often it is looked for jobs to forget.
@@ -107,7 +108,13 @@ async fn sweep(core: &Core, office: &Arc<Office>, job: JobId) -> Result<(), Setb
     let Some((cluster, spec, committed)) = found else {
         return Ok(());
     };
-    let store = core.open_collection(&spec.collection, &spec.access).await?;
+    let store = core
+        .open_collection(&spec.collection, &spec.access)
+        .await?
+        .with_envelope(envelope(
+            &core.config.cluster_key,
+            spec.encryption.as_ref(),
+        )?);
     if !committed {
         note_layer(core, &store, job, &spec).await?;
     }

@@ -8,6 +8,7 @@ use holdfast_types::{ErrorCode, Fault, Hlc, RelationId};
 use std::collections::BTreeMap;
 
 use crate::core::Core;
+use crate::encryption::{open_chain, read_ring};
 use crate::location::Collection;
 
 /// Chains of a collection, oldest first. How many layers they have, and where the last ends, is what the index says.
@@ -23,6 +24,7 @@ pub(super) async fn list(core: &Core, uri: &str) -> Result<v1::ListBackupsRespon
         let chains = store.summaries().await?.into_iter().map(|chain| v1::Chain {
             end: show(chain.end),
             layers: chain.layers,
+            encrypted: chain.is_sealed,
             latest: latest.as_deref() == Some(chain.full.as_str()),
             subdir: chain.full,
         });
@@ -39,6 +41,7 @@ pub(super) async fn show_chain(
     core: &Core,
     request: v1::ShowBackupRequest,
 ) -> Result<v1::ShowBackupResponse, Fault> {
+    let given = read_ring(request.encryption)?;
     let collection = Collection::to_read(core, &request.collection, &request.more_collections)?;
     let store = core.open_existing(&collection).await?;
     let subdir = match request.subdir.as_str() {
@@ -46,12 +49,9 @@ pub(super) async fn show_chain(
         text => text,
     };
     let what = format!("reading the chain in {}", store.uri());
-    let reading = async {
-        let subdir = store.resolve_subdir(subdir).await?;
-        let chain = store.load_chain(&subdir).await?;
-        Ok((subdir, chain))
-    };
-    let (subdir, chain) = core.bounded(&what, reading).await?;
+    let subdir = core.bounded(&what, store.resolve_subdir(subdir)).await?;
+    let store = open_chain(core, &store, &subdir, &given).await?.store;
+    let chain = core.bounded(&what, store.load_chain(&subdir)).await?;
     let mut problems: Vec<String> = chain
         .broken()
         .iter()

@@ -489,6 +489,32 @@ impl Control for ControlService {
         .await
     }
 
+    async fn show_keys(
+        &self,
+        request: Request<v1::ShowKeysRequest>,
+    ) -> Result<Response<v1::ChainKeys>, Status> {
+        self.unary(
+            request,
+            CallKind::Repeatable,
+            self.limits.long,
+            |api, request| api.show_keys(request),
+        )
+        .await
+    }
+
+    async fn change_keys(
+        &self,
+        request: Request<v1::ChangeKeysRequest>,
+    ) -> Result<Response<v1::ChangeKeysResponse>, Status> {
+        self.unary(
+            request,
+            CallKind::Mutation,
+            self.limits.long,
+            |api, request| api.change_keys(request),
+        )
+        .await
+    }
+
     async fn cluster_status(
         &self,
         request: Request<v1::ClusterStatusRequest>,

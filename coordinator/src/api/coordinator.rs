@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use super::job_view::{Seen, job_view};
 use super::passing::LeaderLine;
-use super::{check, cluster, collections, connections, holds, residency, watch};
+use super::{check, cluster, collections, connections, holds, keys, residency, watch};
 use crate::core::Core;
 use crate::replica::unexpected;
 use crate::{schedule, submit};
@@ -479,6 +479,17 @@ impl ControlApi for Coordinator {
         request: v1::ShowBackupRequest,
     ) -> Result<v1::ShowBackupResponse, Fault> {
         collections::show_chain(&self.core, request).await
+    }
+
+    async fn show_keys(&self, request: v1::ShowKeysRequest) -> Result<v1::ChainKeys, Fault> {
+        keys::show_keys(&self.core, request).await
+    }
+
+    async fn change_keys(
+        &self,
+        request: v1::ChangeKeysRequest,
+    ) -> Result<v1::ChangeKeysResponse, Fault> {
+        keys::change_keys(&self.core, request).await
     }
 
     async fn cluster_status(&self) -> Result<v1::ClusterStatusResponse, Fault> {

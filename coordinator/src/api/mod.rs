@@ -10,6 +10,7 @@ mod control_service;
 mod coordinator;
 mod holds;
 mod job_view;
+mod keys;
 mod passing;
 mod residency;
 mod watch;

@@ -1,11 +1,12 @@
 //! Backups.
 
 use holdfast_format::AppendRequest;
+use holdfast_keys::KeyRing;
 use holdfast_ledger::Ledger;
 use holdfast_proto::v1;
 use holdfast_types::{
-    AsOf, BackupMember, BackupMode, BackupSpec, ClusterId, ErrorCode, Fault, Hlc, HoldId, HoldUse,
-    JobSpec, LayerPath, Locality, Millis, ParentLayer, RequestKey, SourceKind, SourceName,
+    AsOf, BackupMember, BackupMode, BackupSpec, ChainKey, ClusterId, ErrorCode, Fault, Hlc, HoldId,
+    HoldUse, JobSpec, LayerPath, Locality, Millis, ParentLayer, RequestKey, SourceKind, SourceName,
     SourceRecord, Target, Timestamp, full_subdir, incremental_subdir,
 };
 
@@ -13,6 +14,7 @@ use super::{
     catch_up, earlier_job, execution_locality, part_size, propose, request_key, target::read_target,
 };
 use crate::core::Core;
+use crate::encryption::{new_chain, open_chain, read_ring};
 use crate::location::Collection;
 
 /// How many directories in a row are tried for a backup as of now, ten milliseconds apart: another backup may have just taken the
@@ -32,6 +34,7 @@ pub(super) struct Wanted {
     pub(super) history: bool,
     start_chain: Option<bool>,
     pub(super) execution_locality: Locality,
+    keys: KeyRing,
 }
 
 pub(super) fn read(
@@ -68,6 +71,7 @@ pub(super) fn read(
         history: request.revision_history,
         start_chain: request.start_chain,
         execution_locality: execution_locality(&request.execution_locality)?,
+        keys: read_ring(request.encryption)?,
     })
 }
 
@@ -91,7 +95,13 @@ pub(crate) async fn submit_backup(
     let now = core.env.clock.now();
     let end = end_of(wanted.as_of, now)?;
     let layer = match &wanted.mode {
-        BackupMode::Full => find_place(core, &wanted, end).await?,
+        BackupMode::Full => {
+            let place = find_place(core, &wanted, end).await?;
+            Place {
+                key: new_chain(core, &place.path.full, &wanted.keys).await?,
+                ..place
+            }
+        }
         BackupMode::AppendToLatest => append(core, &wanted, cluster, &source, None, end).await?,
         BackupMode::AppendTo(subdir) => {
             append(core, &wanted, cluster, &source, Some(subdir), end).await?
@@ -116,6 +126,7 @@ pub(crate) async fn submit_backup(
         execution_locality: wanted.execution_locality,
         part_size: part_size(core),
         hold,
+        encryption: layer.key,
     };
     propose(core, JobSpec::Backup(spec), wanted.request, now).await
 }
@@ -274,6 +285,7 @@ struct Place {
     path: LayerPath,
     parent: Option<ParentLayer>,
     end: Hlc,
+    key: Option<ChainKey>,
 }
 
 /// A free directory for a full. As of now, a taken one is passed by; as of a given time the directory is given too.
@@ -284,6 +296,7 @@ async fn find_place(core: &Core, wanted: &Wanted, end: Hlc) -> Result<Place, Fau
             path: LayerPath::full(full_subdir(end.wall)),
             parent: None,
             end,
+            key: None,
         };
         match check_free(core, wanted, &place.path).await {
             Err(fault) if fault.code == ErrorCode::AlreadyExists && wanted.as_of.is_none() => {
@@ -329,11 +342,13 @@ async fn check_free(core: &Core, wanted: &Wanted, path: &LayerPath) -> Result<()
         Err(fault) => return Err(fault),
     };
     let what = format!("looking at {path} in {collection}");
-    match core.bounded(&what, store.load_layer(path)).await {
-        Ok(layer) => {
+    let loading = store.load_layer_unless_sealed(path);
+    match core.bounded(&what, loading).await {
+        Ok(Some(layer)) => {
             let by = format!("job {} wrote it", layer.manifest.job);
             return Err(taken(collection, path, &by));
         }
+        Ok(None) => return Err(taken(collection, path, "it is encrypted")),
         Err(fault) if fault.code == ErrorCode::NotFound => {}
         Err(fault) => return Err(fault),
     }
@@ -384,14 +399,20 @@ async fn append(
         Some(subdir) => subdir.to_owned(),
         None => core.bounded(&what, store.latest()).await?,
     };
-    let chain = match core.bounded(&what, store.load_chain(&subdir)).await {
-        Err(fault) if fault.code == ErrorCode::NotFound => {
-            return Err(Fault::new(
-                ErrorCode::NotFound,
-                format!("there is no full backup in '{subdir}' of {collection} to append to"),
-            )
-            .hint("list what there is with `holdfast backups`, or take a full backup"));
-        }
+    let no_full = |subdir: &str| {
+        Fault::new(
+            ErrorCode::NotFound,
+            format!("there is no full backup in '{subdir}' of {collection} to append to"),
+        )
+        .hint("list what there is with `holdfast backups`, or take a full backup")
+    };
+    let subdir = match core.bounded(&what, store.resolve_subdir(&subdir)).await {
+        Err(fault) if fault.code == ErrorCode::NotFound => return Err(no_full(&subdir)),
+        other => other?,
+    };
+    let open = open_chain(core, &store, &subdir, &wanted.keys).await?;
+    let chain = match core.bounded(&what, open.store.load_chain(&subdir)).await {
+        Err(fault) if fault.code == ErrorCode::NotFound => return Err(no_full(&subdir)),
         other => other?,
     };
     let end = match chain.last() {
@@ -421,6 +442,7 @@ async fn append(
         path,
         parent: Some(parent),
         end,
+        key: open.key,
     })
 }
 

@@ -4,10 +4,11 @@ mod members;
 mod names;
 
 use holdfast_format::{Chain, Manifest, RestorePlan};
+use holdfast_keys::KeyRing;
 use holdfast_proto::v1;
 use holdfast_types::{
-    AsOf, ErrorCode, Fault, JobSpec, Locality, Position, RequestKey, RestoreOptions, RestoreSpec,
-    SourceKind, SourceName, SourceRecord, TableName, Target, Timestamp,
+    AsOf, ChainKey, ErrorCode, Fault, JobSpec, Locality, Position, RequestKey, RestoreOptions,
+    RestoreSpec, SourceKind, SourceName, SourceRecord, TableName, Target, Timestamp,
 };
 use std::collections::BTreeSet;
 
@@ -18,6 +19,7 @@ use super::{
     target::read_target,
 };
 use crate::core::Core;
+use crate::encryption::{open_chain, read_ring};
 use crate::location::Collection;
 
 /// A request, read.
@@ -32,6 +34,7 @@ struct Wanted {
     options: RestoreOptions,
     members: Vec<Choice>,
     execution_locality: Locality,
+    keys: KeyRing,
 }
 
 fn given(text: String) -> Option<String> {
@@ -66,6 +69,7 @@ fn read(request: v1::SubmitRestoreRequest, collection: Collection) -> Result<Wan
         },
         members: read_choices(&request.members)?,
         execution_locality: execution_locality(&request.execution_locality)?,
+        keys: read_ring(request.encryption)?,
     };
     wanted.names.check(&wanted.target)?;
     check_options(&wanted.options, &wanted.target)?;
@@ -151,7 +155,7 @@ pub(crate) async fn restore_spec(
 }
 
 async fn resolve(core: &Core, wanted: &Wanted, now: Timestamp) -> Result<RestoreSpec, Fault> {
-    let chain = load(core, wanted).await?;
+    let (chain, encryption) = load(core, wanted).await?;
     let plan = plan(&chain, wanted, now)?;
     let newest = newest_layer(&chain, &plan)?;
     let into = wanted
@@ -159,9 +163,12 @@ async fn resolve(core: &Core, wanted: &Wanted, now: Timestamp) -> Result<Restore
         .clone()
         .unwrap_or_else(|| newest.source.clone());
     let (_, source) = core.replica.read(|ledger| identify(ledger, &into))?;
-    let mut spec = spec_of(wanted, plan, newest, source, part_size(core))?;
-    spec.access = wanted.collection.access(&core.config.cluster_key);
-    Ok(spec)
+    let spec = spec_of(wanted, plan, newest, source, part_size(core))?;
+    Ok(RestoreSpec {
+        encryption,
+        access: wanted.collection.access(&core.config.cluster_key),
+        ..spec
+    })
 }
 
 /// What is restored, as of when.
@@ -183,14 +190,14 @@ fn plan(chain: &Chain, wanted: &Wanted, now: Timestamp) -> Result<RestorePlan, F
     chain.resolve_restore(&wanted.target, as_of)
 }
 
-async fn load(core: &Core, wanted: &Wanted) -> Result<Chain, Fault> {
+async fn load(core: &Core, wanted: &Wanted) -> Result<(Chain, Option<ChainKey>), Fault> {
     let store = core.open_existing(&wanted.collection).await?;
     let what = format!("reading the chain in {}", wanted.collection);
-    let reading = async {
-        let subdir = store.resolve_subdir(&wanted.subdir).await?;
-        store.load_chain(&subdir).await
-    };
-    core.bounded(what, reading).await
+    let resolving = store.resolve_subdir(&wanted.subdir);
+    let subdir = core.bounded(&what, resolving).await?;
+    let open = open_chain(core, &store, &subdir, &wanted.keys).await?;
+    let chain = core.bounded(what, open.store.load_chain(&subdir)).await?;
+    Ok((chain, open.key))
 }
 
 /// The layer that the restored instant lies in: it says which members there were.
@@ -241,6 +248,7 @@ fn spec_of(
         as_of: plan.at,
         execution_locality: wanted.execution_locality.clone(),
         part_size,
+        encryption: None,
     })
 }
 

@@ -6,6 +6,7 @@ use holdfast_types::{AsOf, ErrorCode, Fault, JobSpec, VerifySpec};
 
 use super::{catch_up, earlier_job, execution_locality, propose, request_key};
 use crate::core::Core;
+use crate::encryption::{open_chain, read_ring};
 use crate::location::Collection;
 
 /// Accepts a verification.
@@ -15,6 +16,7 @@ pub(crate) async fn submit_verify(
 ) -> Result<v1::SubmitJobResponse, Fault> {
     let key = request_key(&request.request_key)?;
     let execution_locality = execution_locality(&request.execution_locality)?;
+    let given = read_ring(request.encryption)?;
     let layer_end: Option<AsOf> = match request.layer_end.as_str() {
         "" => None,
         text => Some(text.parse()?),
@@ -30,13 +32,10 @@ pub(crate) async fn submit_verify(
         "" => "LATEST",
         text => text,
     };
-    let reading = async {
-        let subdir = store.resolve_subdir(subdir).await?;
-        store.load_chain(&subdir).await
-    };
-    let chain = core
-        .bounded(format!("reading the chain in {from}"), reading)
-        .await?;
+    let what = format!("reading the chain in {from}");
+    let subdir = core.bounded(&what, store.resolve_subdir(subdir)).await?;
+    let open = open_chain(core, &store, &subdir, &given).await?;
+    let chain = core.bounded(&what, open.store.load_chain(&subdir)).await?;
     let layers = match layer_end {
         None => {
             // A layer that stands on nothing is damage, and damage is what a verification is asked for.
@@ -53,6 +52,7 @@ pub(crate) async fn submit_verify(
             .map(|layer| (layer.manifest.path.clone(), layer.digest))
             .collect(),
         execution_locality,
+        encryption: open.key,
     };
     propose(core, JobSpec::Verify(spec), key, now).await
 }

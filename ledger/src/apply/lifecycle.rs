@@ -209,6 +209,10 @@ impl Apply<'_> {
             }
             job.tasks = Default::default();
             job.list.clear(true);
+            // What a backup has left is swept first, and for that its manifest is read.
+            if job.kind() != JobKind::Backup {
+                job.forget_key();
+            }
         }
         self.run_ended(id);
         self.moved.insert(id);

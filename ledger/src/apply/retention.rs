@@ -28,6 +28,7 @@ impl Apply<'_> {
             return Ok(Outcome::NoOp);
         }
         job.swept = Some(Swept { objects, bytes });
+        job.forget_key();
         self.settle(id);
         Ok(Outcome::Done)
     }

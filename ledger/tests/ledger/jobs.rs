@@ -2,8 +2,8 @@
 
 use holdfast_ledger::{Action, Effect, Outcome, ReportBody, ReportOutcome, TaskKind};
 use holdfast_types::{
-    ByteCount, ControlVerb, Digest, Epoch, ErrorCode, Fault, JobSpec, JobState, LayerPath, Phase,
-    RowCount,
+    ByteCount, ChainKey, ControlVerb, Digest, Epoch, ErrorCode, Fault, JobSpec, JobState, KeyId,
+    LayerPath, Phase, RowCount, Sealed,
 };
 
 use crate::leader::perform;
@@ -438,6 +438,51 @@ fn a_canceled_backup_is_swept_and_its_hold_released() {
     );
     world.run_to_end();
     assert!(world.ledger.job(job).expect("a job").swept().is_some());
+}
+
+/// The chain's key, sealed, as a job has it.
+fn chain_key() -> Option<ChainKey> {
+    Some(ChainKey {
+        id: KeyId([7; 16]),
+        sealed: Sealed::from_sealed(vec![1; 48]),
+        info: vec![2; 300],
+    })
+}
+
+#[test]
+fn the_key_of_an_encrypted_chain_is_forgotten_when_nothing_needs_it() {
+    let mut world = World::new();
+    let holds_key = |world: &World, job| {
+        let job = world.ledger.job(job).expect("a job");
+        let key = job.spec().encryption().cloned().expect("encrypted");
+        assert_eq!(key.id, KeyId([7; 16]));
+        assert_eq!(key.sealed.is_open_end(), key.info.is_empty());
+        !key.sealed.is_open_end()
+    };
+    let backup = world.submit(JobSpec::Backup(holdfast_types::BackupSpec {
+        encryption: chain_key(),
+        ..specs::full("app", &["eu", "us"], 10)
+    }));
+    world.done(Action::StartJob { job: backup });
+    world.control(backup, ControlVerb::Cancel);
+    assert_eq!(world.state(backup), JobState::Canceled);
+    // What it left is swept first, and for that its manifest may have to be read.
+    assert!(holds_key(&world, backup));
+    world.run_to_end();
+    assert!(world.ledger.job(backup).expect("a job").swept().is_some());
+    assert!(!holds_key(&world, backup));
+
+    let mut spec = specs::verify();
+    if let JobSpec::Verify(verify) = &mut spec {
+        verify.encryption = chain_key();
+    }
+    let verify = world.submit(spec);
+    world.done(Action::StartJob { job: verify });
+    assert!(holds_key(&world, verify));
+    world.control(verify, ControlVerb::Cancel);
+    world.run_to_end();
+    assert!(world.state(verify).is_terminal());
+    assert!(!holds_key(&world, verify));
 }
 
 #[test]

@@ -58,6 +58,7 @@ pub(crate) fn full(source: &str, members: &[&str], second: u64) -> BackupSpec {
         execution_locality: Locality::default(),
         hold: HoldUse::Job,
         part_size: 1 << 20,
+        encryption: None,
     }
 }
 
@@ -97,6 +98,7 @@ pub(crate) fn restore(source: &str, members: &[&str]) -> JobSpec {
         into_existing: false,
         execution_locality: Locality::default(),
         part_size: 1 << 20,
+        encryption: None,
     })
 }
 
@@ -106,6 +108,7 @@ pub(crate) fn verify() -> JobSpec {
         access: holdfast_types::CollectionAccess::default(),
         layers: vec![(LayerPath::full("full-000010"), Digest::of(b"manifest"))],
         execution_locality: Locality::default(),
+        encryption: None,
     })
 }
 

@@ -143,6 +143,7 @@ mod tests {
             into_existing: false,
             execution_locality: Locality::default(),
             part_size: 1,
+            encryption: None,
         }
     }
 

@@ -1,5 +1,6 @@
 //! What is written in a statement, with its placeholders filled in.
 
+use holdfast_client::v1;
 use holdfast_types::AsOf;
 
 use super::Run;
@@ -56,6 +57,26 @@ impl Run<'_> {
             Some(OptionValue::Text(text)) => self.text(text).map(Some),
             _ => Ok(None),
         }
+    }
+
+    /// What encrypts a backup, or opens it.
+    pub(super) fn encryption(
+        &self,
+        options: &Options,
+    ) -> Result<Option<v1::EncryptionKeys>, SqlError> {
+        let passphrase = self.option_text(options, "encryption_passphrase")?;
+        let mut kms = Vec::new();
+        if let Some(OptionValue::Uris(uris)) = options.get("kms") {
+            for uri in uris {
+                kms.push(self.text(uri)?);
+            }
+        }
+        let is_given = passphrase.is_some() || !kms.is_empty();
+        Ok(is_given.then(|| v1::EncryptionKeys {
+            passphrase: passphrase.unwrap_or_default(),
+            kms,
+            kdf: String::new(),
+        }))
     }
 
     pub(super) fn option_bool(

@@ -1,13 +1,14 @@
-//! SHOW BACKUPS and SHOW BACKUP.
+//! SHOW BACKUPS, SHOW BACKUP and ALTER BACKUP.
 
 use std::collections::BTreeSet;
 
 use holdfast_client::v1;
 
-use super::Run;
+use super::{Answer, Run};
 use crate::error::{SqlError, state};
 use crate::rows::{Rows, Value};
-use crate::syntax::ast::{BackupDetail, ShowBackup, ShowBackups};
+use crate::syntax::ast::{AlterBackup, BackupDetail, ShowBackup, ShowBackups};
+use crate::syntax::expression::Str;
 
 /// The schema of tables that have none of their own.
 const PUBLIC: &str = "public";
@@ -44,6 +45,31 @@ impl Run<'_> {
         Ok(rows)
     }
 
+    /// ADD NEW_KMS … WITH OLD_KMS …: other keys open a chain, too.
+    pub(super) async fn alter_backup(&self, alter: &AlterBackup) -> Result<Answer, SqlError> {
+        let Some(collection) = &alter.collection else {
+            return Err(SqlError::unsupported(
+                "ALTER BACKUP without IN: write ALTER BACKUP 'subdirectory' IN 'collection'",
+            ));
+        };
+        let keys = |uris: &[Str]| {
+            let kms = uris.iter().map(|uri| self.text(uri));
+            Ok::<_, SqlError>(Some(v1::EncryptionKeys {
+                kms: kms.collect::<Result<_, _>>()?,
+                ..v1::EncryptionKeys::default()
+            }))
+        };
+        let request = v1::ChangeKeysRequest {
+            collection: self.text(collection)?,
+            subdir: self.text(&alter.subdir)?,
+            old: keys(&alter.old_kms)?,
+            add: keys(&alter.new_kms)?,
+            drop: Vec::new(),
+        };
+        self.api().change_keys(request).await?;
+        Ok(Answer::Done("ALTER BACKUP".to_owned()))
+    }
+
     pub(super) async fn show_backup(
         &self,
         show: &ShowBackup,
@@ -53,8 +79,6 @@ impl Run<'_> {
         self.refuse_options(
             options,
             &[
-                ("encryption_passphrase", "encryption of backups"),
-                ("kms", "encryption of backups"),
                 ("privileges", "owners and grants are not listed"),
                 ("debug_ids", "objects have no ids of their own in a backup"),
             ],
@@ -71,6 +95,7 @@ impl Run<'_> {
         let request = v1::ShowBackupRequest {
             collection,
             more_collections,
+            encryption: self.encryption(options)?,
             subdir: self.text(&show.subdir)?,
             check_files: options.has("check_files"),
         };

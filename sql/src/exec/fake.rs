@@ -122,6 +122,11 @@ impl FakeCluster {
         locked(&self.asked).push(format!("{what:?}"));
     }
 
+    /// Requests do not show the URIs in them.
+    fn note_places(&self, first: &str, more: &[String]) {
+        self.note(("at", first, more));
+    }
+
     /// Members do not show their passwords and limits by themselves.
     fn note_members(&self, members: &[v1::Member]) {
         for member in members {
@@ -206,6 +211,7 @@ impl ControlApi for FakeCluster {
         request: v1::SubmitBackupRequest,
     ) -> Result<v1::SubmitJobResponse, Fault> {
         self.note(&request);
+        self.note_places(&request.into, &request.more_into);
         if request.into.contains("no-such") {
             let message = format!(
                 "path does not contain a completed latest backup: {}",
@@ -221,6 +227,7 @@ impl ControlApi for FakeCluster {
         request: v1::SubmitRestoreRequest,
     ) -> Result<v1::SubmitJobResponse, Fault> {
         self.note(&request);
+        self.note_places(&request.from, &request.more_from);
         Ok(self.submit("RESTORE"))
     }
 
@@ -229,6 +236,7 @@ impl ControlApi for FakeCluster {
         request: v1::SubmitVerifyRequest,
     ) -> Result<v1::SubmitJobResponse, Fault> {
         self.note(&request);
+        self.note_places(&request.from, &request.more_from);
         Ok(self.submit("VERIFY"))
     }
 
@@ -345,6 +353,7 @@ impl ControlApi for FakeCluster {
         request: v1::CreateScheduleRequest,
     ) -> Result<v1::CreateScheduleResponse, Fault> {
         self.note(&request);
+        self.note_places(&request.into, &request.more_into);
         let existed = request.if_not_exists;
         Ok(v1::CreateScheduleResponse {
             schedules: match existed {
@@ -360,6 +369,8 @@ impl ControlApi for FakeCluster {
         request: v1::AlterScheduleRequest,
     ) -> Result<v1::ListSchedulesResponse, Fault> {
         self.note(&request);
+        let into = request.into.as_deref().unwrap_or_default();
+        self.note_places(into, &request.more_into);
         self.list_schedules().await
     }
 
@@ -384,11 +395,24 @@ impl ControlApi for FakeCluster {
         })
     }
 
+    async fn show_keys(&self, _: v1::ShowKeysRequest) -> Result<v1::ChainKeys, Fault> {
+        unexpected()
+    }
+
+    async fn change_keys(
+        &self,
+        request: v1::ChangeKeysRequest,
+    ) -> Result<v1::ChangeKeysResponse, Fault> {
+        self.note(&request);
+        Ok(v1::ChangeKeysResponse::default())
+    }
+
     async fn put_connection(
         &self,
         request: v1::PutConnectionRequest,
     ) -> Result<v1::Connection, Fault> {
         self.note(&request);
+        self.note_places(&request.uri, &[]);
         match (request.name.as_str(), request.alter) {
             ("store", false) => Err(Fault::new(ErrorCode::AlreadyExists, "it exists")),
             ("store", true) | (_, false) => Ok(v1::Connection::default()),
@@ -417,6 +441,7 @@ impl ControlApi for FakeCluster {
         request: v1::CheckConnectionRequest,
     ) -> Result<v1::CheckConnectionResponse, Fault> {
         self.note(&request);
+        self.note_places(&request.uri, &[]);
         Ok(v1::CheckConnectionResponse {
             place: "s3://bucket/x".to_owned(),
             workers: vec![v1::CheckedStore {

@@ -13,12 +13,6 @@ use crate::rows::{Rows, Value};
 use crate::syntax::ast::{Backup, Into, Restore, Targets, Verify};
 use crate::syntax::options::Options;
 
-/// Encryption, which no collection of this release has.
-const ENCRYPTION: [(&str, &str); 2] = [
-    ("encryption_passphrase", "encryption of backups"),
-    ("kms", "encryption of backups"),
-];
-
 impl Run<'_> {
     pub(super) async fn backup(&self, backup: &Backup) -> Result<Answer, SqlError> {
         let is_detached = self.detached("BACKUP", &backup.options).await?;
@@ -33,7 +27,6 @@ impl Run<'_> {
     ) -> Result<v1::SubmitBackupRequest, SqlError> {
         let options = &backup.options;
         one_encryption(options)?;
-        self.refuse_options(options, &ENCRYPTION)?;
         // That data of a locality goes to its own store only, is how it always is: `strict storage locality` asks for nothing else.
         self.refuse_options(
             options,
@@ -65,6 +58,7 @@ impl Run<'_> {
                 .unwrap_or(false),
             execution_locality: self.execution_locality(options)?,
             start_chain: self.option_bool(options, "start_chain")?,
+            encryption: self.encryption(options)?,
         })
     }
 
@@ -81,7 +75,6 @@ impl Run<'_> {
     ) -> Result<v1::SubmitRestoreRequest, SqlError> {
         let options = &restore.options;
         check_restore_options(restore)?;
-        self.refuse_options(options, &ENCRYPTION)?;
         self.refuse_options(
             options,
             &[
@@ -106,7 +99,16 @@ impl Run<'_> {
         let source = self.source_to_write(restore.source.as_deref()).await?;
         let naming = match &source {
             Some(source) => Naming::of_kind(&source.kind),
-            None => self.naming_of_chain(&from, &more_from, &subdir).await?,
+            None => {
+                self.naming_of_chain(v1::ShowBackupRequest {
+                    collection: from.clone(),
+                    more_collections: more_from.clone(),
+                    subdir: subdir.clone(),
+                    check_files: false,
+                    encryption: self.encryption(options)?,
+                })
+                .await?
+            }
         };
         let text = |name: &str| {
             self.option_text(options, name)
@@ -119,6 +121,7 @@ impl Run<'_> {
             target: Some(wire_target(&restore.targets, naming)?),
             from,
             more_from,
+            encryption: self.encryption(options)?,
             subdir,
             as_of: self.as_of(restore.as_of.as_ref())?,
             into_source: source.map(|source| source.name).unwrap_or_default(),
@@ -144,13 +147,13 @@ impl Run<'_> {
 
     pub(super) async fn verify(&self, verify: &Verify) -> Result<Answer, SqlError> {
         let is_detached = self.detached("VERIFY BACKUP", &verify.options).await?;
-        self.refuse_options(&verify.options, &ENCRYPTION)?;
         let layer = verify.layer.as_ref();
         let (from, more_from) = self.stores(&verify.collection)?;
         let request = v1::SubmitVerifyRequest {
             request_key: String::new(),
             from,
             more_from,
+            encryption: self.encryption(&verify.options)?,
             subdir: self.text(&verify.subdir)?,
             layer_end: layer
                 .map(|layer| self.text(layer))
@@ -266,18 +269,7 @@ impl Run<'_> {
     }
 
     /// How the source that a chain is of names its tables. What is no longer registered is refused by the restore itself.
-    async fn naming_of_chain(
-        &self,
-        from: &str,
-        more_from: &[String],
-        subdir: &str,
-    ) -> Result<Naming, SqlError> {
-        let request = v1::ShowBackupRequest {
-            collection: from.to_owned(),
-            more_collections: more_from.to_vec(),
-            subdir: subdir.to_owned(),
-            check_files: false,
-        };
+    async fn naming_of_chain(&self, request: v1::ShowBackupRequest) -> Result<Naming, SqlError> {
         let shown = self.api().show_backup(request).await?;
         let name = shown.layers.into_iter().next().map(|layer| layer.source);
         let sources = self.api().list_sources().await?.sources;

@@ -1,6 +1,7 @@
 //! Statements against a cluster that remembers what it was asked.
 
 mod connections;
+mod encryption;
 mod schedules;
 mod shows;
 
@@ -100,8 +101,8 @@ async fn a_backup_is_asked_for_as_it_was_written() {
             "BACKUP INTO 'file:///x'",
             &[
                 "source: \"bank\"",
-                "into: \"file:///x\"",
-                "Some(Full(true))",
+                "(\"at\", \"file:///x\", [])",
+                "layer: Some(Full)",
                 "as_of: \"\"",
                 "databases: []",
             ][..],
@@ -109,7 +110,7 @@ async fn a_backup_is_asked_for_as_it_was_written() {
         (
             "BACKUP TABLE app.t INTO LATEST IN 'u' WITH revision_history",
             &[
-                "AppendToLatest(true)",
+                "layer: Some(AppendToLatest)",
                 "tables: [\"app.t\"]",
                 "revision_history: true",
             ],
@@ -179,7 +180,11 @@ async fn a_backup_is_asked_for_as_it_was_written() {
         .await;
     assert!(answer.is_ok());
     let asked = scene.cluster.asked().join("");
-    for part in ["into: \"p\"", "as_of: \"-5s\"", "revision_history: true"] {
+    for part in [
+        "(\"at\", \"p\", [])",
+        "as_of: \"-5s\"",
+        "revision_history: true",
+    ] {
         assert!(asked.contains(part), "{asked}");
     }
 }
@@ -285,8 +290,6 @@ async fn the_source_is_the_named_one_the_sessions_or_the_only_one() {
 async fn nothing_that_cannot_be_done_is_ignored() {
     let scene = Scene::new(FakeCluster::new());
     for sql in [
-        "BACKUP INTO 'u' WITH encryption_passphrase = 'p'",
-        "BACKUP INTO 'u' WITH kms = 'k'",
         "BACKUP INTO 'u' WITH updates_cluster_monitoring_metrics",
         "RESTORE FROM LATEST IN 'u' WITH skip_missing_views",
         "RESTORE FROM LATEST IN 'u' WITH unsafe_restore_incompatible_version",
@@ -298,7 +301,6 @@ async fn nothing_that_cannot_be_done_is_ignored() {
         "CREATE SCHEDULE FOR BACKUP INTO 'u' WITH kms = 'k' RECURRING '@daily'",
         "CREATE SCHEDULE FOR BACKUP INTO 'u' RECURRING '@daily' WITH SCHEDULE OPTIONS updates_cluster_last_backup_time_metric",
         "CHECK EXTERNAL CONNECTION c WITH time = '1s'",
-        "ALTER BACKUP LATEST IN 'u' ADD NEW_KMS = 'a' WITH OLD_KMS = 'b'",
         "CREATE USER ann",
         "EXPLAIN CREATE USER ann",
         "ALTER JOB 1 OWNER TO ann",

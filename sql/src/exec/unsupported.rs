@@ -6,7 +6,6 @@ use crate::syntax::ast::Statement;
 /// Why a statement is not performed, if it is not.
 pub(super) fn refusal(statement: &Statement) -> Option<SqlError> {
     let what = match statement {
-        Statement::AlterBackup(_) => "ALTER BACKUP: encryption keys",
         Statement::AlterJobOwner { .. } => "ALTER JOB … OWNER TO: jobs have no owners",
         Statement::CreateUser(_)
         | Statement::AlterUser(_)

@@ -2,10 +2,11 @@
 
 use actix::Addr;
 use holdfast_collection::CollectionStore;
+use holdfast_format::{DataKey, Envelope};
 use holdfast_proto::{Grant, Lease, LeaseReportBody};
 use holdfast_source::{LoggedSource, Source};
 use holdfast_types::mutant::{self, Promise};
-use holdfast_types::{ErrorCode, Fault, KeyRange, MemberRecord, Sealed, SourceKind};
+use holdfast_types::{ChainKey, ErrorCode, Fault, KeyRange, MemberRecord, Sealed, SourceKind};
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::time::Duration;
@@ -186,9 +187,8 @@ impl Ticket {
     /// The job's collection, which must exist, to read from it.
     pub(crate) async fn collection(&self) -> Result<CollectionStore, Fault> {
         let spec = &self.grant.spec;
-        self.shared
-            .open_existing(spec.collection(), spec.access())
-            .await
+        let store = (self.shared).open_existing(spec.collection(), spec.access());
+        self.framed(store.await?)
     }
 
     /// The job's collection, to write data of a member where that belongs.
@@ -196,7 +196,13 @@ impl Ticket {
         let spec = &self.grant.spec;
         let place = &self.member(member)?.locality;
         let store = (self.shared).open_collection(spec.collection(), spec.access());
-        store.await?.for_locality(place)
+        self.framed(store.await?.for_locality(place)?)
+    }
+
+    /// With the key of the job's chain, if that is encrypted.
+    fn framed(&self, store: CollectionStore) -> Result<CollectionStore, Fault> {
+        let key = self.grant.spec.encryption();
+        Ok(store.with_envelope(envelope(&self.shared, key)?))
     }
 
     pub(crate) fn seal(&self, key: &[u8]) -> Sealed {
@@ -211,6 +217,16 @@ impl Ticket {
             end: key.open_bound(end)?.into(),
         })
     }
+}
+
+/// How the objects of a job's chain are framed. The key came with the lease, sealed with the cluster key; no other is asked for.
+pub(crate) fn envelope(shared: &Core, key: Option<&ChainKey>) -> Result<Envelope, Fault> {
+    let Some(key) = key else {
+        return Ok(Envelope::Clear);
+    };
+    let cluster_key = &shared.config.cluster_key;
+    let secret = cluster_key.open_data_key(key.id, &key.sealed)?;
+    DataKey::from_slice(&secret).map(Envelope::Sealed)
 }
 
 /// A part size that this worker can hold.

@@ -56,6 +56,7 @@ mod tests {
             execution_locality: Locality::default(),
             part_size: 1,
             hold: holdfast_types::HoldUse::Job,
+            encryption: None,
         }
     }
 

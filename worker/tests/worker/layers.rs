@@ -96,6 +96,7 @@ fn restore(layers: &[(LayerPath, Digest)], as_of: Hlc) -> RestoreSpec {
         into_existing: false,
         execution_locality: Locality::default(),
         part_size: PART,
+        encryption: None,
     }
 }
 
@@ -235,6 +236,7 @@ fn a_damaged_object_is_named_and_never_served() {
             access: holdfast_types::CollectionAccess::default(),
             layers: layers.clone(),
             execution_locality: Locality::default(),
+            encryption: None,
         });
         let mut job = Job::new(400, verify.clone());
         let (_, spans) = job.plan_by(&mut present, 500).await;
@@ -294,6 +296,7 @@ fn a_verification_goes_on_past_damage_and_names_all_of_it() {
             access: holdfast_types::CollectionAccess::default(),
             layers,
             execution_locality: Locality::default(),
+            encryption: None,
         });
         let mut job = Job::new(401, verify.clone());
         let (_, spans) = job.plan_by(&mut present, 1 << 30).await;
@@ -330,6 +333,7 @@ fn a_verification_reads_every_object_once() {
             access: holdfast_types::CollectionAccess::default(),
             layers,
             execution_locality: Locality::default(),
+            encryption: None,
         });
         let mut job = Job::new(500, spec.clone());
         let (relations, spans) = job.plan_by(&mut present, 1000).await;

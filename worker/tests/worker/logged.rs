@@ -383,6 +383,7 @@ fn damage_is_found_named_and_never_served() {
             access: holdfast_types::CollectionAccess::default(),
             layers: vec![(layer.path.clone(), layer.layer.digest)],
             execution_locality: Locality::default(),
+            encryption: None,
         };
         let mut job = Job::new(71, verify());
         let (_, spans) = job.plan(&mut present).await;

@@ -7,7 +7,7 @@ use cargo_metadata::DependencyKind;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// What each crate may depend on, directly, outside of tests. `*`: everything (nothing depends on it).
-const MAY: [(&str, &[&str]); 21] = [
+const MAY: [(&str, &[&str]); 24] = [
     ("types", &[]),
     ("ledger", &["types"]),
     ("format", &["types"]),
@@ -16,10 +16,12 @@ const MAY: [(&str, &[&str]); 21] = [
     ("node", &["env", "types"]),
     ("proto", &["env", "types"]),
     ("collection", &["env", "format", "types"]),
+    ("keys", &["env", "format", "types"]),
     ("mvcc", &["env", "proto", "source", "types"]),
     ("postgres", &["env", "source", "types"]),
     ("postgres-testing", &[]),
     ("store-testing", &[]),
+    ("keys-testing", &[]),
     ("raft", &["env", "ledger", "proto", "types"]),
     ("client", &["env", "proto", "types"]),
     (
@@ -42,6 +44,7 @@ const MAY: [(&str, &[&str]); 21] = [
             "collection",
             "env",
             "format",
+            "keys",
             "ledger",
             "node",
             "proto",
@@ -74,8 +77,10 @@ const MAY: [(&str, &[&str]); 21] = [
 ];
 
 /// Edges that must not exist, however long the way.
-const NEVER: [(&str, &[&str]); 6] = [
+const NEVER: [(&str, &[&str]); 7] = [
     ("worker", &["ledger", "raft", "coordinator"]),
+    // Workers have the data key from their lease, and speak with no key management service.
+    ("worker", &["keys"]),
     ("sql", &["coordinator", "raft", "ledger"]),
     ("console", &["coordinator", "raft", "ledger"]),
     ("client", &["coordinator", "raft", "ledger"]),

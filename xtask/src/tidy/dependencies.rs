@@ -3,8 +3,9 @@
 use super::Finding;
 use crate::Result;
 use crate::tree::{TextFile, Tree};
-use cargo_metadata::{Metadata, Package};
+use cargo_metadata::{Metadata, Package, PackageId};
 use serde::Deserialize;
+use std::collections::BTreeSet;
 
 #[derive(Debug, Deserialize)]
 struct Deny {
@@ -29,8 +30,20 @@ struct Sources {
     allow_registry: Vec<String>,
 }
 
-/// Whether anything of the tree is built with a package. Cargo also locks what `name?/feature` merely mentions, and builds it nowhere.
+/// Whether anything of the tree is built with a package. Cargo also locks what `name?/feature` merely mentions, and what that would need, and builds
+/// neither.
 fn is_built(metadata: &Metadata, package: &Package) -> bool {
+    is_built_beside(metadata, package, &mut BTreeSet::new())
+}
+
+/// The same, passing over packages that were looked at on the way.
+fn is_built_beside(metadata: &Metadata, package: &Package, seen: &mut BTreeSet<PackageId>) -> bool {
+    if metadata.workspace_members.contains(&package.id) {
+        return true;
+    }
+    if !seen.insert(package.id.clone()) {
+        return false;
+    }
     let nodes = metadata.resolve.iter().flat_map(|resolve| &resolve.nodes);
     let mut users = nodes.filter(|node| node.deps.iter().any(|dep| dep.pkg == package.id));
     users.any(|node| {
@@ -39,7 +52,7 @@ fn is_built(metadata: &Metadata, package: &Package) -> bool {
             .dependencies
             .iter()
             .filter(|need| need.name == package.name.as_str());
-        needs.any(|need| {
+        let is_needed = needs.any(|need| {
             let name = need.rename.as_ref().unwrap_or(&need.name);
             let asks = |feature: &String| {
                 *feature == format!("dep:{name}")
@@ -52,7 +65,8 @@ fn is_built(metadata: &Metadata, package: &Package) -> bool {
                     .features
                     .iter()
                     .any(|(feature, implies)| enabled(feature) && implies.iter().any(asks))
-        })
+        });
+        is_needed && is_built_beside(metadata, user, seen)
     })
 }
 

@@ -53,7 +53,7 @@ async fn a_pair_is_changed_by_either_half() {
     for part in [
         "schedule: 71",
         "label: Some(\"l\")",
-        "into: Some(\"v\")",
+        "(\"at\", \"v\", [])",
         "recurring: Some(\"@daily\")",
         "full_backup: Some(\"ALWAYS\")",
         "revision_history: Some(false)",

@@ -7,6 +7,7 @@ use super::inlet::{LayerInlet, restore_from};
 use crate::core::Core;
 use crate::task::layers::JobLayers;
 use crate::task::restore_plan::restore_member;
+use crate::task::ticket::envelope;
 
 /// A restore that is only looked at has no job: nothing is made, so that nothing is named by it.
 const NO_JOB: JobId = JobId(0);
@@ -19,7 +20,10 @@ pub(crate) async fn check_restore(
     member: u32,
 ) -> Result<MemberCheck, Fault> {
     let from = &restore_member(spec, member)?.from;
-    let store = shared.open_existing(&spec.collection, &spec.access).await?;
+    let store = shared
+        .open_existing(&spec.collection, &spec.access)
+        .await?
+        .with_envelope(envelope(shared, spec.encryption.as_ref())?);
     let layers = JobLayers::of_spec(store, &JobSpec::Restore(spec.clone())).await?;
     let inlet = LayerInlet::without_task(shared, layers, from);
     let restore = restore_from(&inlet, spec, NO_JOB);

@@ -271,6 +271,7 @@ pub(crate) fn restore(layers: &[&Committed], as_of: Hlc) -> RestoreSpec {
         into_existing: false,
         execution_locality: Locality::default(),
         part_size: PART,
+        encryption: None,
     }
 }
 

@@ -154,6 +154,7 @@ pub(crate) fn backup(
         execution_locality: Locality::default(),
         part_size: PART,
         hold: holdfast_types::HoldUse::Job,
+        encryption: None,
     }
 }
 
