@@ -1,5 +1,6 @@
 //! What goes wrong, and when. Faults stay within what the design must survive, and all of them end when the chaos ends.
 
+mod hosts;
 mod kind;
 
 use rand::rngs::StdRng;
@@ -9,6 +10,7 @@ use std::time::Duration;
 
 use crate::config::Config;
 use crate::store::StoreFaults;
+pub(crate) use hosts::Hosts;
 use kind::Kind;
 
 /// Something for the driver to do.
@@ -46,21 +48,6 @@ pub(crate) enum Act {
     CrashLeader(Duration),
     /// Hold back whatever the workers with leases say and hear, for a while. Scripts only.
     HoldBusiestWorker(Duration),
-}
-
-/// The hosts, by what they may suffer.
-#[derive(Debug, Clone, Default)]
-pub(crate) struct Hosts {
-    /// Coordinators.
-    pub(crate) coordinators: Vec<String>,
-    /// Workers.
-    pub(crate) workers: Vec<String>,
-    /// Members of sources.
-    pub(crate) members: Vec<String>,
-    /// Everybody whose links may be cut, clients included.
-    pub(crate) all: Vec<String>,
-    /// Everybody in a locality, by locality.
-    pub(crate) regions: Vec<Vec<String>>,
 }
 
 /// Skew of a wall clock, either way, in microseconds. Members refuse positions that are further ahead than their bound; this stays below it.

@@ -7,9 +7,9 @@ use proptest::test_runner::{Config, RngAlgorithm, TestCaseError, TestRng, TestRu
 use crate::fuzz::{choices, play, replay};
 
 /// Games of one seed, of at most 400 steps each.
-const GAMES: u32 = 200;
+const GAMES: u32 = 20;
 /// Steps, unless `HOLDFAST_FUZZ_STEPS` says otherwise: enough to see that it works.
-const STEPS: u64 = 20_000;
+const STEPS: u64 = 2_000;
 
 /// A number from the environment.
 #[expect(
