@@ -104,15 +104,14 @@ pub(super) async fn check(
     let kept = state.retained_bytes;
     let percent =
         u64::try_from(u128::from(kept) * 100 / u128::from(budget.max(1))).unwrap_or(u64::MAX);
-    let is_news = member
-        .looks
-        .note(&names.slot, member.env.clock.monotonic(), percent);
     if kept <= budget {
-        if is_news {
+        let now = member.env.clock.monotonic();
+        if member.looks.note(&names.slot, now, percent) {
             warn(&names.slot, percent, budget, notes);
         }
         return Ok(());
     }
+    // Not noted as a look: if this is interrupted, the hold is still there, and must be found again at once.
     holds::release(member, hold).await?;
     Err(Fault::new(
         ErrorCode::HistoryGone,

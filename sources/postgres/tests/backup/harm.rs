@@ -80,6 +80,7 @@ async fn a_hold_that_keeps_more_log_than_its_budget_is_given_up() {
     let begins = job(51);
     let backup = begins.backup(false);
     let relations = begins.member.begin(&backup).await.expect("begun");
+    assert_eq!(slots(server, 51), "1", "{:?}", backup.notes.take());
     write_log(server, &database);
     let mut settles = job(51);
     let layer = SharedLayer::default();
