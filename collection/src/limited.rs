@@ -290,6 +290,10 @@ mod tests {
         assert_eq!(bucket.claim(1, at(10)), second * 9);
     }
 
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "the runtime's paused clock is what is measured"
+    )]
     #[tokio::test(start_paused = true)]
     async fn reading_and_writing_wait_for_their_limits() {
         let limit = |what, per_second| StoreLimit {

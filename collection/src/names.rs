@@ -171,7 +171,7 @@ pub(crate) fn descending(text: &str) -> String {
 
 /// The text that [`descending`] was made of.
 pub(crate) fn ascending(digits: &str) -> Option<String> {
-    if digits.len() % 2 != 0 || !digits.is_ascii() {
+    if !digits.len().is_multiple_of(2) || !digits.is_ascii() {
         return None;
     }
     let byte = |at: usize| {

@@ -126,7 +126,7 @@ fn begins_object(method: &Method, query: Option<&str>) -> bool {
 /// The digest of the body that was signed before, if it was.
 fn digest(headers: &HeaderMap) -> Option<Vec<u8>> {
     let text = headers.get(CONTENT_DIGEST)?.to_str().ok()?;
-    if text == UNSIGNED || text.len() % 2 != 0 || !text.is_ascii() {
+    if text == UNSIGNED || !text.len().is_multiple_of(2) || !text.is_ascii() {
         return None;
     }
     let byte = |at: usize| u8::from_str_radix(text.get(at..at + 2)?, 16).ok();
