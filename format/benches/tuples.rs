@@ -186,8 +186,8 @@ fn tuple_file(columns: u16, rows: &[u8]) -> Measured {
     }
 }
 
-/// Seconds that it takes to encrypt a file and to digest what is stored, and to decrypt it.
-fn encryption(columns: u16, rows: &[u8]) -> (f64, f64) {
+/// Bytes stored, and the seconds that it takes to encrypt a file and to digest what is stored, and to decrypt it.
+fn encryption(columns: u16, rows: &[u8]) -> Measured {
     let mut writer = TupleFileWriter::new(columns, TupleFileOptions::default()).expect("a level");
     assert_eq!(writer.push(rows).expect("rows"), rows.len());
     let (file, summary) = writer.finish().expect("closes");
@@ -211,7 +211,11 @@ fn encryption(columns: u16, rows: &[u8]) -> (f64, f64) {
     let opened = envelope.open(path, stored).expect("opens");
     let read = computed() - started;
     assert_eq!(opened, file);
-    (write, read)
+    Measured {
+        stored: file.len(),
+        write,
+        read,
+    }
 }
 
 fn plain(rows: &[u8]) -> Measured {
@@ -244,6 +248,22 @@ fn median(values: impl IntoIterator<Item = f64>) -> f64 {
     values[values.len() / 2]
 }
 
+/// What encryption costs, beside what it takes to write and read the same file.
+fn print_encryption(shape: &str, columns: u16, rows: &[u8], rounds: &[[Measured; 2]]) {
+    let sealing: Vec<Measured> = (0..ROUNDS).map(|_| encryption(columns, rows)).collect();
+    let stored = sealing[0].stored as f64 / 1e9;
+    let write = median(sealing.iter().map(|round| round.write));
+    let read = median(sealing.iter().map(|round| round.read));
+    let share = |of: f64, all: f64| 100.0 * of / (of + all);
+    println!(
+        "{shape:<13} encryption    {:.3} s to write and {:.3} s to read 10^9 stored bytes: {:.1} % and {:.1} % of all",
+        write / stored,
+        read / stored,
+        share(write, median(rounds.iter().map(|round| round[1].write))),
+        share(read, median(rounds.iter().map(|round| round[1].read))),
+    );
+}
+
 fn main() {
     println!(
         "                            stored     write        read    rates: 10^6 bytes of rows a second of one core"
@@ -266,19 +286,7 @@ fn main() {
         // Of each round, so that what slowed one down slowed both ways down.
         let write = rounds.iter().map(|[plain, file]| plain.write / file.write);
         let read = rounds.iter().map(|[plain, file]| plain.read / file.read);
-        let sealing: Vec<(f64, f64)> = (0..ROUNDS).map(|_| encryption(columns, &rows)).collect();
-        let share = |of: f64, all: f64| 100.0 * of / (of + all);
-        println!(
-            "{shape:<13} encryption: {:.1} % of writing, {:.1} % of reading",
-            share(
-                median(sealing.iter().map(|(write, _)| *write)),
-                median(rounds.iter().map(|round| round[1].write))
-            ),
-            share(
-                median(sealing.iter().map(|(_, read)| *read)),
-                median(rounds.iter().map(|round| round[1].read))
-            ),
-        );
+        print_encryption(shape, columns, &rows, &rounds);
         println!(
             "{shape:<13} ratio         {:>6.2}  {:>8.2}  {:>9.2}",
             rounds[0][1].stored as f64 / rounds[0][0].stored as f64,

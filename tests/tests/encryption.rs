@@ -29,7 +29,9 @@ fn keys(passphrase: &str, kms: &[&str]) -> Option<v1::EncryptionKeys> {
 /// All files below a directory.
 fn files(directory: &Path) -> Vec<PathBuf> {
     let mut found = Vec::new();
-    for entry in std::fs::read_dir(directory).expect("a directory").flatten() {
+    // A directory may go while others are looked at.
+    let entries = std::fs::read_dir(directory).into_iter().flatten();
+    for entry in entries.flatten() {
         let path = entry.path();
         match path.is_dir() {
             true => found.extend(files(&path)),
