@@ -184,6 +184,7 @@ async fn layer(world: &World, key: &DataKey, second: u64) -> Vec<ManifestEntry> 
     let manifest = Manifest {
         cluster: CLAIM.cluster,
         job: CLAIM.job,
+        tiers: Vec::new(),
         source: "bank".parse().expect("a name"),
         kind: SourceKind::Postgres,
         path: path.clone(),

@@ -146,7 +146,7 @@ impl Cadences<'_> {
                 }
                 fulls => fulls,
             },
-            (None, Some(_)) => Fulls::At(Cron::read(self.full)?),
+            (None, Some(_)) => Fulls::At(Box::new(Cron::read(self.full)?)),
             (None, None) => Fulls::Always,
         };
         let pace = Pace::of(recurring, fulls, now)?;

@@ -15,7 +15,7 @@ pub(crate) enum Fulls {
     /// Every run is one.
     Always,
     /// They have their own cadence.
-    At(Cron),
+    At(Box<Cron>),
 }
 
 impl Fulls {
@@ -27,7 +27,7 @@ impl Fulls {
         match text.trim() {
             "" => Ok(Self::Fitting),
             word if word.eq_ignore_ascii_case("always") => Ok(Self::Always),
-            cron => Cron::read(cron).map(Self::At),
+            cron => Cron::read(cron).map(|cron| Self::At(Box::new(cron))),
         }
     }
 }
@@ -66,7 +66,7 @@ impl Pace {
                     .hint("take fulls less often, or every time with ALWAYS"));
                 }
                 return Ok(Self {
-                    full,
+                    full: *full,
                     incremental: Some(recurring),
                     is_chosen: false,
                 });
@@ -91,7 +91,13 @@ mod tests {
 
     #[test]
     fn fulls_are_as_often_as_the_model_system_has_them() {
-        let cases: [(&str, &str, Option<(&str, Option<&str>)>); 9] = [
+        /// What recurs, what is wished of fulls, and the cadences of both.
+        type Case = (
+            &'static str,
+            &'static str,
+            Option<(&'static str, Option<&'static str>)>,
+        );
+        let cases: [Case; 9] = [
             ("@hourly", "", Some(("@daily", Some("@hourly")))),
             ("*/10 * * * *", "", Some(("@daily", Some("*/10 * * * *")))),
             ("0 */2 * * *", "", Some(("@weekly", Some("0 */2 * * *")))),

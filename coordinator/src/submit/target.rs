@@ -47,7 +47,7 @@ pub(super) fn read_target(wire: Option<v1::Target>) -> Result<Target, Fault> {
 pub(crate) fn wire_target(target: &Target) -> v1::Target {
     let (databases, tables) = match target {
         Target::Source => (Vec::new(), Vec::new()),
-        Target::Databases(names) => (names.iter().cloned().collect(), Vec::new()),
+        Target::Databases(names) => (names.to_vec(), Vec::new()),
         Target::Tables(names) => (Vec::new(), names.iter().map(ToString::to_string).collect()),
     };
     v1::Target { databases, tables }

@@ -137,7 +137,8 @@ impl Words {
         let mut by_words = Vec::new();
         self.write(&sample, compressor, &mut by_words)?;
         // Splitting takes about as long as what it saves zstd: a little is not worth it.
-        Ok(by_words.len() < plain.len() / 8 * 7)
+        let most = plain.len().saturating_sub(plain.len().div_ceil(8));
+        Ok(by_words.len() < most)
     }
 
     /// Writes a text by its words.
@@ -232,7 +233,8 @@ impl Words {
     /// The number of a word, which it gets when it first comes.
     #[inline]
     fn number(&mut self, key: Key) -> u16 {
-        let start = (key.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> (64 - self.bits)) as usize;
+        let start =
+            (key.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 64u32.wrapping_sub(self.bits)) as usize;
         let mask = self.table.len().wrapping_sub(1);
         for place in start..start.wrapping_add(PROBES) {
             let place = place & mask;

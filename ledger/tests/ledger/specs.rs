@@ -50,7 +50,7 @@ pub(crate) fn full(source: &str, members: &[&str], second: u64) -> BackupSpec {
             .collect(),
         target: Target::Source,
         collection: COLLECTION.to_owned(),
-        access: holdfast_types::CollectionAccess::default(),
+        access: CollectionAccess::default(),
         path: LayerPath::full(format!("full-{second:06}")),
         parent: None,
         end: hlc(second),
@@ -89,7 +89,7 @@ pub(crate) fn restore(source: &str, members: &[&str]) -> JobSpec {
             .collect(),
         target: Target::Source,
         collection: COLLECTION.to_owned(),
-        access: holdfast_types::CollectionAccess::default(),
+        access: CollectionAccess::default(),
         layers: vec![(LayerPath::full("full-000010"), Digest::of(b"manifest"))],
         as_of: hlc(10).into(),
         renamed: Default::default(),
@@ -105,7 +105,7 @@ pub(crate) fn restore(source: &str, members: &[&str]) -> JobSpec {
 pub(crate) fn verify() -> JobSpec {
     JobSpec::Verify(VerifySpec {
         collection: COLLECTION.to_owned(),
-        access: holdfast_types::CollectionAccess::default(),
+        access: CollectionAccess::default(),
         layers: vec![(LayerPath::full("full-000010"), Digest::of(b"manifest"))],
         execution_locality: Locality::default(),
         encryption: None,

@@ -66,8 +66,8 @@ impl Run<'_> {
 
     async fn connections(&self, name: Option<&Str>) -> Result<Vec<v1::Connection>, SqlError> {
         let name = name.map(|name| self.text(name)).transpose()?;
-        let listed = self.api().list_connections(&name.unwrap_or_default());
-        Ok(listed.await?.connections)
+        let name = name.unwrap_or_default();
+        Ok(self.api().list_connections(&name).await?.connections)
     }
 
     pub(super) async fn show_connections(

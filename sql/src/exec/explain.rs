@@ -70,8 +70,10 @@ impl Run<'_> {
             Some(subdir) => {
                 let shown = v1::ShowBackupRequest {
                     collection: request.into,
+                    more_collections: request.more_into,
                     subdir,
                     check_files: false,
+                    encryption: request.encryption,
                 };
                 let chain = self.api().show_backup(shown).await?;
                 let last = chain.layers.last();
@@ -118,7 +120,8 @@ impl Run<'_> {
         lines: &mut Vec<String>,
     ) -> Result<(), SqlError> {
         let request = self.restore_request(restore).await?;
-        let from = request.from.clone();
+        let (from, more_from) = (request.from.clone(), request.more_from.clone());
+        let encryption = request.encryption.clone();
         let subdir = request.subdir.clone();
         let answer = match self.api().check_restore(request).await {
             Ok(answer) => answer,
@@ -134,8 +137,10 @@ impl Run<'_> {
         }
         let shown = v1::ShowBackupRequest {
             collection: from,
+            more_collections: more_from,
             subdir,
             check_files: false,
+            encryption,
         };
         for layer in self.api().show_backup(shown).await?.layers {
             lines.push(format!(

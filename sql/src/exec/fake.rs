@@ -469,6 +469,7 @@ impl ControlApi for FakeCluster {
             end: end.to_owned(),
             layers: 1,
             latest: false,
+            encrypted: false,
         };
         Ok(v1::ListBackupsResponse {
             chains: vec![

@@ -7,7 +7,7 @@ use cargo_metadata::DependencyKind;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// What each crate may depend on, directly, outside of tests. `*`: everything (nothing depends on it).
-const MAY: [(&str, &[&str]); 24] = [
+const MAY: [(&str, &[&str]); 23] = [
     ("types", &[]),
     ("ledger", &["types"]),
     ("format", &["types"]),

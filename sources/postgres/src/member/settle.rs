@@ -94,7 +94,7 @@ pub(super) async fn settle(
     let mut tries = 0;
     loop {
         tries += 1;
-        let fault = match settling.attempt(outlet).await {
+        let fault = match Box::pin(settling.attempt(outlet)).await {
             Ok(settled) => {
                 backup.steps.clear();
                 return Ok(settled);
