@@ -39,7 +39,7 @@ impl fmt::Debug for v1::submit_backup_request::Layer {
 
 without_uris! {
     SubmitBackupRequest { request_key, source, target, layer, as_of, revision_history, execution_locality, start_chain, encryption }
-    SubmitRestoreRequest { request_key, subdir, target, as_of, into_source, into_db, new_db_name, execution_locality, members, encryption }
+    SubmitRestoreRequest { request_key, subdir, target, as_of, into_source, into_db, new_db_name, execution_locality, into_schema, new_table_name, schema_only, skip_missing_foreign_keys, grants, owners, skip_missing_roles, skip_missing_sequences, skip_missing_sequence_owners, verify_backup_table_data, members, encryption }
     SubmitVerifyRequest { request_key, subdir, layer_end, execution_locality, encryption }
     ListBackupsRequest {}
     ShowBackupRequest { subdir, check_files, encryption }

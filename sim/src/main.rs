@@ -223,6 +223,7 @@ fn mutants(jobs: usize) -> ExitCode {
         let name = mutant.name();
         let variant = Variant {
             mutant: Some(*mutant),
+            scenario: mutant.scenario(),
             ..Variant::PLAIN
         };
         let orders = (1..=MUTANT_SEEDS).map(|seed| Order { seed, variant });

@@ -7,6 +7,8 @@ use holdfast_types::mutant::Promise;
 use std::io;
 use std::sync::Arc;
 
+use crate::scenario::Scenario;
+
 /// A promise that is broken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Mutant {
@@ -68,6 +70,11 @@ impl Mutant {
             | Self::PausesAtOnce
             | Self::StopsUndrained => false,
         }
+    }
+
+    /// The script that shows it, where drawn faults hardly ever do: several fences stand before this one.
+    pub(crate) fn scenario(self) -> Option<Scenario> {
+        (self == Self::AcceptsStale).then_some(Scenario::Zombie)
     }
 
     /// The promise of production code that it breaks, if it is one of those.

@@ -52,10 +52,11 @@ fn checks(steps: &mut Steps, root: &Path) -> Result<()> {
         root,
         "cargo clippy --locked --workspace --all-targets --features holdfast-keys/pkcs11 -- -D warnings",
     )?;
+    // Everything that the tests need with it, so that nothing is compiled twice with other features.
     steps.command(
         "build",
         root,
-        "cargo build --locked -p holdfast-cli -p holdfast-sim",
+        "cargo build --locked --workspace --lib --bins --tests --features holdfast-keys/pkcs11",
     )?;
     steps.run("documents' commands", || {
         tidy::run(&tidy::TidyArguments::commands_only())

@@ -174,7 +174,7 @@ fn schedules() -> Vec<v1::Schedule> {
         backup_type: "FULL".to_owned(),
         partner: 71,
         source: "bank".to_owned(),
-        into: "s3://b/x?AWS_SECRET_ACCESS_KEY=hush".to_owned(),
+        into: "s3://b/x".to_owned(),
         revision_history: true,
         on_execution_failure: "reschedule".to_owned(),
         on_previous_running: "start".to_owned(),

@@ -303,7 +303,7 @@ impl Run<'_> {
         for schedule in shown {
             let partner = all.iter().find(|other| other.id == schedule.partner);
             let statement = created(&schedule, partner);
-            let printed = Printed(&statement, Secrets::Hidden).to_string();
+            let printed = Printed(&statement, Secrets::Shown).to_string();
             rows.push(vec![Value::count(schedule.id), Value::Text(printed)]);
         }
         Ok(rows)
@@ -442,7 +442,7 @@ fn row(schedule: v1::Schedule, is_for_backup: bool) -> Vec<Value> {
     row
 }
 
-/// The statement that a schedule performs, without secrets.
+/// The statement that a schedule performs. It has the collection's address, which holds no secrets.
 fn backup_of(schedule: &v1::Schedule) -> String {
     let statement = Statement::Backup(Backup {
         targets: targets_of(schedule),
@@ -455,7 +455,7 @@ fn backup_of(schedule: &v1::Schedule) -> String {
         as_of: None,
         options: options_of(schedule, true),
     });
-    Printed(&statement, Secrets::Hidden).to_string()
+    Printed(&statement, Secrets::Shown).to_string()
 }
 
 /// The statement that would make a schedule, with its pair.
