@@ -66,7 +66,7 @@ fn checks(steps: &mut Steps, root: &Path) -> Result<()> {
     steps.command(
         "doctests and docs",
         root,
-        "cargo test --locked --workspace --doc --quiet",
+        "cargo test --locked --workspace --features holdfast-keys/pkcs11 --doc --quiet",
     )
 }
 
