@@ -5,6 +5,7 @@
 
 use bytes::Bytes;
 use holdfast_format::Manifest;
+use holdfast_types::mutant::{self, Promise};
 use holdfast_types::{ClusterId, Digest, ErrorCode, Fault, JobId, LayerPath, Locality, Tier};
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -114,7 +115,9 @@ impl CollectionStore {
                 format!("{} was opened for reading only", self.uri()),
             ));
         }
-        let found = place.most_specific(tiers.iter());
+        let found = place
+            .most_specific(tiers.iter())
+            .filter(|_| !mutant::is_broken(Promise::DataStaysAtHome));
         self.numbered(found.map_or(0, |at| at + 1))
     }
 

@@ -3,7 +3,7 @@
 
 use futures::{StreamExt, TryStreamExt};
 use holdfast_client::{ControlApi, v1};
-use holdfast_collection::{CollectionStore, CollectionUri, StoreProvider};
+use holdfast_collection::{CollectionStore, CollectionUri, Location, StoreProvider};
 use holdfast_mvcc::MvccFactory;
 use holdfast_postgres::layout::Lsn;
 use holdfast_source::{Change, ReadRequest, Source, SourceFactory};
@@ -22,9 +22,7 @@ use crate::model::{ModelRow, Rows, Shop, shop};
 use crate::operator::chain_of;
 use crate::oracle::is_terminal;
 use crate::outcome::Failure;
-use crate::places::{
-    COLLECTION, LOG_COLLECTION, LOG_SOURCE, LOG_SPARE, SOURCE, SPARE, member_record, server_address,
-};
+use crate::places::{LOG_SOURCE, LOG_SPARE, SOURCE, SPARE, member_record, server_address};
 use crate::script::{Script, surely};
 use crate::trace;
 
@@ -38,6 +36,7 @@ const RESTORE_EQUALS: &str =
 const STAYS: &str = "once a client was told that a backup succeeded, it stays restorable";
 const WHOLE: &str =
     "no restored state cuts a transaction in half: the accounts' total is what it always was";
+const RESIDENT: &str = "bytes of a locality that has a store of its own never lie in another store";
 const GONE: &str = "what no manifest and no live job names is gone within the sweep's bound";
 
 /// Rows of the tables of one database, by table.
@@ -79,6 +78,7 @@ impl<'a> Audit<'a> {
                 layers.insert((collection.clone(), layer.path.clone()), layer);
             }
             self.verify(collection, chain).await?;
+            self.check_residency(collection, chain).await?;
         }
         for backup in &backups {
             let Some(layer) = layers.get(&(backup.collection.clone(), backup.path.clone())) else {
@@ -88,18 +88,18 @@ impl<'a> Audit<'a> {
                 );
                 return Err(Failure::safety("D2", STAYS, seen));
             };
-            let chain = chain_of(&backup.path);
+            let chain = (backup.collection.as_str(), &*chain_of(&backup.path));
             if backup.source == LOG_SOURCE {
-                self.restore_log(&chain, &backup.as_of).await?;
+                self.restore_log(chain, &backup.as_of).await?;
                 if layer.revision_history && !layer.start.is_empty() {
-                    self.restore_log_inside(&chain, layer).await?;
+                    self.restore_log_inside(chain, layer).await?;
                 }
                 continue;
             }
-            self.restore(&chain, position(&backup.as_of)?).await?;
+            self.restore(chain, position(&backup.as_of)?).await?;
             if layer.revision_history && !layer.start.is_empty() {
                 let instant = self.instant(layer)?;
-                self.restore(&chain, instant).await?;
+                self.restore(chain, instant).await?;
             }
         }
         Ok(())
@@ -121,7 +121,7 @@ impl<'a> Audit<'a> {
             collection: collection.to_owned(),
             subdir: chain.to_owned(),
             check_files: true,
-            more_collections: Vec::new(),
+            more_collections: self.script.config.further_stores(collection),
             encryption: None,
         };
         let shown = surely(|| self.script.client.show_backup(request.clone())).await?;
@@ -137,6 +137,7 @@ impl<'a> Audit<'a> {
         let request = v1::SubmitVerifyRequest {
             request_key: format!("verify-{collection}-{chain}").replace(['/', ':'], "-"),
             from: collection.to_owned(),
+            more_from: self.script.config.further_stores(collection),
             subdir: chain.to_owned(),
             ..v1::SubmitVerifyRequest::default()
         };
@@ -146,13 +147,29 @@ impl<'a> Audit<'a> {
         Ok(())
     }
 
+    /// Every byte of a chain lies in the store of its member's locality.
+    async fn check_residency(&self, collection: &str, chain: &str) -> Result<(), Failure> {
+        let further = self.script.config.further_stores(collection);
+        let collections = [vec![collection.to_owned()], further].concat();
+        let request = v1::CheckResidencyRequest {
+            collections,
+            subdir: chain.to_owned(),
+        };
+        let report = surely(|| self.script.client.check_residency(request.clone())).await?;
+        match report.violations.first() {
+            None => Ok(()),
+            Some(violation) => Err(Failure::safety("Z1", RESIDENT, violation.clone())),
+        }
+    }
+
     /// Restores a chain as of a position, and compares.
-    async fn restore(&mut self, chain: &str, at: Hlc) -> Result<(), Failure> {
+    async fn restore(&mut self, (collection, chain): (&str, &str), at: Hlc) -> Result<(), Failure> {
         self.restores += 1;
         let name = format!("audit_{}", self.restores);
         let request = v1::SubmitRestoreRequest {
             request_key: name.clone(),
-            from: COLLECTION.to_owned(),
+            from: collection.to_owned(),
+            more_from: self.script.config.further_stores(collection),
             subdir: chain.to_owned(),
             as_of: at.to_string(),
             into_source: SPARE.to_owned(),
@@ -183,8 +200,8 @@ impl<'a> Audit<'a> {
     }
 
     /// Restores a chain of the source whose history is a log, and compares each member with what its log says.
-    async fn restore_log(&mut self, chain: &str, at: &str) -> Result<(), Failure> {
-        let (name, what) = self.next_copy(chain, at);
+    async fn restore_log(&mut self, chain: (&str, &str), at: &str) -> Result<(), Failure> {
+        let (name, what) = self.next_copy(chain.1, at);
         let answer = self.submit_log_restore(&name, chain, at).await?;
         self.script.succeed(answer.job, &what).await?;
         self.compare_log(&name, &what)?;
@@ -193,9 +210,13 @@ impl<'a> Audit<'a> {
     }
 
     /// The same as of an instant inside a layer with history. A table that was read whole is there only as of the layer's end.
-    async fn restore_log_inside(&mut self, chain: &str, layer: &v1::Layer) -> Result<(), Failure> {
+    async fn restore_log_inside(
+        &mut self,
+        chain: (&str, &str),
+        layer: &v1::Layer,
+    ) -> Result<(), Failure> {
         let at = self.instant(layer)?.to_string();
-        let (name, what) = self.next_copy(chain, &at);
+        let (name, what) = self.next_copy(chain.1, &at);
         let answer = self.submit_log_restore(&name, chain, &at).await?;
         loop {
             let seen = surely(|| self.script.client.get_job(answer.job)).await?;
@@ -229,12 +250,13 @@ impl<'a> Audit<'a> {
     async fn submit_log_restore(
         &self,
         name: &str,
-        chain: &str,
+        (collection, chain): (&str, &str),
         at: &str,
     ) -> Result<v1::SubmitJobResponse, Failure> {
         let request = v1::SubmitRestoreRequest {
             request_key: name.to_owned(),
-            from: LOG_COLLECTION.to_owned(),
+            from: collection.to_owned(),
+            more_from: self.script.config.further_stores(collection),
             subdir: chain.to_owned(),
             as_of: at.to_owned(),
             into_source: LOG_SPARE.to_owned(),
@@ -326,9 +348,9 @@ impl<'a> Audit<'a> {
     async fn swept(&self) -> Result<(), Failure> {
         let deadline = trace::now() + SWEEP_BOUND;
         loop {
-            let mut orphans = surely(|| self.orphans(COLLECTION)).await?;
-            if self.script.config.log_source {
-                orphans.extend(surely(|| self.orphans(LOG_COLLECTION)).await?);
+            let mut orphans = Vec::new();
+            for collection in self.script.config.collections() {
+                orphans.extend(surely(|| self.orphans(collection)).await?);
             }
             let Some(orphan) = orphans.first() else {
                 return Ok(());
@@ -348,8 +370,13 @@ impl<'a> Audit<'a> {
     async fn orphans(&self, collection: &str) -> Result<Vec<String>, Fault> {
         let provider = self.script.vault.provider("user");
         let provider: Arc<dyn StoreProvider> = provider;
-        let uri: CollectionUri = collection.parse()?;
-        let store = CollectionStore::open(&provider, &uri, &self.script.env).await?;
+        let config = &self.script.config;
+        let stores: Vec<CollectionUri> = std::iter::once(collection.to_owned())
+            .chain(config.further_stores(collection))
+            .map(|store| store.parse())
+            .collect::<Result<_, Fault>>()?;
+        let location = Location::to_read(stores.clone())?;
+        let store = CollectionStore::open_all(&provider, &location, &self.script.env).await?;
         let mut named = BTreeSet::new();
         for chain in store.list_chains().await? {
             for layer in store.load_chain(&chain.full).await?.all_layers() {
@@ -369,11 +396,23 @@ impl<'a> Audit<'a> {
                 }
             }
         }
-        let keys = self.script.vault.keys(uri.place()).await;
-        Ok(keys
-            .into_iter()
-            .filter(|key| !named.contains(key) && !key.starts_with("metadata/"))
-            .collect())
+        let mut orphans = Vec::new();
+        for store in &stores {
+            let keys = self.script.vault.keys(store.place()).await;
+            let is_named = |key: &String| {
+                // A store of one locality describes its part of a layer.
+                let part = key.split_once("/BACKUP_PART_");
+                part.map_or_else(
+                    || named.contains(key),
+                    |(path, _)| named.contains(&format!("{path}/MANIFEST")),
+                )
+            };
+            let nobodys = keys
+                .into_iter()
+                .filter(|key| !is_named(key) && !key.starts_with("metadata/"));
+            orphans.extend(nobodys.map(|key| format!("{store}/{key}")));
+        }
+        Ok(orphans)
     }
 }
 

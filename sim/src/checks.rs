@@ -2,7 +2,7 @@
 
 use holdfast_ledger::{Ledger, invariants};
 use holdfast_types::{Digest, Epoch, JobId, JobState, TaskId};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::outcome::Failure;
 
@@ -24,6 +24,7 @@ const APPLIED_GROWS: &str = "what a node has applied never goes back while it ru
 const SAME_STATE: &str = "the same applied index means the same history on every node";
 const TERMINAL_ABSORBS: &str = "only legal job transitions happen, and terminal states absorb";
 const EPOCHS_GROW: &str = "a task has at most one current lease, and its epochs strictly increase";
+const RUNS_ONCE: &str = "a run of a schedule is at most one job, and a run never comes due again";
 const PROGRESS_GROWS: &str = "checkpoints chain, and progress never goes back";
 
 /// Remembers what was seen, and finds what may not be.
@@ -107,6 +108,7 @@ impl Checker {
             let id = violation.id;
             return Err(Failure::safety(id.as_str(), id.sentence(), violation.what));
         }
+        check_runs(ledger)?;
         for job in ledger.jobs() {
             let counters = job.counters();
             let now = JobSeen {
@@ -132,6 +134,27 @@ impl Checker {
         }
         Ok(())
     }
+}
+
+/// Runs of schedules are told by their requests: the ledger itself knows whose a job is only when the leader has told it.
+fn check_runs(ledger: &Ledger) -> Result<(), Failure> {
+    let requests = ledger.jobs().filter_map(|job| job.request());
+    match twice(requests.map(ToString::to_string)) {
+        None => Ok(()),
+        Some(run) => {
+            let seen = format!("there are two jobs of {run}");
+            Err(Failure::safety("S1", RUNS_ONCE, seen))
+        }
+    }
+}
+
+/// The first run, `schedule-<id>-<due>`, that two requests are of.
+fn twice(requests: impl Iterator<Item = String>) -> Option<String> {
+    let mut runs = BTreeSet::new();
+    requests
+        .filter(|request| request.starts_with("schedule-"))
+        .map(|request| request.splitn(4, '-').take(3).collect::<Vec<_>>().join("-"))
+        .find(|run| !runs.insert(run.clone()))
 }
 
 fn check_job(id: JobId, before: JobSeen, now: JobSeen) -> Result<(), Failure> {
@@ -197,6 +220,22 @@ mod tests {
         assert_eq!(id(checker.check(&[seen("a", 0, None, 5)])), "");
         assert_eq!(id(checker.check(&[seen("a", 1, None, 2)])), "");
         assert_eq!(id(checker.check(&[seen("a", 1, None, 1)])), "R3");
+    }
+
+    #[test]
+    fn two_jobs_of_one_run_are_found() {
+        let found = |requests: &[&str]| twice(requests.iter().map(|it| (*it).to_owned()));
+        assert_eq!(
+            found(&[
+                "ann-1",
+                "schedule-7-100",
+                "schedule-7-200",
+                "schedule-8-100"
+            ]),
+            None
+        );
+        let again = found(&["schedule-7-100", "schedule-7-100-5"]);
+        assert_eq!(again.as_deref(), Some("schedule-7-100"));
     }
 
     #[test]

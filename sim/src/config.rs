@@ -6,7 +6,10 @@ use std::fmt;
 use std::time::Duration;
 
 use crate::mutant::Mutant;
-use crate::places::{REGIONS, SOURCE, SPARE, USER, ZONES, coordinator, member, teller, worker};
+use crate::places::{
+    COLLECTION, LOG_COLLECTION, LOG_TIMETABLE, REGIONS, SOURCE, SPARE, TIMETABLE, USER, ZONES,
+    coordinator, local_store, member, teller, worker,
+};
 use crate::scenario::Scenario;
 
 /// The parameters of one run.
@@ -32,6 +35,12 @@ pub(crate) struct Config {
     pub(crate) operators: usize,
     /// Whether there is a source whose history is a log as well.
     pub(crate) log_source: bool,
+    /// Whether collections have a store of their own in each locality but the first, beside the default one.
+    pub(crate) local_stores: bool,
+    /// Whether somebody keeps schedules.
+    pub(crate) schedules: bool,
+    /// How long after the full minute the run starts: schedules are due by the minute.
+    pub(crate) started: Duration,
     /// Simulated time between two turns of a host.
     pub(crate) tick: Duration,
     /// The least time a message takes.
@@ -131,6 +140,8 @@ impl Config {
         // What came later is drawn from a generator of its own, so that a seed still means what it meant.
         let mut later = StdRng::seed_from_u64(seed ^ 0x51de_7a1e);
         let later = &mut later;
+        let mut latest = StdRng::seed_from_u64(seed ^ 0x0a11_ce5e);
+        let latest = &mut latest;
         let regions = REGIONS[..later.random_range(2..=REGIONS.len())].to_vec();
         Self {
             seed,
@@ -143,6 +154,9 @@ impl Config {
             zones: ZONES[..later.random_range(1..=ZONES.len())].to_vec(),
             operators: later.random_range(1..=3),
             log_source: later.random_bool(0.6),
+            local_stores: latest.random_bool(0.4),
+            schedules: latest.random_bool(0.4),
+            started: millis(latest, 0, 59_999),
             tick: Duration::from_millis([5, 10][rng.random_range(0..2)]),
             min_latency,
             max_latency: min_latency + millis(rng, 1, 25),
@@ -173,6 +187,53 @@ impl Config {
             ]);
         }
         hosts
+    }
+
+    /// The localities that have a store of their own.
+    pub(crate) fn tiers(&self) -> &[&'static str] {
+        match self.local_stores {
+            true => &self.regions[1..],
+            false => &[],
+        }
+    }
+
+    /// The stores of a collection, as a backup into it names them: the default one, and the others.
+    pub(crate) fn stores_to_write(&self, collection: &str) -> (String, Vec<String>) {
+        let whose = |place: &str, locality: &str| format!("{place}?HOLDFAST_LOCALITY={locality}");
+        let others: Vec<String> = self
+            .tiers()
+            .iter()
+            .map(|region| {
+                whose(
+                    &local_store(collection, region),
+                    &format!("region%3D{region}"),
+                )
+            })
+            .collect();
+        match others.is_empty() {
+            true => (collection.to_owned(), others),
+            false => (whose(collection, "default"), others),
+        }
+    }
+
+    /// The stores of a collection beside the default one, as what reads it names them.
+    pub(crate) fn further_stores(&self, collection: &str) -> Vec<String> {
+        let regions = self.tiers().iter();
+        regions
+            .map(|region| local_store(collection, region))
+            .collect()
+    }
+
+    /// The collections of a run.
+    pub(crate) fn collections(&self) -> Vec<&'static str> {
+        let all = [
+            (COLLECTION, true),
+            (LOG_COLLECTION, self.log_source),
+            (TIMETABLE, self.schedules),
+            (LOG_TIMETABLE, self.schedules && self.log_source),
+        ];
+        let used = all.into_iter().filter(|(_, is_used)| *is_used);
+        used.map(|(collection, _)| collection).collect()
     }
 
     /// All hosts that are not of a locality.
@@ -342,7 +403,7 @@ impl fmt::Display for Config {
             .collect();
         write!(
             f,
-            "seed {}: {} coordinators, {} workers in {}, members in {}, {} operators, {}, tick {:?}, latency {:?}..{:?}, store {:?}, chaos {:?} with a fault every {:?}, {} accounts of {} bytes a member, \
+            "seed {}: {} coordinators, {} workers in {}, members in {}, {} operators, {}, {}, {}, tick {:?}, latency {:?}..{:?}, store {:?}, chaos {:?} with a fault every {:?}, {} accounts of {} bytes a member, \
              a transfer every {:?}, parts of {} bytes, spans of {} bytes, operators pause up to {:?}, faults: {}",
             self.seed,
             self.coordinators,
@@ -353,6 +414,14 @@ impl fmt::Display for Config {
             match self.log_source {
                 true => "two sources",
                 false => "one source",
+            },
+            match self.local_stores {
+                true => "a store in each locality",
+                false => "one store",
+            },
+            match self.schedules {
+                true => format!("schedules from {:?} after the minute", self.started),
+                false => "no schedules".to_owned(),
             },
             self.tick,
             self.min_latency,

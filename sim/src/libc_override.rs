@@ -11,10 +11,11 @@
 use std::cell::Cell;
 use std::time::Duration;
 
-/// Wall time at the start of every run: 2026-01-01T00:00:00Z.
-pub(crate) const EPOCH: Duration = Duration::from_secs(1_767_225_600);
+/// Wall time at the start of a run, unless it says otherwise: 2026-01-01T00:00:00Z.
+const EPOCH: Duration = Duration::from_secs(1_767_225_600);
 
 thread_local! {
+    static START: Cell<Duration> = const { Cell::new(EPOCH) };
     static SEED: Cell<Option<u64>> = const { Cell::new(None) };
     static ELAPSED: Cell<Duration> = const { Cell::new(Duration::ZERO) };
 }
@@ -22,6 +23,16 @@ thread_local! {
 /// From now on this thread's clocks and entropy are simulated.
 pub(crate) fn enter(seed: u64) {
     SEED.set(Some(seed));
+}
+
+/// A run starts this much later by the wall clock.
+pub(crate) fn set_start(after_epoch: Duration) {
+    START.set(EPOCH + after_epoch);
+}
+
+/// Right wall time, as the time since 1970, after so much of the run.
+pub(crate) fn wall(elapsed: Duration) -> Duration {
+    START.get() + elapsed
 }
 
 /// Sets this thread's simulated time.
@@ -79,7 +90,7 @@ unsafe extern "C" fn clock_gettime(
         return answer as libc::c_int;
     }
     let now = match clock {
-        libc::CLOCK_REALTIME | libc::CLOCK_REALTIME_COARSE => EPOCH + ELAPSED.get(),
+        libc::CLOCK_REALTIME | libc::CLOCK_REALTIME_COARSE => wall(ELAPSED.get()),
         // Monotonic clocks start at one second: some libraries subtract from what they read.
         _ => Duration::from_secs(1) + ELAPSED.get(),
     };

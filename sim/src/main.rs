@@ -27,6 +27,7 @@ mod stage;
 mod steps;
 mod store;
 mod summary;
+mod timekeeper;
 mod trace;
 mod variant;
 mod world;

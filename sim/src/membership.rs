@@ -4,6 +4,7 @@
 use holdfast_client::{ControlApi, GrpcClient, v1};
 use holdfast_types::Fault;
 use rand::rngs::StdRng;
+use rand::seq::IndexedRandom;
 use rand::{RngExt, SeedableRng};
 use std::time::Duration;
 
@@ -68,13 +69,16 @@ impl Registrar {
                 *next += 1;
             }
         }
+        // A spare that was never added, or not yet told so, knows of no members: what it says is no ground for a change.
+        let Some(&any) = members.choose(&mut self.rng) else {
+            return Ok(());
+        };
         if *next <= last {
-            let old = members[self.rng.random_range(0..members.len())];
             let request = v1::AddMemberRequest {
                 node: *next,
                 address: coordinator_address(*next),
                 replace: match self.rng.random_bool(0.6) {
-                    true => old,
+                    true => any,
                     false => 0,
                 },
             };
@@ -87,9 +91,8 @@ impl Registrar {
             *next += 1;
             self.progress.mark(mark);
         } else if members.len() > FEWEST {
-            let node = members[self.rng.random_range(0..members.len())];
-            trace::event("user", format_args!("registrar: remove {node}"));
-            self.client.remove_member(node).await?;
+            trace::event("user", format_args!("registrar: remove {any}"));
+            self.client.remove_member(any).await?;
             self.progress.mark("coordinators removed");
         }
         Ok(())

@@ -46,6 +46,10 @@ pub(crate) enum Mutant {
     PausesAtOnce,
     /// Production code says that a task has stopped while what it wrote is still on its way.
     StopsUndrained,
+    /// Production code puts data of localities that have stores of their own into the default store.
+    MisplacesData,
+    /// Production code submits the runs of schedules under keys that are new each time.
+    FiresTwice,
 }
 
 impl Mutant {
@@ -68,13 +72,20 @@ impl Mutant {
             | Self::Overwrites
             | Self::AcceptsStale
             | Self::PausesAtOnce
-            | Self::StopsUndrained => false,
+            | Self::StopsUndrained
+            | Self::MisplacesData
+            | Self::FiresTwice => false,
         }
     }
 
-    /// The script that shows it, where drawn faults hardly ever do: several fences stand before this one.
+    /// The script that shows it, where drawn worlds do so seldom: several fences stand before it, or few worlds have what it breaks.
     pub(crate) fn scenario(self) -> Option<Scenario> {
-        (self == Self::AcceptsStale).then_some(Scenario::Zombie)
+        match self {
+            Self::AcceptsStale => Some(Scenario::Zombie),
+            Self::MisplacesData => Some(Scenario::Localities),
+            Self::FiresTwice => Some(Scenario::Schedules),
+            _ => None,
+        }
     }
 
     /// The promise of production code that it breaks, if it is one of those.
@@ -86,6 +97,8 @@ impl Mutant {
             Self::AcceptsStale => Some(Promise::StaleIsRefused),
             Self::PausesAtOnce => Some(Promise::PausedIsQuiet),
             Self::StopsUndrained => Some(Promise::WritesAreDrained),
+            Self::MisplacesData => Some(Promise::DataStaysAtHome),
+            Self::FiresTwice => Some(Promise::RunsAreOnce),
             _ => None,
         }
     }

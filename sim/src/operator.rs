@@ -112,10 +112,12 @@ impl Operator {
             true => (LOG_SOURCE, LOG_COLLECTION),
             false => (SOURCE, COLLECTION),
         };
+        let (into, more_into) = self.config.stores_to_write(into);
         let request = v1::SubmitBackupRequest {
             request_key: self.key(number),
             source: source.to_owned(),
-            into: into.to_owned(),
+            into,
+            more_into,
             revision_history: history,
             layer: Some(layer),
             ..v1::SubmitBackupRequest::default()
@@ -139,6 +141,7 @@ impl Operator {
         let request = v1::SubmitRestoreRequest {
             request_key: self.key(number),
             from: backup.collection.clone(),
+            more_from: self.config.further_stores(&backup.collection),
             subdir: chain_of(&backup.path),
             as_of: backup.as_of.clone(),
             into_source: match backup.source.as_str() {
@@ -165,6 +168,7 @@ impl Operator {
         let request = v1::SubmitVerifyRequest {
             request_key: self.key(number),
             from: COLLECTION.to_owned(),
+            more_from: self.config.further_stores(COLLECTION),
             subdir: "LATEST".to_owned(),
             ..v1::SubmitVerifyRequest::default()
         };

@@ -14,6 +14,10 @@ pub(crate) const LOG_SPARE: &str = "copies";
 pub(crate) const LOG_COLLECTION: &str = "memory://archive";
 /// Where backups go.
 pub(crate) const COLLECTION: &str = "memory://vault";
+/// Where scheduled backups go.
+pub(crate) const TIMETABLE: &str = "memory://timetable";
+/// Where scheduled backups of the source whose history is a log go.
+pub(crate) const LOG_TIMETABLE: &str = "memory://diary";
 /// The localities that there may be.
 pub(crate) const REGIONS: [&str; 4] = ["ap", "eu", "us", "sa"];
 /// The zones that a locality may have; each has a worker.
@@ -22,6 +26,23 @@ pub(crate) const ZONES: [&str; 2] = ["a", "b"];
 /// The address of a server whose history is a log, as it is registered.
 pub(crate) fn server_address(source: &str, region: &str) -> String {
     format!("postgres://holdfast@{source}-{region}:5432/postgres")
+}
+
+/// The store of a locality that belongs to a collection.
+pub(crate) fn local_store(collection: &str, region: &str) -> String {
+    format!("{collection}-{region}")
+}
+
+/// Whether data of this name in this store was written by a worker of another locality than the store is for.
+pub(crate) fn is_stray(tiers: &[&str], place: &str, host: &str) -> bool {
+    let Some(region) = host
+        .strip_prefix("work-")
+        .and_then(|rest| rest.split('-').next())
+    else {
+        return false;
+    };
+    let of_place = place.rsplit_once('-').map(|(_, region)| region);
+    of_place != tiers.contains(&region).then_some(region)
 }
 
 /// The host of the operators.
@@ -81,5 +102,26 @@ pub(crate) fn member_record(source: &str, region: &str) -> MemberRecord {
         address: member_address(source, region),
         secret: None,
         limits: holdfast_types::MemberLimits::default(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn data_belongs_into_the_store_of_its_locality() {
+        let tiers = ["eu", "us"];
+        for (place, host, expected) in [
+            ("vault", "work-ap-a", false),
+            ("vault-eu", "work-eu-b", false),
+            ("vault", "work-eu-b", true),
+            ("vault-us", "work-eu-b", true),
+            ("vault-eu", "work-ap-a", true),
+            ("vault-eu", "coord-1", false),
+        ] {
+            assert_eq!(is_stray(&tiers, place, host), expected, "{place} {host}");
+        }
+        assert!(!is_stray(&[], "vault", "work-eu-a"));
     }
 }

@@ -46,6 +46,10 @@ pub(crate) enum Scenario {
     MembersChange,
     /// Disks of coordinators and members take long for everything: elections and writes are slow, and nothing is lost.
     SlowDisks,
+    /// The leader dies when it has submitted the run of a schedule, before it can tell so: each run is one backup, and none is forgotten.
+    Schedules,
+    /// Each locality has a store of its own, and workers die: no byte lies in the store of another one.
+    Localities,
     /// Such a source loses its slots: chains are said to be broken, and the next full backup is exact.
     LostSlots,
 }
@@ -80,6 +84,15 @@ impl Scenario {
         if self == Self::RegionCut {
             config.members = config.regions.clone();
         }
+        if self == Self::Localities {
+            config.local_stores = true;
+            config.members = config.regions.clone();
+        }
+        if self == Self::Schedules {
+            config.schedules = true;
+            // The minute turns in the middle of it.
+            config.started = Duration::from_secs(44);
+        }
         config.faults.schema_changes = self == Self::SchemaChanges;
         config.faults.membership = self == Self::MembersChange;
         if matches!(
@@ -101,6 +114,7 @@ impl Scenario {
         let mut acts = Vec::new();
         match self {
             Self::Quiet
+            | Self::Schedules
             | Self::PauseStorm
             | Self::FuzzyBase
             | Self::SchemaChanges
@@ -132,7 +146,7 @@ impl Scenario {
                     (at(2 + 4 * turn), Act::HoldBusiestWorker(pause))
                 }));
             }
-            Self::WorkersDie => {
+            Self::WorkersDie | Self::Localities => {
                 let workers = config
                     .regions
                     .iter()
@@ -249,6 +263,11 @@ impl Scenario {
             }
             Self::MembersChange => met("coordinators replaced"),
             Self::SlowDisks => met("slow disk"),
+            Self::Schedules => {
+                met("leaders lost at a run")?;
+                met("schedules served")
+            }
+            Self::Localities => met("data in stores of localities"),
             Self::LostSlots => met("logged restores compared"),
             Self::FullDisks | Self::Clocks => Ok(()),
         }

@@ -21,6 +21,7 @@ use crate::places::{
 };
 use crate::stage::{Progress, Stage};
 use crate::store::Vault;
+use crate::timekeeper::{self, Timekeeper};
 
 /// How often something that is waited for is looked at.
 const LOOK_INTERVAL: Duration = Duration::from_millis(250);
@@ -97,7 +98,14 @@ impl Script {
                 _ => self.registrar(seed).work().await,
             }
         };
-        tokio::try_join!(work, watcher.watch(), registrar)?;
+        let seed = self.env.entropy.next_u64();
+        let timekeeper = async {
+            match self.config.schedules {
+                true => self.timekeeper(seed).work().await,
+                false => Ok(()),
+            }
+        };
+        tokio::try_join!(work, watcher.watch(), registrar, timekeeper)?;
         for job in self.oracle.jobs() {
             self.progress.count("bytes redone", job.bytes_redone);
             if let Some(time) = self.oracle.took(job.id) {
@@ -127,6 +135,12 @@ impl Script {
     fn registrar(&self, seed: u64) -> Registrar {
         let (client, config) = (self.client.clone(), self.config.clone());
         Registrar::new(client, config, self.progress.clone(), seed)
+    }
+
+    fn timekeeper(&self, seed: u64) -> Timekeeper {
+        let (client, config) = (self.client.clone(), self.config.clone());
+        let progress = self.progress.clone();
+        Timekeeper::new(client, self.env.clone(), config, progress, seed)
     }
 
     fn operator(&self, name: &'static str) -> Operator {
@@ -223,6 +237,17 @@ impl Script {
         while self.progress.stage() < Stage::Heal {
             tokio::time::sleep(LOOK_INTERVAL).await;
         }
+        self.end_all().await?;
+        self.serve().await?;
+        timekeeper::run_each_and_drop(self).await?;
+        // What schedules have begun meanwhile.
+        self.end_all().await?;
+        self.progress.enter(Stage::Audit);
+        Ok(())
+    }
+
+    /// Resumes what is paused, and waits for the end of every job.
+    async fn end_all(&self) -> Result<(), Failure> {
         let operator = self.operator("eve");
         loop {
             self.progress
@@ -235,16 +260,13 @@ impl Script {
                 .filter(|job| !is_terminal(job))
                 .collect();
             if looked.is_ok() && unfinished.is_empty() {
-                break;
+                return Ok(());
             }
             for job in unfinished.iter().filter(|job| job.state == "paused") {
                 self.resume(job.id).await?;
             }
             tokio::time::sleep(LOOK_INTERVAL).await;
         }
-        self.serve().await?;
-        self.progress.enter(Stage::Audit);
-        Ok(())
     }
 
     async fn resume(&self, job: u64) -> Result<(), Failure> {
@@ -284,10 +306,12 @@ impl Script {
             layers.push((LOG_SOURCE, LOG_COLLECTION, append, false, "serve-changes"));
         }
         for (source, into, layer, history, key) in layers {
+            let (into, more_into) = self.config.stores_to_write(into);
             let request = v1::SubmitBackupRequest {
                 request_key: key.to_owned(),
                 source: source.to_owned(),
-                into: into.to_owned(),
+                into,
+                more_into,
                 revision_history: history,
                 layer: Some(layer),
                 ..v1::SubmitBackupRequest::default()

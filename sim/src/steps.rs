@@ -5,7 +5,7 @@ use holdfast_ledger::invariants::{Violation, Witness};
 use holdfast_ledger::{
     Action, Command, Job, Ledger, LogPosition, Outcome, Report, ReportBody, ReportOutcome,
 };
-use holdfast_types::{JobSpec, JobState};
+use holdfast_types::{JobSpec, JobState, RequestKey};
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -21,6 +21,8 @@ struct Shared {
     witness: Witness,
     violation: Option<Violation>,
     judged: u64,
+    /// Runs of schedules that were submitted.
+    runs: u64,
     latencies: Latencies,
     vault: Vault,
 }
@@ -37,6 +39,7 @@ impl Steps {
             witness: Witness::default(),
             violation: None,
             judged: 0,
+            runs: 0,
             latencies: Latencies::default(),
             vault,
         })))
@@ -62,6 +65,14 @@ impl Steps {
         {
             shared.time_checkpoints(reports, outcomes);
         }
+        if let Action::SubmitJob {
+            request: Some(request),
+            ..
+        } = &command.action
+            && is_run(request)
+        {
+            shared.runs += 1;
+        }
         shared.vault.rest(resting(after));
         shared.index = position.index;
         shared.judged += 1;
@@ -77,6 +88,11 @@ impl Steps {
         Some(Failure::safety(id, sentence, seen))
     }
 
+    /// How often a run of a schedule was submitted.
+    pub(crate) fn runs_submitted(&self) -> u64 {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).runs
+    }
+
     /// How long checkpoints took from the moment when their objects were durable.
     pub(crate) fn latencies(&self) -> Latencies {
         let shared = self.0.lock().unwrap_or_else(PoisonError::into_inner);
@@ -89,17 +105,28 @@ impl Steps {
     }
 }
 
+/// Whether a request is a run of a schedule.
+fn is_run(request: &RequestKey) -> bool {
+    request.to_string().starts_with("schedule-")
+}
+
 /// The directories that jobs which rest would write to.
 fn resting(ledger: &Ledger) -> BTreeSet<String> {
     let paused = ledger.jobs().filter(|job| job.state() == JobState::Paused);
-    let directory = |job: &Job| match job.spec().as_ref() {
+    let directories = |job: &Job| match job.spec().as_ref() {
         JobSpec::Backup(spec) => {
-            let place = spec.collection.split("://").last().unwrap_or_default();
-            Some(format!("{place}/{}/data/", spec.path))
+            let others = spec.access.localities.iter().map(|store| &store.address);
+            let stores = std::iter::once(&spec.collection).chain(others);
+            stores
+                .map(|address| {
+                    let place = address.split("://").last().unwrap_or_default();
+                    format!("{place}/{}/data/", spec.path)
+                })
+                .collect()
         }
-        JobSpec::Restore(_) | JobSpec::Verify(_) => None,
+        JobSpec::Restore(_) | JobSpec::Verify(_) => Vec::new(),
     };
-    paused.filter_map(directory).collect()
+    paused.flat_map(directories).collect()
 }
 
 impl Shared {

@@ -23,6 +23,7 @@ use std::time::Duration;
 use tokio::sync::oneshot;
 
 use crate::mutant::Mutant;
+use crate::places::is_stray;
 use crate::trace;
 
 const NAME: &str = "simulated store";
@@ -66,6 +67,12 @@ struct Shared {
     rng: StdRng,
     /// What C2 forbids, when it happened.
     overwrites: Vec<String>,
+    /// The localities that have stores of their own.
+    tiers: Vec<&'static str>,
+    /// Objects of data in those stores.
+    local_puts: u64,
+    /// Data in the store of another locality.
+    strays: Vec<String>,
     /// Directories that jobs which rest write to.
     resting: BTreeSet<String>,
     /// Objects that were written for a job that rests.
@@ -100,6 +107,9 @@ impl Vault {
             faults: StoreFaults::default(),
             rng: StdRng::seed_from_u64(seed),
             overwrites: Vec::new(),
+            tiers: Vec::new(),
+            local_puts: 0,
+            strays: Vec::new(),
             resting: BTreeSet::new(),
             late: Vec::new(),
             put_at: BTreeMap::new(),
@@ -127,6 +137,21 @@ impl Vault {
     /// Keys that were put twice with different bytes, or were asked to be overwritten.
     pub(crate) fn overwrites(&self) -> Vec<String> {
         self.lock().overwrites.clone()
+    }
+
+    /// Data of these localities belongs into stores of their own.
+    pub(crate) fn set_tiers(&self, tiers: &[&'static str]) {
+        self.lock().tiers = tiers.to_vec();
+    }
+
+    /// Objects of data that were written into stores of localities.
+    pub(crate) fn local_puts(&self) -> u64 {
+        self.lock().local_puts
+    }
+
+    /// Data that was written into the store of another locality.
+    pub(crate) fn strays(&self) -> Vec<String> {
+        self.lock().strays.clone()
     }
 
     /// The directories, as `place/path/data/`, of all jobs that rest now: nothing is written there until they go on.
@@ -462,6 +487,12 @@ impl Bucket {
         if let Some((_, name)) = key.split_once("/data/") {
             let now = trace::now();
             shared.put_at.entry(name.to_owned()).or_insert(now);
+            if self.place.contains('-') {
+                shared.local_puts += 1;
+            }
+            if is_stray(&shared.tiers, &self.place, &self.host) {
+                shared.strays.push(format!("{key} by {}", self.host));
+            }
         }
         if key.ends_with(MANIFEST) {
             shared.manifests.insert(key.clone());

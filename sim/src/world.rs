@@ -30,6 +30,7 @@ use crate::places::{
     LOG_SOURCE, LOG_SPARE, SOURCE, SPARE, USER, coordinator, member, member_address,
     server_address, teller, worker,
 };
+use crate::scenario::Scenario;
 use crate::script::Script;
 use crate::stage::{Progress, Stage};
 use crate::steps::Steps;
@@ -84,6 +85,8 @@ struct World<'a> {
     rng: StdRng,
     /// When the present stage began.
     since: Duration,
+    /// Runs of schedules that were submitted when it was last looked.
+    runs_seen: u64,
     /// Since when nobody leads, if nobody does.
     leaderless: Option<Duration>,
 }
@@ -98,6 +101,8 @@ pub(crate) fn run(config: &Config) -> Result<Report, Failure> {
     marks.insert("commands judged", world.steps.judged());
     marks.insert("objects put", puts);
     marks.insert("objects deleted", deletions);
+    marks.insert("scheduled runs", world.steps.runs_submitted());
+    marks.insert("data in stores of localities", world.vault.local_puts());
     let moves = world.servers.values().map(ModelServer::moves).sum();
     marks.insert("rows moved between pages", moves);
     marks.extend(marks::seen());
@@ -131,6 +136,7 @@ pub(crate) fn run(config: &Config) -> Result<Report, Failure> {
 
 impl World<'_> {
     fn build(config: &Config) -> Self {
+        libc_override::set_start(config.started);
         let mut rng = StdRng::seed_from_u64(config.seed ^ 0x0dd5_eed5);
         let mut sim = turmoil::Builder::new()
             .rng_seed(rng.next_u64())
@@ -141,6 +147,7 @@ impl World<'_> {
             .simulation_duration(Duration::MAX)
             .build();
         let vault = Vault::new(rng.next_u64(), config.mutant);
+        vault.set_tiers(config.tiers());
         vault.set_faults(StoreFaults {
             delay: config.store_latency,
             ..StoreFaults::default()
@@ -194,6 +201,7 @@ impl World<'_> {
             servers,
             rng,
             since: Duration::ZERO,
+            runs_seen: 0,
             leaderless: None,
         };
         world.people();
@@ -330,6 +338,11 @@ impl World<'_> {
             let holds = "a job that is pending, paused or terminal has no lease, and no worker writes for it while it is paused";
             return Err(Failure::safety("J9", holds, format!("{key} was written")));
         }
+        if let Some(stray) = self.vault.strays().into_iter().next() {
+            let holds =
+                "bytes of a locality that has a store of its own never lie in another store";
+            return Err(Failure::safety("Z1", holds, stray));
+        }
         match self.vault.overwrites().into_iter().next() {
             Some(key) => Err(Failure::safety(
                 "C2",
@@ -424,8 +437,23 @@ impl World<'_> {
         for act in acts {
             self.perform(act);
         }
+        if self.config.scenario == Some(Scenario::Schedules) {
+            self.crash_at_runs();
+        }
         if over {
             self.progress.enter(Stage::Heal);
+        }
+    }
+
+    /// The worst moment for a schedule: its run is submitted, and the leader dies before it can tell so.
+    fn crash_at_runs(&mut self) {
+        let runs = self.steps.runs_submitted();
+        if runs > self.runs_seen {
+            if self.runs_seen.is_multiple_of(2) {
+                self.perform(Act::CrashLeader(Duration::from_secs(3)));
+                self.progress.mark("leaders lost at a run");
+            }
+            self.runs_seen = runs;
         }
     }
 

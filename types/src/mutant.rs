@@ -19,6 +19,10 @@ pub enum Promise {
     PausedIsQuiet = 5,
     /// A worker that was told to stop says that it has when nothing that it wrote is on its way any more.
     WritesAreDrained = 6,
+    /// Data of a locality that has a store of its own goes there and nowhere else.
+    DataStaysAtHome = 7,
+    /// A run of a schedule is told to the ledger, and is submitted under a key of its own: once.
+    RunsAreOnce = 8,
 }
 
 static BROKEN: AtomicU8 = AtomicU8::new(0);

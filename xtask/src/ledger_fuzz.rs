@@ -23,51 +23,47 @@ pub(crate) struct LedgerFuzzArguments {
 /// What CI plays: about a minute on two cores.
 const CI_STEPS: u64 = 1_500_000;
 
-impl LedgerFuzzArguments {
-    /// What CI plays.
-    pub(crate) fn of_ci(jobs: u64) -> Self {
-        Self {
-            steps: CI_STEPS,
-            seed: 1,
-            jobs,
-        }
-    }
-}
-
 /// The test, with its assertions, as fast as a release.
-const TEST: [&str; 10] = [
-    "test",
-    "--quiet",
-    "--locked",
-    "--profile",
-    "sim",
-    "--package",
-    "holdfast-ledger",
-    "--test",
-    "ledger",
-    "marathon",
-];
+const FAST: &str =
+    "test --quiet --locked --profile sim --package holdfast-ledger --test ledger marathon";
+/// The same as the gate has built it already, with everything else.
+const AS_BUILT: &str =
+    "test --quiet --locked --workspace --features holdfast-keys/pkcs11 --test ledger marathon";
 
 /// Seeds between those of two processes: more than any of them plays.
 const APART: u64 = 1_000_000_000;
 
-fn command(root: &Path) -> Command {
+fn command(root: &Path, test: &str) -> Command {
     let mut command = Command::new(env!("CARGO"));
-    command.args(TEST).current_dir(root);
+    command.args(test.split(' ')).current_dir(root);
     command
 }
 
-/// Builds the test, and runs it in as many processes as are wanted.
+/// Builds the test for speed, and runs it in as many processes as are wanted.
 pub(crate) fn run(arguments: &LedgerFuzzArguments) -> Result<()> {
+    play(FAST, arguments)
+}
+
+/// What CI plays.
+pub(crate) fn run_for_ci(jobs: u64) -> Result<()> {
+    let arguments = LedgerFuzzArguments {
+        steps: CI_STEPS,
+        seed: 1,
+        jobs,
+    };
+    play(AS_BUILT, &arguments)
+}
+
+fn play(test: &str, arguments: &LedgerFuzzArguments) -> Result<()> {
     let root = crate::tree::root();
-    if !command(&root).arg("--no-run").status()?.success() {
+    if !command(&root, test).arg("--no-run").status()?.success() {
         return Err("the ledger's tests cannot be built".into());
     }
     let jobs = arguments.jobs.max(1);
     let mut running = Vec::new();
     for job in 0..jobs {
         let seed = arguments.seed.saturating_add(job * APART);
-        let child = command(&root)
+        let child = command(&root, test)
             .args(["--", "--nocapture"])
             .env(
                 "HOLDFAST_FUZZ_STEPS",

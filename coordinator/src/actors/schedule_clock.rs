@@ -11,6 +11,7 @@ use futures::{StreamExt, stream};
 use holdfast_ledger::{Action, Outcome, ScheduleRecord};
 use holdfast_node::{Backoff, Supervised, supervise};
 use holdfast_proto::v1;
+use holdfast_types::mutant::{self, Promise};
 use holdfast_types::{
     ErrorCode, Fault, JobId, Millis, OnPrevious, RunResult, ScheduleId, ScheduledLayer, Timestamp,
 };
@@ -241,13 +242,22 @@ impl DueRun {
         Ok(JobId(submitted.job))
     }
 
+    /// The run's own: whoever submits it again gets the job that there is.
+    fn request_key(&self, core: &Core) -> String {
+        let key = format!("schedule-{}-{}", self.record.id, self.due.as_micros());
+        match mutant::is_broken(Promise::RunsAreOnce) {
+            true => format!("{key}-{}", core.ids.next(core.env.clock.now())),
+            false => key,
+        }
+    }
+
     fn request(&self, core: &Core, as_of: String) -> Result<v1::SubmitBackupRequest, Fault> {
         use v1::submit_backup_request::Layer;
         let template = &self.record.template;
         let key = &core.config.cluster_key;
         let (into, more_into) = written(key, &template.collection, &template.access)?;
         Ok(v1::SubmitBackupRequest {
-            request_key: format!("schedule-{}-{}", self.record.id, self.due.as_micros()),
+            request_key: self.request_key(core),
             source: template.source.to_string(),
             target: Some(wire_target(&template.target)),
             into,

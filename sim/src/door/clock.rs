@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
-use crate::libc_override::EPOCH;
+use crate::libc_override;
 use crate::trace;
 
 /// How wrong a host's wall clock is. Clones share it; it survives the host's crashes.
@@ -39,7 +39,8 @@ impl SimClock {
 
 impl Clock for SimClock {
     fn now(&self) -> Timestamp {
-        let micros = u64::try_from((EPOCH + trace::now()).as_micros()).unwrap_or(u64::MAX);
+        let micros =
+            u64::try_from(libc_override::wall(trace::now()).as_micros()).unwrap_or(u64::MAX);
         Timestamp::from_micros(micros.saturating_add_signed(self.skew.0.load(Ordering::Relaxed)))
     }
 

@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use super::log::{Columns, Logged, Write, apply, note_columns, set_columns};
 use super::rows::{COLUMNS, ModelRow, Rows, extra_column, layout, tuple};
-use crate::libc_override::EPOCH;
+use crate::libc_override;
 use crate::trace;
 
 /// Rows of a page.
@@ -153,7 +153,7 @@ impl ModelServer {
         let now = trace::now();
         let logged = Logged {
             commit: state.end,
-            time: Timestamp::from_micros((EPOCH + now).as_micros() as u64),
+            time: Timestamp::from_micros(libc_override::wall(now).as_micros() as u64),
             xid: state.next_xid,
             writes,
         };

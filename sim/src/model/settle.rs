@@ -21,7 +21,7 @@ use super::catalog::{
 use super::client::{ModelClient, columns, room, table_name};
 use super::rows::{COLUMNS, Rows, key, row, tuple};
 use crate::bank::DATABASE;
-use crate::libc_override::EPOCH;
+use crate::libc_override;
 use crate::mutant::Mutant;
 use crate::trace;
 
@@ -86,7 +86,7 @@ async fn attempt(
     outlet: &mut dyn Outlet,
 ) -> Result<SettledDatabase, Fault> {
     // By the clock it is the time before F, or the last commit's if that is later.
-    let mut ended_at = Timestamp::from_micros((EPOCH + trace::now()).as_micros() as u64);
+    let mut ended_at = Timestamp::from_micros(libc_override::wall(trace::now()).as_micros() as u64);
     let f = client.server.end();
     client.server.gate().await?;
     let mut events = client
