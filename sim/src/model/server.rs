@@ -580,7 +580,7 @@ mod tests {
     }
 
     fn later() {
-        crate::libc_override::set_elapsed(trace::now() + Duration::from_secs(3));
+        libc_override::set_elapsed(trace::now() + Duration::from_secs(3));
     }
 
     fn seen(server: &ModelServer) -> Vec<u64> {
