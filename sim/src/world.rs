@@ -3,6 +3,7 @@
 mod coordinators;
 mod hosts;
 mod members;
+mod standing;
 mod workers;
 
 use holdfast_env::Disk;
@@ -385,42 +386,6 @@ impl World<'_> {
         } else if self.checker.terms() > 0 {
             self.leaderless.get_or_insert(now);
         }
-    }
-
-    /// How each host stands, for the report of a failure.
-    fn standing(&self) -> Vec<String> {
-        let mut lines = vec![format!(
-            "stage {:?} since {:?}, {}",
-            self.progress.stage(),
-            self.since,
-            self.progress.wait()
-        )];
-        for (name, host) in &self.hosts {
-            let atlas = self.atlas.as_ref();
-            let state = match atlas {
-                Some(atlas) if atlas.is_down(name) => "down",
-                Some(atlas) if atlas.is_held(name) => "held back",
-                _ => "up",
-            };
-            lines.push(format!("{name:<10} {state}, life {}", host.life()));
-        }
-        for node in self.coordinators.iter().filter_map(Watched::look) {
-            let jobs: Vec<_> = node
-                .ledger
-                .jobs()
-                .filter(|job| !job.state().is_terminal())
-                .map(|job| format!("{} {}", job.id(), job.state()))
-                .collect();
-            lines.push(format!(
-                "{:<10} applied {:?}, {}, jobs: {}",
-                node.host,
-                node.ledger.applied(),
-                node.leads
-                    .map_or("follows".to_owned(), |term| format!("leads term {term}")),
-                jobs.join(", ")
-            ));
-        }
-        lines
     }
 
     fn chaos(&mut self, now: Duration) {
