@@ -10,6 +10,8 @@ use crate::{Cli, PASSPHRASE, keys};
 
 const ACCOUNTS: u64 = 6_000;
 const ROW: usize = 1_000;
+/// Every row so many is looked for.
+const STEP: usize = 1_500;
 
 async fn backup(cluster: &Cluster, stores: &[String], layer: Layer, is_encrypted: bool) -> u64 {
     let request = v1::SubmitBackupRequest {
@@ -39,9 +41,7 @@ async fn survives_kills(cluster: &mut Cluster, job: u64, worker: usize) -> v1::J
 /// Parts of values of every member's rows, which do not get any shorter.
 async fn canaries(accounts: &Accounts) -> Vec<Vec<u8>> {
     let members = accounts.rows("bank", None).await;
-    let values = members
-        .iter()
-        .flat_map(|rows| rows.values().step_by(ACCOUNTS as usize / 4));
+    let values = members.iter().flat_map(|rows| rows.values().step_by(STEP));
     values.map(|value| value[8..40].to_vec()).collect()
 }
 
