@@ -1,5 +1,5 @@
 //! The keys of encrypted chains: asked for when a request comes, sealed with the cluster key for the ledger, opened again for the leader's own
-//! work. What a user gave is forgotten with the request.
+//! work. What a user gave is forgotten with the request; only a schedule keeps it, sealed, for its runs to come.
 
 use bytes::Bytes;
 use holdfast_collection::CollectionStore;
@@ -7,8 +7,10 @@ use holdfast_format::{DataKey, Envelope, KeyInfo};
 use holdfast_keys::{KeyRing, Secret};
 use holdfast_node::ClusterKey;
 use holdfast_proto::v1;
-use holdfast_types::{ChainKey, ErrorCode, Fault, LayerPath};
+use holdfast_types::{ChainKey, ErrorCode, Fault, LayerPath, ScheduleKeys, full_subdir};
+use prost::Message;
 use std::time::Duration;
+use zeroize::Zeroizing;
 
 use crate::core::Core;
 
@@ -120,6 +122,47 @@ pub(crate) async fn open_keys(
     let path = LayerPath::full(full);
     core.bounded(what, sealed.load_layer(&path)).await?;
     Ok((key, info))
+}
+
+/// The keys of a schedule, for the ledger; `None` if none were given. They are tried: what is wrong with them is told whoever makes the schedule,
+/// and not found by its first run.
+pub(crate) async fn for_schedule(
+    core: &Core,
+    given: Option<v1::EncryptionKeys>,
+) -> Result<Option<ScheduleKeys>, Fault> {
+    let Some(given) = given else { return Ok(None) };
+    let bytes = Zeroizing::new(given.encode_to_vec());
+    let ring = read_ring(Some(given))?;
+    if ring.is_empty() {
+        return Ok(None);
+    }
+    let full = full_subdir(core.env.clock.now());
+    let (_, info) = in_time(core.keys.create(&full, &ring)).await?;
+    // A KMS may let a role wrap, and not unwrap: then no incremental could follow.
+    if !ring.has_passphrase() {
+        in_time(core.keys.open(&info, &ring)).await?;
+    }
+    Ok(Some(ScheduleKeys {
+        passphrase: ring.has_passphrase(),
+        kms: ring.kms_labels(),
+        sealed: core.config.cluster_key.seal_schedule_keys(&bytes),
+    }))
+}
+
+/// The keys of a schedule, as they were given.
+pub(crate) fn of_schedule(
+    cluster_key: &ClusterKey,
+    keys: &ScheduleKeys,
+) -> Result<v1::EncryptionKeys, Fault> {
+    let bytes = cluster_key.open_schedule_keys(&keys.sealed)?;
+    v1::EncryptionKeys::decode(bytes.as_slice()).map_err(|_| {
+        // What is wrong with the bytes is not said: they are secret.
+        Fault::new(
+            ErrorCode::Corrupted,
+            "the keys of a schedule are not readable",
+        )
+        .hint("give the schedule its keys again with `holdfast schedule alter`")
+    })
 }
 
 /// How the objects of a job's chain are framed.

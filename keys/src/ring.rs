@@ -72,6 +72,19 @@ impl KeyRing {
         })
     }
 
+    /// Whether there is a passphrase.
+    #[must_use]
+    pub fn has_passphrase(&self) -> bool {
+        self.passphrase.is_some()
+    }
+
+    /// The KMS keys, as [`KmsUri::label`] tells one from another.
+    #[must_use]
+    pub fn kms_labels(&self) -> Vec<String> {
+        let labels = self.kms.iter().map(KmsUri::label);
+        labels.map(str::to_owned).collect()
+    }
+
     /// Whether nothing was given.
     #[must_use]
     pub fn is_empty(&self) -> bool {

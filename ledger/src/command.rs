@@ -212,6 +212,8 @@ pub enum Action {
         next: Timestamp,
         /// What became of the run.
         result: Box<RunResult>,
+        /// Of incrementals: which of the schedule's keys opened the chain, as [`crate::ScheduleRecord::keys_version`]; `None` if nobody knows.
+        opened_by: Option<u32>,
     },
     /// Stores a connection. A new one is refused if the name is taken; an old one is replaced, and to another place only while no job uses it.
     PutConnection {

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use holdfast_types::{
-    BackupTemplate, Fault, JobId, Millis, OnFailure, OnPrevious, ScheduleId, ScheduledLayer,
-    Timestamp,
+    BackupTemplate, Fault, FormerKeys, JobId, Millis, OnFailure, OnPrevious, ScheduleId,
+    ScheduleKeys, ScheduledLayer, Timestamp,
 };
 use serde::{Deserialize, Serialize};
 
@@ -12,6 +12,8 @@ use serde::{Deserialize, Serialize};
 const FIRST_RETRY: Millis = Millis(60_000);
 /// The longest that is waited for another try.
 const LAST_RETRY: Millis = Millis(3_600_000);
+/// Keys from before that incrementals keep at most.
+pub(crate) const MAX_FORMER_KEYS: usize = 8;
 /// Failures in a row after which the wait grows no more.
 const MAX_DOUBLINGS: u32 = 6;
 
@@ -48,6 +50,10 @@ pub struct ScheduleRecord {
     pub failures_in_a_row: u32,
     /// When it was made.
     pub created_at: Timestamp,
+    /// How often the keys of its chains were changed.
+    pub keys_version: u32,
+    /// Of incrementals: the keys from before, the newest first, as long as the newest chain may be one that was begun with them.
+    pub former_keys: Vec<FormerKeys>,
 }
 
 /// A run of a schedule.
@@ -101,6 +107,26 @@ impl ScheduleRecord {
     pub(crate) fn pause(&mut self) {
         self.paused = true;
         self.next_run = None;
+    }
+
+    /// Takes other keys for the chains to come. Incrementals keep those of the chain that they go on with.
+    pub(crate) fn change_keys(&mut self, keys: &ScheduleKeys) {
+        let mut template = self.template.as_ref().clone();
+        let before = template.keys.replace(keys.clone());
+        self.template = Arc::new(template);
+        let former = FormerKeys {
+            version: self.keys_version,
+            keys: before,
+        };
+        self.keys_version = self.keys_version.saturating_add(1);
+        if self.layer == ScheduledLayer::Incremental {
+            self.former_keys.insert(0, former);
+        }
+    }
+
+    /// Forgets the keys from before those that opened the newest chain.
+    pub(crate) fn forget_keys_before(&mut self, version: u32) {
+        self.former_keys.retain(|former| former.version >= version);
     }
 
     /// Makes it wait for a full.

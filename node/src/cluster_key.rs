@@ -15,6 +15,7 @@ const KEY_LENGTH: usize = 32;
 const BOUND_PURPOSE: &[u8] = b"holdfast span bound v1";
 const CHECK_PURPOSE: &[u8] = b"holdfast cluster key check v1";
 const SECRET_PURPOSE: &[u8] = b"holdfast credential v1 for ";
+const SCHEDULE_PURPOSE: &[u8] = b"holdfast keys of a schedule v1";
 const DATA_KEY_PURPOSE: &[u8] = b"holdfast data key v1 of chain key ";
 const TAG_PURPOSE: &[u8] = b"holdfast cluster tag v1";
 
@@ -213,6 +214,37 @@ impl ClusterKey {
         Ok(bytes)
     }
 
+    /// Seals what a user gave to encrypt a schedule's backups with, so that the ledger can hold it for as long as there is the schedule.
+    #[must_use]
+    pub fn seal_schedule_keys(&self, keys: &[u8]) -> Sealed {
+        let mut bytes = Zeroizing::new(keys.to_vec());
+        self.key
+            .seal_in_place_append_tag(Self::nonce(), Aad::from(SCHEDULE_PURPOSE), &mut *bytes)
+            .expect("keys are far below the cipher's limit of 64 GiB");
+        Sealed::from_sealed(bytes.as_slice())
+    }
+
+    /// Opens the keys of a schedule.
+    ///
+    /// # Errors
+    /// They were sealed with another cluster's key, or are damaged.
+    pub fn open_schedule_keys(&self, sealed: &Sealed) -> Result<Zeroizing<Vec<u8>>, Fault> {
+        let mut bytes = Zeroizing::new(sealed.as_bytes().to_vec());
+        let opened = self
+            .key
+            .open_in_place(Self::nonce(), Aad::from(SCHEDULE_PURPOSE), &mut bytes)
+            .map_err(|_| {
+                Fault::new(
+                    ErrorCode::Corrupted,
+                    "the keys of a schedule do not open with this cluster key",
+                )
+                .hint("every coordinator has the same key file? then give the schedule its keys again with `holdfast schedule alter`")
+            })?
+            .len();
+        bytes.truncate(opened);
+        Ok(bytes)
+    }
+
     /// Opens a sealed bound.
     ///
     /// # Errors
@@ -262,6 +294,23 @@ mod tests {
         let cluster = ClusterKey::from_bytes(&[8; 32]);
         assert!(cluster.open_data_key(id, &sealed).is_err());
         assert!(key.open_data_key(id, &key.seal_bound(&[9; 32])).is_err());
+    }
+
+    #[test]
+    fn the_keys_of_a_schedule_open_as_such_only() {
+        let key = ClusterKey::from_bytes(&[7; 32]);
+        let sealed = key.seal_schedule_keys(b"canary of a passphrase");
+        assert!(!sealed.as_bytes().windows(6).any(|part| part == b"canary"));
+        let opened = key.open_schedule_keys(&sealed).expect("opens");
+        assert_eq!(opened.as_slice(), b"canary of a passphrase");
+        let other = ClusterKey::from_bytes(&[8; 32]);
+        let fault = other.open_schedule_keys(&sealed).expect_err("another key");
+        assert_eq!(fault.code, ErrorCode::Corrupted);
+        assert!(key.open_secret("", &sealed).is_err());
+        assert!(
+            key.open_schedule_keys(&key.seal_secret("", "canary"))
+                .is_err()
+        );
     }
 
     #[test]

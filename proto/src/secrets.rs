@@ -45,9 +45,9 @@ without_uris! {
     ShowBackupRequest { subdir, check_files, encryption }
     PutConnectionRequest { name, alter }
     CheckConnectionRequest { transfer }
-    CheckResidencyRequest { subdir }
-    CreateScheduleRequest { label, if_not_exists, source, target, revision_history, execution_locality, recurring, full_backup, first_run, on_execution_failure, on_previous_running, ignore_existing_backups }
-    AlterScheduleRequest { schedule, label, recurring, full_backup, revision_history, on_execution_failure, on_previous_running }
+    CheckResidencyRequest { subdir, encryption }
+    CreateScheduleRequest { label, if_not_exists, source, target, revision_history, execution_locality, recurring, full_backup, first_run, on_execution_failure, on_previous_running, ignore_existing_backups, encryption }
+    AlterScheduleRequest { schedule, label, recurring, full_backup, revision_history, on_execution_failure, on_previous_running, encryption }
     ShowKeysRequest { subdir }
     ChangeKeysRequest { subdir, old, add, drop }
 }
@@ -107,19 +107,40 @@ mod tests {
 
     #[test]
     fn keys_are_counted_and_not_shown() {
-        let request = v1::SubmitBackupRequest {
-            encryption: Some(v1::EncryptionKeys {
+        let encryption = || {
+            Some(v1::EncryptionKeys {
                 passphrase: "canary".into(),
                 kms: vec!["vault://h/transit/k?VAULT_TOKEN=canary".into()],
                 kdf: String::new(),
-            }),
+            })
+        };
+        let backup = v1::SubmitBackupRequest {
+            encryption: encryption(),
             ..v1::SubmitBackupRequest::default()
         };
-        let shown = format!("{request:?}");
-        assert!(
-            shown.contains("kms: 1") && !shown.contains("canary"),
-            "{shown}"
-        );
+        let create = v1::CreateScheduleRequest {
+            encryption: encryption(),
+            ..v1::CreateScheduleRequest::default()
+        };
+        let alter = v1::AlterScheduleRequest {
+            encryption: encryption(),
+            ..v1::AlterScheduleRequest::default()
+        };
+        let residency = v1::CheckResidencyRequest {
+            encryption: encryption(),
+            ..v1::CheckResidencyRequest::default()
+        };
+        for shown in [
+            format!("{backup:?}"),
+            format!("{create:?}"),
+            format!("{alter:?}"),
+            format!("{residency:?}"),
+        ] {
+            assert!(
+                shown.contains("kms: 1") && !shown.contains("canary"),
+                "{shown}"
+            );
+        }
     }
 
     #[test]

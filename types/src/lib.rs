@@ -18,6 +18,7 @@ mod position;
 mod restore_options;
 mod row_sum;
 mod schedule;
+mod schedule_keys;
 mod seal;
 mod settled;
 mod source;
@@ -44,6 +45,7 @@ pub use schedule::{
     BackupTemplate, Cadence, NewSchedule, OnFailure, OnPrevious, Pairing, RunResult,
     ScheduleChange, ScheduleId, ScheduleVerb, ScheduledLayer, ScheduledRun,
 };
+pub use schedule_keys::{FormerKeys, ScheduleKeys};
 pub use seal::Sealed;
 pub use settled::{Settled, SettledDatabase};
 pub use source::{

@@ -8,6 +8,7 @@ use crate::access::CollectionAccess;
 use crate::error::{ErrorCode, Fault};
 use crate::ids::{JobId, SourceName};
 use crate::locality::Locality;
+use crate::schedule_keys::ScheduleKeys;
 use crate::source::Target;
 use crate::time::Timestamp;
 
@@ -26,6 +27,8 @@ pub struct BackupTemplate {
     pub history: bool,
     /// Only workers whose locality contains this run the jobs.
     pub execution_locality: Locality,
+    /// What chains are encrypted with that begin from now on; `None`: they are not.
+    pub keys: Option<ScheduleKeys>,
 }
 
 /// Which layers a schedule's backups write.
@@ -205,6 +208,8 @@ pub struct ScheduleChange {
     pub on_failure: Option<OnFailure>,
     /// What becomes of a run that is due while another is under way; of fulls only.
     pub on_previous: Option<OnPrevious>,
+    /// What the chains that begin from now on are encrypted with.
+    pub keys: Option<ScheduleKeys>,
 }
 
 /// Whether a schedule of fulls has one of incrementals.

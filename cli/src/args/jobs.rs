@@ -279,6 +279,8 @@ pub(crate) enum BackupsCommand {
         /// Read the stores directly, without a cluster
         #[arg(long)]
         local: bool,
+        #[command(flatten)]
+        keys: Box<KeyArgs>,
     },
     /// The layers of a chain, their tables, and what can be restored
     Show {

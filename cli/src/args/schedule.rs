@@ -3,7 +3,7 @@
 use clap::{Args, Subcommand};
 use holdfast_types::{Locality, OnFailure, OnPrevious};
 
-use super::TargetArgs;
+use super::{KeyArgs, NewKeyArgs, TargetArgs};
 
 /// What can be asked of schedules.
 #[derive(Debug, Subcommand)]
@@ -18,7 +18,7 @@ pub(crate) enum ScheduleCommand {
         schedule: u64,
     },
     /// Change a schedule, and what it shares with its pair
-    Alter(AlterScheduleArgs),
+    Alter(Box<AlterScheduleArgs>),
     /// Run no more until it is resumed; of a pair, this half only
     Pause {
         /// The schedule
@@ -82,11 +82,17 @@ pub(crate) struct CreateScheduleArgs {
     /// Go on in a collection that has backups already
     #[arg(long)]
     pub(crate) ignore_existing_backups: bool,
+    #[command(flatten)]
+    pub(crate) keys: KeyArgs,
+    /// Encryption: how a key follows from the passphrase
+    #[arg(long, value_name = "KDF", value_parser = ["argon2id", "pbkdf2-sha256"])]
+    pub(crate) kdf: Option<String>,
 }
 
-/// Changes to a schedule.
+/// Changes to a schedule. New keys are not read from the environment: a passphrase that happens to be there would change them unasked.
 #[derive(Debug, Args)]
-#[command(group = clap::ArgGroup::new("changes").required(true).multiple(true))]
+#[command(group = clap::ArgGroup::new("changes").required(true).multiple(true)
+    .args(["new_passphrase_file", "new_kms", "new_kms_file"]))]
 pub(crate) struct AlterScheduleArgs {
     /// The schedule; either of a pair
     pub(crate) schedule: u64,
@@ -111,4 +117,7 @@ pub(crate) struct AlterScheduleArgs {
     /// A full is due while another is under way: start, skip or wait
     #[arg(long, value_name = "WHAT", group = "changes")]
     pub(crate) on_previous_running: Option<OnPrevious>,
+    // All keys of the chains that begin from now on; incrementals go on with the chain that there is.
+    #[command(flatten)]
+    pub(crate) keys: NewKeyArgs,
 }

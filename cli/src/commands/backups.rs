@@ -39,11 +39,13 @@ async fn ask(
         BackupsCommand::Residency {
             collections,
             subdir,
+            keys,
             ..
         } => {
             let request = v1::CheckResidencyRequest {
                 collections,
                 subdir,
+                encryption: keys::given(context, &keys, None, false).await?,
             };
             let view = ResidencyView::from(api.check_residency(request).await?);
             context.output.result(&view, || view.text());

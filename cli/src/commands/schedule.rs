@@ -9,6 +9,7 @@ use crate::args::{
 };
 use crate::context::Context;
 use crate::exit::Exit;
+use crate::keys;
 use crate::views::{ControlledScheduleView, ScheduleView, SchedulesView};
 
 pub(super) async fn run(context: &Context, command: ScheduleCommand) -> Result<Exit, Fault> {
@@ -16,7 +17,14 @@ pub(super) async fn run(context: &Context, command: ScheduleCommand) -> Result<E
     let (schedule, verb) = match command {
         ScheduleCommand::Create(arguments) => {
             let label = arguments.label.clone();
-            let made = api.create_schedule(create(*arguments)?).await?;
+            let (keys, kdf) = (arguments.keys.clone(), arguments.kdf.clone());
+            let encryption = keys::given(context, &keys, kdf.as_deref(), true).await?;
+            let made = api
+                .create_schedule(v1::CreateScheduleRequest {
+                    encryption,
+                    ..create(*arguments)?
+                })
+                .await?;
             if made.existed {
                 let label = label.unwrap_or_default();
                 context.output.note(format!(
@@ -47,7 +55,13 @@ pub(super) async fn run(context: &Context, command: ScheduleCommand) -> Result<E
             return Ok(Exit::Ok);
         }
         ScheduleCommand::Alter(arguments) => {
-            let changed = api.alter_schedule(alter(arguments)).await?;
+            let encryption = keys::further(context, &arguments.keys).await?;
+            let changed = api
+                .alter_schedule(v1::AlterScheduleRequest {
+                    encryption,
+                    ..alter(*arguments)
+                })
+                .await?;
             let view = SchedulesView::from(changed.schedules);
             context.output.result(&view, || view.text());
             return Ok(Exit::Ok);
@@ -89,6 +103,7 @@ fn create(mut arguments: CreateScheduleArgs) -> Result<v1::CreateScheduleRequest
         on_execution_failure: arguments.on_execution_failure.to_string(),
         on_previous_running: arguments.on_previous_running.to_string(),
         ignore_existing_backups: arguments.ignore_existing_backups,
+        encryption: None,
     })
 }
 
@@ -104,5 +119,6 @@ fn alter(arguments: AlterScheduleArgs) -> v1::AlterScheduleRequest {
         revision_history: arguments.revision_history,
         on_execution_failure: arguments.on_execution_failure.map(|it| it.to_string()),
         on_previous_running: arguments.on_previous_running.map(|it| it.to_string()),
+        encryption: None,
     }
 }

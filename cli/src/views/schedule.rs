@@ -31,6 +31,38 @@ pub(crate) struct ScheduleView {
     last_due: Option<String>,
     last_job: Option<String>,
     running: Vec<String>,
+    encryption: Option<ScheduleKeysView>,
+}
+
+/// What the chains of a schedule are encrypted with, without anything secret.
+#[derive(Debug, Serialize)]
+struct ScheduleKeysView {
+    passphrase: bool,
+    kms: Vec<String>,
+    former_keys_kept: bool,
+}
+
+impl From<v1::ScheduleKeys> for ScheduleKeysView {
+    fn from(keys: v1::ScheduleKeys) -> Self {
+        Self {
+            passphrase: keys.passphrase,
+            kms: keys.kms,
+            former_keys_kept: keys.former,
+        }
+    }
+}
+
+impl ScheduleKeysView {
+    fn text(&self) -> String {
+        let passphrase = self.passphrase.then_some("a passphrase");
+        let kms = self.kms.iter().map(String::as_str);
+        let all: Vec<&str> = passphrase.into_iter().chain(kms).collect();
+        let kept = match self.former_keys_kept {
+            true => "; the keys from before are kept for the chain that was begun with them",
+            false => "",
+        };
+        format!("{}{kept}", all.join(", "))
+    }
 }
 
 /// An id, unless it is none.
@@ -63,6 +95,7 @@ impl From<v1::Schedule> for ScheduleView {
             last_due: some(schedule.last_due),
             last_job: id(schedule.last_job),
             running: schedule.running.iter().map(u64::to_string).collect(),
+            encryption: schedule.keys.map(ScheduleKeysView::from),
         }
     }
 }
@@ -87,6 +120,8 @@ impl ScheduleView {
             true => "every version",
             false => "",
         };
+        let keys = self.encryption.as_ref();
+        let keys = keys.map(ScheduleKeysView::text).unwrap_or_default();
         sheet([
             ("schedule", self.id.clone()),
             ("label", self.label.clone()),
@@ -100,6 +135,7 @@ impl ScheduleView {
             ("into", self.into.clone()),
             ("stores", stores),
             ("keeps", history.to_owned()),
+            ("encrypted with", keys),
             ("workers in", shown(&self.execution_locality)),
             ("pair with", shown(&self.partner)),
             ("after a failure", self.on_execution_failure.clone()),

@@ -5,25 +5,31 @@
 //!
 //! After an outage a schedule runs once, as of the present, and then at its regular times: what was missed is not made up for, and no run
 //! asks for an instant that its source may have forgotten.
+//!
+//! The keys of encrypted chains are opened for each run. Incrementals whose chain was begun before the keys were changed go on with the keys
+//! from before, and which ones opened the chain is told to the ledger with the run, so that older ones are forgotten.
 
 use actix::{Actor, ActorFutureExt, AsyncContext, Context, WrapFuture};
 use futures::{StreamExt, stream};
+use holdfast_keys::KeyRing;
 use holdfast_ledger::{Action, Outcome, ScheduleRecord};
 use holdfast_node::{Backoff, Supervised, supervise};
 use holdfast_proto::v1;
 use holdfast_types::mutant::{self, Promise};
 use holdfast_types::{
-    ErrorCode, Fault, JobId, Millis, OnPrevious, RunResult, ScheduleId, ScheduledLayer, Timestamp,
+    ErrorCode, Fault, JobId, Millis, OnPrevious, RunResult, ScheduleId, ScheduleKeys,
+    ScheduledLayer, Timestamp,
 };
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use crate::core::Core;
+use crate::encryption::{of_schedule, read_ring};
 use crate::location::written;
 use crate::office::Office;
 use crate::schedule::cron::Cron;
-use crate::submit::{submit_backup, wire_target};
+use crate::submit::{submit_scheduled, wire_target};
 
 /// How often it is looked what is due: cron counts minutes.
 const LOOK: Duration = Duration::from_secs(1);
@@ -189,11 +195,15 @@ impl DueRun {
         if tries.rests(id, monotonic) {
             return None;
         }
+        let mut opened_by = None;
         let result = match (self.running, self.record.on_previous) {
             (Some(_), OnPrevious::Wait) => return None,
             (Some(_), OnPrevious::Skip) => RunResult::Skipped,
             (Some(_), OnPrevious::Start) | (None, _) => match self.submit(core).await {
-                Ok(job) => RunResult::Job(job),
+                Ok((job, version)) => {
+                    opened_by = version;
+                    RunResult::Job(job)
+                }
                 Err(fault) if self.may_try_again(&fault, core.env.clock.now()) => {
                     tracing::info!(schedule = %id, %fault, "a run that is due is tried again soon");
                     tries.note(id, monotonic);
@@ -211,6 +221,7 @@ impl DueRun {
             due: self.due,
             next: next_of(&self.record.cron, now.max(self.due)),
             result: Box::new(result),
+            opened_by,
         })
     }
 
@@ -224,22 +235,49 @@ impl DueRun {
         }
     }
 
-    async fn submit(&self, core: &Core) -> Result<JobId, Fault> {
+    /// The run's job, and which version of the schedule's keys opened its chain.
+    async fn submit(&self, core: &Core) -> Result<(JobId, Option<u32>), Fault> {
         let is_late = core.env.clock.now().since(self.due) > STALE;
         let as_of = match is_late || self.is_logged {
             true => String::new(),
             false => self.due.to_string(),
         };
         let request = self.request(core, as_of.clone())?;
-        let submitted = submit_backup(core, request).await;
+        let submitted = submit_scheduled(core, request, self.former_rings(core)?).await;
         let submitted = match submitted {
             // Another backup ends at the same instant, where only one can be.
             Err(fault) if fault.code == ErrorCode::AlreadyExists && !as_of.is_empty() => {
-                submit_backup(core, self.request(core, String::new())?).await?
+                let request = self.request(core, String::new())?;
+                submit_scheduled(core, request, self.former_rings(core)?).await?
             }
             other => other?,
         };
-        Ok(JobId(submitted.job))
+        let opened_by = submitted.opened_by.and_then(|number| self.version(number));
+        Ok((JobId(submitted.response.job), opened_by))
+    }
+
+    /// The keys from before, in the order in which the record has them.
+    fn former_rings(&self, core: &Core) -> Result<Vec<KeyRing>, Fault> {
+        let former = self.record.former_keys.iter();
+        let rings = former.map(|former| read_ring(self.open_keys(core, former.keys.as_ref())?));
+        rings.collect()
+    }
+
+    /// The version of the schedule's own keys, which are number 0, or of those from before.
+    fn version(&self, number: usize) -> Option<u32> {
+        match number.checked_sub(1) {
+            None => Some(self.record.keys_version),
+            Some(at) => self.record.former_keys.get(at).map(|it| it.version),
+        }
+    }
+
+    fn open_keys(
+        &self,
+        core: &Core,
+        keys: Option<&ScheduleKeys>,
+    ) -> Result<Option<v1::EncryptionKeys>, Fault> {
+        let open = |keys| of_schedule(&core.config.cluster_key, keys);
+        keys.map(open).transpose()
     }
 
     /// The run's own: whoever submits it again gets the job that there is.
@@ -270,7 +308,7 @@ impl DueRun {
             revision_history: template.history,
             execution_locality: template.execution_locality.to_string(),
             start_chain: None,
-            encryption: None,
+            encryption: self.open_keys(core, template.keys.as_ref())?,
         })
     }
 }

@@ -5,6 +5,7 @@ use holdfast_proto::v1;
 use holdfast_types::{ErrorCode, Fault};
 
 use crate::core::{Core, MANY_CALLS_TIMEOUT, bounded_by};
+use crate::encryption::{open_chain, read_ring};
 use crate::location::Collection;
 
 /// Looks at every store of a collection.
@@ -24,17 +25,20 @@ pub(super) async fn check(
         "" => "LATEST",
         text => text,
     };
+    let what = format!("looking at the stores of {collection}");
+    let finding = store.resolve_subdir(subdir);
+    let subdir = bounded_by(MANY_CALLS_TIMEOUT, &what, finding).await?;
+    let keys = read_ring(request.encryption)?;
+    let store = open_chain(core, &store, &subdir, &keys).await?.store;
     let looking = async {
-        let subdir = store.resolve_subdir(subdir).await?;
         let chain = store.load_chain(&subdir).await?;
         let mut report = ResidencyReport::default();
         for layer in chain.all_layers() {
             store.check_residency(layer, &mut report).await?;
         }
-        Ok((subdir, report))
+        Ok(report)
     };
-    let what = format!("looking at the stores of {collection}");
-    let (subdir, report) = bounded_by(MANY_CALLS_TIMEOUT, what, looking).await?;
+    let report = bounded_by(MANY_CALLS_TIMEOUT, what, looking).await?;
     let places = collection.location().stores().iter();
     let stores = places.zip(report.stores).map(|(place, held)| {
         let tiers: Vec<String> = held.tiers.iter().map(ToString::to_string).collect();

@@ -11,6 +11,7 @@ use super::cron::Cron;
 use super::pace::{Fulls, Pace};
 use super::view::views_of;
 use crate::core::Core;
+use crate::encryption::for_schedule;
 use crate::submit;
 
 /// Changes a schedule, and what it shares with its pair.
@@ -45,6 +46,7 @@ pub(crate) async fn alter(
         &mut new_id,
         &mut change,
     )?;
+    change.keys = for_schedule(core, request.encryption).await?;
     if let Some(into) = request.into {
         let template = &full.template;
         let backup = v1::SubmitBackupRequest {

@@ -110,6 +110,7 @@ async fn template(
         layer: Some(v1::submit_backup_request::Layer::Full(true)),
         revision_history: request.revision_history,
         execution_locality: request.execution_locality,
+        encryption: request.encryption,
         ..v1::SubmitBackupRequest::default()
     };
     submit::read_template(core, backup, ignores_existing).await

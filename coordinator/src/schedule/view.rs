@@ -81,6 +81,11 @@ fn schedule_view(ledger: &Ledger, record: &ScheduleRecord, now: Timestamp) -> v1
         locality_stores: (template.access.localities.iter())
             .map(|store| (store.tier.to_string(), store.address.clone()))
             .collect(),
+        keys: template.keys.as_ref().map(|keys| v1::ScheduleKeys {
+            passphrase: keys.passphrase,
+            kms: keys.kms.clone(),
+            former: !record.former_keys.is_empty(),
+        }),
     }
 }
 

@@ -1,5 +1,6 @@
 //! Backups.
 
+use holdfast_collection::CollectionStore;
 use holdfast_format::AppendRequest;
 use holdfast_keys::KeyRing;
 use holdfast_ledger::Ledger;
@@ -14,7 +15,7 @@ use super::{
     catch_up, earlier_job, execution_locality, part_size, propose, request_key, target::read_target,
 };
 use crate::core::Core;
-use crate::encryption::{new_chain, open_chain, read_ring};
+use crate::encryption::{OpenChain, new_chain, open_chain, read_ring};
 use crate::location::Collection;
 
 /// How many directories in a row are tried for a backup as of now, ten milliseconds apart: another backup may have just taken the
@@ -35,6 +36,8 @@ pub(super) struct Wanted {
     start_chain: Option<bool>,
     pub(super) execution_locality: Locality,
     keys: KeyRing,
+    /// Of a schedule: keys from before, one of which may open the chain instead.
+    former: Vec<KeyRing>,
 }
 
 pub(super) fn read(
@@ -72,6 +75,7 @@ pub(super) fn read(
         start_chain: request.start_chain,
         execution_locality: execution_locality(&request.execution_locality)?,
         keys: read_ring(request.encryption)?,
+        former: Vec::new(),
     })
 }
 
@@ -80,13 +84,36 @@ pub(crate) async fn submit_backup(
     core: &Core,
     request: v1::SubmitBackupRequest,
 ) -> Result<v1::SubmitJobResponse, Fault> {
+    let accepted = submit_scheduled(core, request, Vec::new()).await?;
+    Ok(accepted.response)
+}
+
+/// A backup that was accepted.
+pub(crate) struct Accepted {
+    pub(crate) response: v1::SubmitJobResponse,
+    /// Of an incremental that was not accepted before: which keys opened its chain. 0: those of the request; from 1 on: those from before.
+    pub(crate) opened_by: Option<usize>,
+}
+
+/// Accepts a backup of a schedule. If its own keys do not open the chain of an incremental, those from before may.
+pub(crate) async fn submit_scheduled(
+    core: &Core,
+    request: v1::SubmitBackupRequest,
+    former: Vec<KeyRing>,
+) -> Result<Accepted, Fault> {
     let key = request_key(&request.request_key)?;
     catch_up(core).await?;
-    if let Some(earlier) = earlier_job(core, key.as_ref()) {
-        return Ok(earlier);
+    if let Some(response) = earlier_job(core, key.as_ref()) {
+        return Ok(Accepted {
+            response,
+            opened_by: None,
+        });
     }
     let into = Collection::to_write(core, &request.into, &request.more_into)?;
-    let wanted = read(request, into)?;
+    let wanted = Wanted {
+        former,
+        ..read(request, into)?
+    };
     let (cluster, source) = core
         .replica
         .read(|ledger| identify(ledger, &wanted.source))?;
@@ -128,7 +155,11 @@ pub(crate) async fn submit_backup(
         hold,
         encryption: layer.key,
     };
-    propose(core, JobSpec::Backup(spec), wanted.request, now).await
+    let response = propose(core, JobSpec::Backup(spec), wanted.request, now).await?;
+    Ok(Accepted {
+        response,
+        opened_by: layer.opened_by,
+    })
 }
 
 /// The cluster, and a source of it.
@@ -286,6 +317,8 @@ struct Place {
     parent: Option<ParentLayer>,
     end: Hlc,
     key: Option<ChainKey>,
+    /// As [`Accepted::opened_by`].
+    opened_by: Option<usize>,
 }
 
 /// A free directory for a full. As of now, a taken one is passed by; as of a given time the directory is given too.
@@ -297,6 +330,7 @@ async fn find_place(core: &Core, wanted: &Wanted, end: Hlc) -> Result<Place, Fau
             parent: None,
             end,
             key: None,
+            opened_by: None,
         };
         match check_free(core, wanted, &place.path).await {
             Err(fault) if fault.code == ErrorCode::AlreadyExists && wanted.as_of.is_none() => {
@@ -410,7 +444,7 @@ async fn append(
         Err(fault) if fault.code == ErrorCode::NotFound => return Err(no_full(&subdir)),
         other => other?,
     };
-    let open = open_chain(core, &store, &subdir, &wanted.keys).await?;
+    let (open, opened_by) = open_by_any(core, &store, &subdir, wanted).await?;
     let chain = match core.bounded(&what, open.store.load_chain(&subdir)).await {
         Err(fault) if fault.code == ErrorCode::NotFound => return Err(no_full(&subdir)),
         other => other?,
@@ -443,7 +477,27 @@ async fn append(
         parent: Some(parent),
         end,
         key: open.key,
+        opened_by: Some(opened_by),
     })
+}
+
+/// Opens a chain with the keys of a request, or else with the first that opens it of those from before.
+async fn open_by_any(
+    core: &Core,
+    store: &CollectionStore,
+    subdir: &str,
+    wanted: &Wanted,
+) -> Result<(OpenChain, usize), Fault> {
+    let fault = match open_chain(core, store, subdir, &wanted.keys).await {
+        Ok(open) => return Ok((open, 0)),
+        Err(fault) => fault,
+    };
+    for (number, ring) in (1..).zip(&wanted.former) {
+        if let Ok(open) = open_chain(core, store, subdir, ring).await {
+            return Ok((open, number));
+        }
+    }
+    Err(fault)
 }
 
 #[cfg(test)]

@@ -15,7 +15,7 @@ use holdfast_types::{ErrorCode, Fault, HoldId, JobId, JobSpec, Locality, Request
 use crate::api::path_of;
 use crate::core::Core;
 
-pub(crate) use backup::submit_backup;
+pub(crate) use backup::{submit_backup, submit_scheduled};
 pub(crate) use restore::{restore_spec, submit_restore};
 pub(crate) use schedulable::read_template;
 pub(crate) use sources::{read_source, source_view};

@@ -5,18 +5,20 @@ use holdfast_types::{BackupTemplate, ErrorCode, Fault};
 
 use super::backup::{check_capabilities, identify, read};
 use crate::core::Core;
+use crate::encryption::for_schedule;
 use crate::location::Collection;
 
 /// Reads what a schedule backs up from the request that it would submit, and checks that such a backup could be submitted now: that there is
-/// the source, that it can be backed up like that, and that the store answers.
+/// the source, that it can be backed up like that, that the store answers, and that its keys are such that a chain can be encrypted with them.
 ///
 /// # Errors
 /// What the backup would be refused with; `AlreadyExists` for a collection that has a backup, unless that is to be ignored.
 pub(crate) async fn read_template(
     core: &Core,
-    request: v1::SubmitBackupRequest,
+    mut request: v1::SubmitBackupRequest,
     ignores_existing: bool,
 ) -> Result<BackupTemplate, Fault> {
+    let given = request.encryption.take();
     let into = Collection::to_write(core, &request.into, &request.more_into)?;
     let wanted = read(request, into)?;
     let (_, source) = core
@@ -26,6 +28,7 @@ pub(crate) async fn read_template(
     if !ignores_existing {
         check_empty(core, &wanted.collection).await?;
     }
+    let keys = for_schedule(core, given).await?;
     Ok(BackupTemplate {
         source: wanted.source,
         target: wanted.target,
@@ -33,6 +36,7 @@ pub(crate) async fn read_template(
         access: wanted.collection.access(&core.config.cluster_key),
         history: wanted.history,
         execution_locality: wanted.execution_locality,
+        keys,
     })
 }
 

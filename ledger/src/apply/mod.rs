@@ -134,7 +134,8 @@ impl<'a> Apply<'a> {
                 due,
                 next,
                 result,
-            } => self.fire_schedule(*schedule, *due, *next, result),
+                opened_by,
+            } => self.fire_schedule(*schedule, *due, *next, result, *opened_by),
             Action::PutConnection { connection, alter } => self.put_connection(connection, *alter),
             Action::DropConnection { connection } => self.drop_connection(connection),
         };

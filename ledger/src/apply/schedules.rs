@@ -10,7 +10,7 @@ use holdfast_types::{
 
 use super::Apply;
 use crate::outcome::Outcome;
-use crate::schedule::{LastRun, ScheduleRecord};
+use crate::schedule::{LastRun, MAX_FORMER_KEYS, ScheduleRecord};
 
 /// Schedules at most: the leader looks at all of them every second.
 const MAX_SCHEDULES: usize = 10_000;
@@ -56,6 +56,8 @@ impl Apply<'_> {
             last: None,
             failures_in_a_row: 0,
             created_at: self.at,
+            keys_version: 0,
+            former_keys: Vec::new(),
         };
         if let Some((id, cron)) = &new.incremental {
             check_cron(cron)?;
@@ -188,6 +190,9 @@ impl Apply<'_> {
         if let Some((_, access)) = &change.collection {
             self.check_reachable(access)?;
         }
+        if change.keys.is_some() {
+            self.check_room_for_keys(full)?;
+        }
         // All that can be refused was; now the changes are made.
         self.pair_as(full, change.pairing.as_ref())?;
         let (_, incremental) = self.pair_of(full)?;
@@ -200,12 +205,31 @@ impl Apply<'_> {
             let record = self.schedule_mut(incremental)?;
             let moves = (change.collection.as_ref())
                 .is_some_and(|(collection, _)| *collection != record.template.collection);
+            alter(record, change, change.incremental.as_ref());
             if moves {
                 record.wait_for_full();
+                // No chain there was begun with them.
+                record.former_keys.clear();
             }
-            alter(record, change, change.incremental.as_ref());
         }
         Ok(Outcome::Done)
+    }
+
+    /// Incrementals keep the keys of every chain that may be the newest one.
+    fn check_room_for_keys(&mut self, full: ScheduleId) -> Result<(), Fault> {
+        let (_, Some(incremental)) = self.pair_of(full)? else {
+            return Ok(());
+        };
+        if self.schedule_mut(incremental)?.former_keys.len() < MAX_FORMER_KEYS {
+            return Ok(());
+        }
+        Err(Fault::new(
+            ErrorCode::FailedPrecondition,
+            format!(
+                "the keys of schedule {full} were changed {MAX_FORMER_KEYS} times since an incremental was taken, and all are kept until then"
+            ),
+        )
+        .hint(format!("run it first: holdfast schedule run {full}, and then {incremental}")))
     }
 
     fn pair_as(&mut self, full: ScheduleId, pairing: Option<&Pairing>) -> Result<(), Fault> {
@@ -247,6 +271,7 @@ impl Apply<'_> {
         due: Timestamp,
         next: Timestamp,
         result: &RunResult,
+        opened_by: Option<u32>,
     ) -> Result<Outcome, Fault> {
         let at = self.at;
         let run = ScheduledRun { schedule: id, due };
@@ -268,6 +293,9 @@ impl Apply<'_> {
         }
         record.last_due = Some(due);
         record.run_at(next);
+        if let Some(version) = opened_by {
+            record.forget_keys_before(version);
+        }
         match result {
             RunResult::Skipped => Ok(Outcome::Done),
             RunResult::Refused(fault) => {
@@ -383,6 +411,9 @@ fn alter(record: &mut ScheduleRecord, change: &ScheduleChange, cadence: Option<&
         template.history = history;
     }
     record.template = Arc::new(template);
+    if let Some(keys) = &change.keys {
+        record.change_keys(keys);
+    }
     if let Some(cadence) = cadence {
         record.cron.clone_from(&cadence.cron);
         if record.is_active() {

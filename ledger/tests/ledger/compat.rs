@@ -97,6 +97,11 @@ fn commands() -> Vec<Command> {
         due,
         next: due.plus(Millis(1_000)),
         result: Box::new(RunResult::Job(settled)),
+        opened_by: Some(0),
+    });
+    world.done(Action::AlterSchedule {
+        schedule: ScheduleId(8),
+        change: Box::new(specs::change(7, due)),
     });
     world.done(Action::AlterSchedule {
         schedule: ScheduleId(8),

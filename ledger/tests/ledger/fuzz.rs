@@ -365,6 +365,7 @@ impl Fuzz {
                         2 => RunResult::Refused(Fault::new(ErrorCode::Unavailable, "no store")),
                         _ => RunResult::Job(self.job(b / 8)),
                     }),
+                    opened_by: (!b.is_multiple_of(3)).then_some(u32::from(b / 3 % 3)),
                 }
             }
         }

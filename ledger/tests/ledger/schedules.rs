@@ -54,7 +54,121 @@ fn fire(schedule: ScheduleId, due: Timestamp, next: Timestamp, result: RunResult
         due,
         next,
         result: Box::new(result),
+        opened_by: None,
     }
+}
+
+/// A run of incrementals for which keys of this version opened the chain.
+fn opened(due: Timestamp, next: Timestamp, version: u32) -> Action {
+    Action::FireSchedule {
+        schedule: INCREMENTAL,
+        due,
+        next,
+        result: Box::new(RunResult::Skipped),
+        opened_by: Some(version),
+    }
+}
+
+fn change_keys(secret: u8) -> ScheduleChange {
+    ScheduleChange {
+        keys: Some(specs::schedule_keys(secret)),
+        ..ScheduleChange::default()
+    }
+}
+
+/// The versions of the keys from before that incrementals keep.
+fn kept(world: &World) -> Vec<u32> {
+    let former = record(world, INCREMENTAL).former_keys;
+    former.iter().map(|former| former.version).collect()
+}
+
+/// A pair whose incrementals run.
+fn active_pair() -> World {
+    let mut world = pair();
+    run_full(&mut world, 100, at(1_000));
+    world.run_to_end();
+    world.done(Action::PlanSchedule {
+        schedule: INCREMENTAL,
+        next: at(20),
+    });
+    world
+}
+
+#[test]
+fn keys_from_before_are_kept_until_newer_ones_have_opened_a_chain() {
+    let mut world = active_pair();
+    for secret in 1..=3 {
+        alter(&mut world, FULL, change_keys(secret));
+    }
+    assert_eq!(kept(&world), [2, 1, 0]);
+    let (full, incremental) = (record(&world, FULL), record(&world, INCREMENTAL));
+    assert_eq!(full.template.keys, Some(specs::schedule_keys(3)));
+    assert_eq!(incremental.template, full.template);
+    assert_eq!(full.former_keys, [], "a full begins a chain");
+    let former = &incremental.former_keys;
+    assert_eq!(former[0].keys, Some(specs::schedule_keys(2)));
+    assert_eq!(former[2].keys, None, "not encrypted at first");
+
+    // The chain is still that of before the first change.
+    world.done(opened(at(20), at(30), 0));
+    assert_eq!(kept(&world), [2, 1, 0]);
+    // A full was taken with the keys of the second change.
+    world.done(opened(at(30), at(40), 2));
+    assert_eq!(kept(&world), [2]);
+    // What was read before another change says nothing of the keys that came with it.
+    alter(&mut world, INCREMENTAL, change_keys(4));
+    world.done(opened(at(40), at(50), 3));
+    assert_eq!(kept(&world), [3]);
+    // Nobody knows which keys it was.
+    world.done(fire(INCREMENTAL, at(50), at(60), RunResult::Skipped));
+    assert_eq!(kept(&world), [3]);
+    world.done(opened(at(60), at(70), 4));
+    assert_eq!(kept(&world), [0; 0]);
+}
+
+#[test]
+fn a_move_leaves_the_keys_of_the_chains_that_it_leaves() {
+    let mut world = active_pair();
+    alter(&mut world, FULL, change_keys(1));
+    let moved = ScheduleChange {
+        collection: Some(("file:///other".to_owned(), CollectionAccess::default())),
+        ..change_keys(2)
+    };
+    alter(&mut world, FULL, moved);
+    let record = record(&world, INCREMENTAL);
+    assert_eq!(record.former_keys, []);
+    assert_eq!(record.template.keys, Some(specs::schedule_keys(2)));
+    assert!(record.waits_for_full && record.next_run.is_none());
+}
+
+#[test]
+fn keys_are_not_changed_without_end() {
+    let mut world = active_pair();
+    for secret in 1..=8 {
+        alter(&mut world, FULL, change_keys(secret));
+    }
+    let change = Action::AlterSchedule {
+        schedule: INCREMENTAL,
+        change: Box::new(change_keys(9)),
+    };
+    let fault = world.refused(change.clone());
+    assert_eq!(fault.code, ErrorCode::FailedPrecondition);
+    assert!(fault.message.contains("changed 8 times"), "{fault}");
+    world.done(opened(at(20), at(30), 8));
+    world.done(change);
+}
+
+#[test]
+fn a_schedule_shows_no_key() {
+    let mut world = active_pair();
+    alter(&mut world, FULL, change_keys(0x5a));
+    alter(&mut world, FULL, change_keys(0x5b));
+    let shown = format!("{:?}", record(&world, INCREMENTAL));
+    assert!(shown.contains("Sealed(24 bytes)"), "{shown}");
+    assert!(
+        !shown.contains("90, 90") && !shown.contains("5a5a"),
+        "{shown}"
+    );
 }
 
 /// Submits a full and says that it is the run of the schedule of fulls that is due.

@@ -5,7 +5,7 @@ use holdfast_types::{
     BackupMember, BackupSpec, BackupTemplate, Cadence, CollectionAccess, ConnectionRecord, Digest,
     Hlc, HoldUse, JobSpec, LayerPath, Locality, MemberRecord, NewSchedule, OnFailure, OnPrevious,
     Pairing, ParentLayer, RestoreMember, RestoreOptions, RestoreSpec, ScheduleChange, ScheduleId,
-    Sealed, SourceKind, SourceRecord, Target, Timestamp, VerifySpec,
+    ScheduleKeys, Sealed, SourceKind, SourceRecord, Target, Timestamp, VerifySpec,
 };
 
 pub(crate) const COLLECTION: &str = "file:///backups";
@@ -123,6 +123,7 @@ pub(crate) fn schedule(full: u64, incremental: Option<u64>, next: Timestamp) -> 
             access: CollectionAccess::default(),
             history: false,
             execution_locality: Locality::default(),
+            keys: None,
         },
         full: ScheduleId(full),
         full_cadence: Cadence {
@@ -135,6 +136,15 @@ pub(crate) fn schedule(full: u64, incremental: Option<u64>, next: Timestamp) -> 
     }
 }
 
+/// Keys of a schedule; `secret` stands for what is sealed of them.
+pub(crate) fn schedule_keys(secret: u8) -> ScheduleKeys {
+    ScheduleKeys {
+        passphrase: true,
+        kms: vec!["vault://h/transit/k".to_owned()],
+        sealed: Sealed::from_sealed(vec![secret; 24]),
+    }
+}
+
 /// Some change of a schedule.
 pub(crate) fn change(by: u16, next: Timestamp) -> ScheduleChange {
     let cadence = || Cadence {
@@ -142,7 +152,7 @@ pub(crate) fn change(by: u16, next: Timestamp) -> ScheduleChange {
         next,
     };
     let nothing = ScheduleChange::default();
-    match by % 7 {
+    match by % 8 {
         0 => ScheduleChange {
             collection: Some(("file:///elsewhere".to_owned(), CollectionAccess::default())),
             ..nothing
@@ -167,6 +177,10 @@ pub(crate) fn change(by: u16, next: Timestamp) -> ScheduleChange {
         4 => ScheduleChange {
             history: Some(true),
             label: Some("other".to_owned()),
+            ..nothing
+        },
+        7 => ScheduleChange {
+            keys: Some(schedule_keys(1)),
             ..nothing
         },
         5 => ScheduleChange {

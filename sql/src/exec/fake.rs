@@ -180,6 +180,11 @@ fn schedules() -> Vec<v1::Schedule> {
         on_previous_running: "start".to_owned(),
         created: "2026-12-01T08:00:00Z".to_owned(),
         running: vec![9],
+        keys: Some(v1::ScheduleKeys {
+            passphrase: true,
+            kms: vec!["aws:///k".to_owned()],
+            former: false,
+        }),
         ..v1::Schedule::default()
     };
     let incremental = v1::Schedule {

@@ -2,6 +2,7 @@
 
 use holdfast_client::v1;
 
+use super::submit::one_encryption;
 use super::targets::{Naming, wire_target};
 use super::{Answer, Run, columns};
 use crate::error::{SqlError, state};
@@ -24,9 +25,7 @@ const OPTIONS: [&str; 4] = [
 ];
 
 /// The options of a backup that its schedules cannot have.
-const REFUSED: [(&str, &str); 4] = [
-    ("encryption_passphrase", "encryption of scheduled backups"),
-    ("kms", "encryption of scheduled backups"),
+const REFUSED: [(&str, &str); 2] = [
     (
         "updates_cluster_monitoring_metrics",
         "there are no such metrics",
@@ -109,6 +108,7 @@ impl Run<'_> {
     ) -> Result<Answer, SqlError> {
         let options = &create.options;
         self.refuse_options(options, &REFUSED)?;
+        one_encryption(options)?;
         let mut wishes = Wishes::default();
         for option in &create.schedule_options {
             wishes.take(self, option)?;
@@ -138,6 +138,7 @@ impl Run<'_> {
             on_execution_failure: wishes.on_failure.unwrap_or_default(),
             on_previous_running: wishes.on_previous.unwrap_or_default(),
             ignore_existing_backups: wishes.ignores_existing,
+            encryption: self.encryption(options)?,
         };
         let made = self.api().create_schedule(request).await?;
         if made.existed {
@@ -184,9 +185,17 @@ impl Run<'_> {
                     request.full_backup.replace(cadence(self, full)?).is_some(),
                 ),
                 ScheduleCommand::With(options) => {
-                    let history = self.altered_history(options)?;
-                    let is_again = request.revision_history.replace(history).is_some();
-                    ("SET WITH revision_history", is_again)
+                    let (history, keys) = self.altered_options(options)?;
+                    let is_again = [
+                        history.is_some() && request.revision_history.is_some(),
+                        keys.is_some() && request.encryption.is_some(),
+                    ];
+                    request.revision_history = history.or(request.revision_history);
+                    request.encryption = keys.or(request.encryption);
+                    match is_again {
+                        [true, _] => ("SET WITH revision_history", true),
+                        [_, is_again] => ("SET WITH encryption_passphrase or kms", is_again),
+                    }
                 }
                 ScheduleCommand::Option(option) => {
                     wishes.take(self, option)?;
@@ -245,14 +254,34 @@ impl Run<'_> {
         Ok(schedules.into_iter().map(run).collect())
     }
 
-    /// The only option of a backup that its schedule can change.
-    fn altered_history(&self, options: &Options) -> Result<bool, SqlError> {
-        match self.option_bool(options, "revision_history")? {
-            Some(history) => Ok(history),
-            None => Err(SqlError::unsupported(
-                "SET WITH another option than revision_history = true or false",
-            )),
+    /// The options of a backup that its schedule can change: whether it keeps every version, and all of its keys.
+    fn altered_options(
+        &self,
+        options: &Options,
+    ) -> Result<(Option<bool>, Option<v1::EncryptionKeys>), SqlError> {
+        let changeable = ["revision_history", "encryption_passphrase", "kms"];
+        let other = options
+            .iter()
+            .find(|(option, _)| !changeable.contains(&option.name));
+        if let Some((option, _)) = other {
+            return Err(SqlError::unsupported(format_args!(
+                "SET WITH {}: a schedule's revision_history, encryption_passphrase and kms can be changed",
+                option.name
+            )));
         }
+        one_encryption(options)?;
+        let history = self.option_bool(options, "revision_history")?;
+        let keys = self.encryption(options)?;
+        let is_empty =
+            |keys: &v1::EncryptionKeys| keys.passphrase.is_empty() && keys.kms.is_empty();
+        if keys.as_ref().is_some_and(is_empty) {
+            return Err(SqlError::new(
+                state::INVALID_PARAMETER_VALUE,
+                "the passphrase is empty",
+            )
+            .hint("a schedule whose backups are not to be encrypted any more is dropped, and made again without keys"));
+        }
+        Ok((history, keys))
     }
 
     pub(super) async fn show_schedules(
@@ -532,6 +561,17 @@ fn options_of(schedule: &v1::Schedule, is_detached: bool) -> Options {
     if !schedule.execution_locality.is_empty() {
         let locality = Str::Literal(schedule.execution_locality.clone());
         give("execution locality", OptionValue::Text(locality));
+    }
+    // Neither was secret when the cluster gave it.
+    if let Some(keys) = &schedule.keys {
+        if keys.passphrase {
+            let hidden = Str::Literal("*****".to_owned());
+            give("encryption_passphrase", OptionValue::Text(hidden));
+        }
+        if !keys.kms.is_empty() {
+            let uris = keys.kms.iter().cloned().map(Str::Literal);
+            give("kms", OptionValue::Uris(uris.collect()));
+        }
     }
     options
 }

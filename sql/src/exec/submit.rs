@@ -325,7 +325,7 @@ fn check_restore_options(restore: &Restore) -> Result<(), SqlError> {
 }
 
 /// A passphrase and KMS keys exclude each other.
-fn one_encryption(options: &Options) -> Result<(), SqlError> {
+pub(super) fn one_encryption(options: &Options) -> Result<(), SqlError> {
     if options.has("kms") && options.has("encryption_passphrase") {
         return Err(SqlError::new(
             state::INVALID_PARAMETER_VALUE,

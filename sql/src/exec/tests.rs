@@ -298,7 +298,7 @@ async fn nothing_that_cannot_be_done_is_ignored() {
         "SHOW BACKUP FROM LATEST IN 'u' WITH privileges",
         "SHOW BACKUPS IN 'u' WITH REVISION START TIME",
         "SHOW JOBS WITH EXECUTION DETAILS",
-        "CREATE SCHEDULE FOR BACKUP INTO 'u' WITH kms = 'k' RECURRING '@daily'",
+        "CREATE SCHEDULE FOR BACKUP INTO 'u' WITH start_chain RECURRING '@daily'",
         "CREATE SCHEDULE FOR BACKUP INTO 'u' RECURRING '@daily' WITH SCHEDULE OPTIONS updates_cluster_last_backup_time_metric",
         "CHECK EXTERNAL CONNECTION c WITH time = '1s'",
         "CREATE USER ann",

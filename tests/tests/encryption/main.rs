@@ -1,13 +1,15 @@
 //! Encrypted chains, with real processes and a real key management service: nothing is asked for twice, nothing is seen anywhere, and every mistake
 //! is told.
 
+mod localities;
+mod schedule;
+mod search;
+
 use holdfast_client::{ControlApi, v1};
-use holdfast_env::Env;
-use holdfast_keys::{KeyRing, KeyService, Secret};
 use holdfast_keys_testing::Bao;
 use holdfast_postgres_testing::{Options, Server};
 use holdfast_tests::{Accounts, Cluster, Output, Process, Shape, content, make_bank, run};
-use std::path::{Path, PathBuf};
+use search::{assert_nothing_is_seen, files};
 use std::time::{Duration, Instant};
 
 const PASSPHRASE: &str = "canary of a passphrase";
@@ -24,67 +26,6 @@ fn keys(passphrase: &str, kms: &[&str]) -> Option<v1::EncryptionKeys> {
         kms: kms.iter().map(|uri| (*uri).to_owned()).collect(),
         kdf: String::new(),
     })
-}
-
-/// All files below a directory.
-fn files(directory: &Path) -> Vec<PathBuf> {
-    let mut found = Vec::new();
-    // A directory may go while others are looked at.
-    let entries = std::fs::read_dir(directory).into_iter().flatten();
-    for entry in entries.flatten() {
-        let path = entry.path();
-        match path.is_dir() {
-            true => found.extend(files(&path)),
-            false => found.push(path),
-        }
-    }
-    found
-}
-
-fn holds(bytes: &[u8], secret: &[u8]) -> bool {
-    bytes.windows(secret.len()).any(|part| part == secret)
-}
-
-/// The chain's data key, as whoever has the passphrase gets it.
-async fn data_key(cluster: &Cluster) -> [u8; 32] {
-    let collection = cluster.directory().join("backups");
-    let all = files(&collection);
-    let info = all.iter().find(|path| path.ends_with("keys/1.hfk"));
-    let bytes = std::fs::read(info.expect("key info")).expect("is read");
-    let info = holdfast_format::KeyInfo::decode(&bytes).expect("sound");
-    let ring = KeyRing::read(Some(Secret::new(PASSPHRASE)), &[], "").expect("legal");
-    let key = KeyService::new(Env::system()).open(&info, &ring).await;
-    *key.expect("opens").expose()
-}
-
-fn hexadecimal(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
-}
-
-/// Looks at every file that there is: logs, raft logs and snapshots, the collection.
-async fn assert_nothing_is_seen(cluster: &Cluster, secrets: &[&str], rows: &[&str]) {
-    let key = data_key(cluster).await;
-    let hex = hexadecimal(&key);
-    let all = files(cluster.directory());
-    assert!(all.len() > 20, "{all:?}");
-    for path in &all {
-        let bytes = std::fs::read(path).unwrap_or_default();
-        for secret in secrets.iter().map(|secret| secret.as_bytes()) {
-            assert!(!holds(&bytes, secret), "{}: a secret", path.display());
-        }
-        assert!(!holds(&bytes, &key), "{}: the key", path.display());
-        assert!(
-            !holds(&bytes, hex.as_bytes()),
-            "{}: the key",
-            path.display()
-        );
-        // What the members have in their own stores is theirs.
-        if path.starts_with(cluster.directory().join("backups")) {
-            for row in rows {
-                assert!(!holds(&bytes, row.as_bytes()), "{}: {row}", path.display());
-            }
-        }
-    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -158,7 +99,10 @@ async fn an_encrypted_backup_goes_on_after_every_process_was_killed() {
         .expect("a job")
         .job;
     cluster.succeeded(job).await;
-    assert_nothing_is_seen(&cluster, &[PASSPHRASE, bao.secret()], &["bank", "accounts"]).await;
+    let places = [cluster.directory().join("backups")];
+    let rows = ["bank", "accounts"].map(|row| row.as_bytes().to_vec());
+    let secrets = [PASSPHRASE, bao.secret()];
+    assert_nothing_is_seen(&cluster, &places, &[PASSPHRASE], &secrets, &rows).await;
 }
 
 struct Cli<'a>(&'a Cluster);
