@@ -154,6 +154,7 @@ impl<'a> Audit<'a> {
         let request = v1::CheckResidencyRequest {
             collections,
             subdir: chain.to_owned(),
+            encryption: None,
         };
         let report = surely(|| self.script.client.check_residency(request.clone())).await?;
         match report.violations.first() {
