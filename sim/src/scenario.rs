@@ -74,6 +74,9 @@ impl Scenario {
             chaos: at(30),
             faults: Faults::NONE,
             operators: 2,
+            // One situation each.
+            local_stores: false,
+            schedules: false,
             // Enough to read and write that there is something to disturb.
             accounts: config.accounts.max(200),
             ballast: config.ballast.max(200),
