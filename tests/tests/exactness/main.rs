@@ -27,8 +27,9 @@ async fn restored_databases_are_the_truth_whatever_is_killed() {
         let text = std::env::var(name).ok();
         text.map_or(usual, |text| text.parse().expect("a number"))
     };
-    let first = number("HOLDFAST_EXACTNESS_FIRST", 1);
-    for seed in first..first + number("HOLDFAST_EXACTNESS_SEEDS", 2) {
+    // The gate has time for one: one that changes the tables.
+    let first = number("HOLDFAST_EXACTNESS_FIRST", 2);
+    for seed in first..first + number("HOLDFAST_EXACTNESS_SEEDS", 1) {
         println!("seed {seed}");
         run(seed, seed.is_multiple_of(2)).await;
     }
