@@ -1,13 +1,14 @@
 //! What a version wrote is read for ever, and written the same today. The bytes of version 1 are in `tests/compat/format-v1/`, and what
 //! version 2 brought (PostgreSQL: its positions, tuple files, and catalog files) is in `tests/compat/format-v2/`;
-//! version 3 brought columns that are recoded in tuple files, in `tests/compat/format-v3/`.
+//! version 3 brought columns that are recoded in tuple files, in `tests/compat/format-v3/`. `tests/compat/localities-v1/` has the manifest of
+//! a layer in several stores.
 
 #![expect(clippy::disallowed_methods, reason = "fixtures are files")]
 
 use bytes::Bytes;
 use holdfast_format::{
     CatalogFile, Change, Entry, LayerRelation, LayerTotals, Manifest, ManifestEntry,
-    ManifestMember, PartReader, PartSummary, PartWriter, SpanFileOptions, SpanFileReader,
+    ManifestMember, PartReader, PartRef, PartSummary, PartWriter, SpanFileOptions, SpanFileReader,
     SpanFileWriter, TupleFileOptions, TupleFileReader, TupleFileWriter,
 };
 use holdfast_types::{
@@ -277,6 +278,25 @@ fn manifest_v2() -> Manifest {
     manifest
 }
 
+/// The layer of two members, each with a store of its own beside the default one, which has a part too.
+fn manifest_of_localities() -> Manifest {
+    let mut manifest = manifest();
+    let tier = |tier: &str| tier.parse().expect("legal");
+    manifest.tiers = vec![tier("zone=b"), tier("region=us")];
+    let mut other = manifest.members[0].clone();
+    other.name = "m2".parse().expect("legal");
+    other.locality = "region=us,zone=c".parse().expect("legal");
+    manifest.members.push(other);
+    let part = part_of(&listed()).1;
+    manifest.parts = (0..3)
+        .map(|store| PartRef {
+            store,
+            ..part.part_ref(&format!("77-{store}.hfp"))
+        })
+        .collect();
+    manifest
+}
+
 fn manifest() -> Manifest {
     let relation = |id, table: &str, created, dropped: Option<u64>, introduced| LayerRelation {
         relation: Relation {
@@ -412,6 +432,12 @@ fn catalog_files_of_version_1_are_read() {
     assert_eq!(reader.next_block().expect("sound"), Some(listed_catalog()));
 }
 
+#[test]
+fn manifests_of_several_localities_are_read() {
+    let manifest = Manifest::decode(&fixture("localities-v1/MANIFEST")).expect("sound");
+    assert_eq!(manifest, manifest_of_localities());
+}
+
 /// Not for compressed blocks: another version of the compressor may find other bytes, and that is no other format.
 #[test]
 fn todays_writers_write_the_same_bytes() {
@@ -447,6 +473,10 @@ fn todays_writers_write_the_same_bytes() {
     assert!(
         manifest_v2().encode().expect("encodable") == fixture("format-v2/MANIFEST"),
         "manifest of a PostgreSQL source"
+    );
+    assert!(
+        manifest_of_localities().encode().expect("encodable") == fixture("localities-v1/MANIFEST"),
+        "manifest of several localities"
     );
 }
 
@@ -488,4 +518,7 @@ fn compat_fixtures_are_there() {
         manifest_v2().encode().expect("encodable")
     });
     ensure("format-v3/tuples-recoded.hft", &recoded_file);
+    ensure("localities-v1/MANIFEST", &|| {
+        manifest_of_localities().encode().expect("encodable")
+    });
 }

@@ -56,6 +56,12 @@ impl Azurite {
         self.server.kill();
     }
 
+    /// The secret of its one account, to look for it where it must not be.
+    #[must_use]
+    pub fn secret(&self) -> &'static str {
+        KEY
+    }
+
     fn endpoint(&self) -> String {
         format!("http://127.0.0.1:{}/{ACCOUNT}", self.port)
     }

@@ -154,6 +154,12 @@ impl Bao {
         ROOT
     }
 
+    /// The port of 127.0.0.1 that it listens on.
+    #[must_use]
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
     /// Where its own files are.
     #[must_use]
     pub fn directory(&self) -> &Path {

@@ -1,6 +1,8 @@
 //! Encrypted chains, with real processes and a real key management service: nothing is asked for twice, nothing is seen anywhere, and every mistake
 //! is told.
 
+mod clouds;
+mod cycle;
 mod localities;
 mod schedule;
 mod search;

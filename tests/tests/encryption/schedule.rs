@@ -2,10 +2,13 @@
 
 use holdfast_client::{ControlApi, v1};
 use holdfast_keys_testing::Bao;
+use holdfast_store_testing::{Act, Behaviour, Proxy};
 use holdfast_tests::{Accounts, Cluster, Shape, eventually};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::search::assert_nothing_is_seen;
-use crate::{Cli, PASSPHRASE, keys};
+use crate::{Cli, PASSPHRASE, SMALL, keys};
 
 const NEXT: &str = "canary of the next passphrase";
 
@@ -42,6 +45,11 @@ async fn restores(cluster: &Cluster, accounts: &Accounts, job: &v1::Job, name: &
     let restore = cluster.client().submit_restore(request(key)).await;
     cluster.succeeded(restore.expect("a job").job).await;
     accounts.assert_restored(name, &job.as_of).await;
+}
+
+/// Whether a job's layer is an incremental of another's chain.
+fn is_on(job: &v1::Job, full: &v1::Job) -> bool {
+    job.path.starts_with(&format!("incrementals/{}", full.path))
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -124,9 +132,6 @@ async fn an_encrypted_schedule_goes_on_after_a_restart_and_with_other_keys() {
     };
     run(&incremental).await;
     let second = ran(&cluster, &incremental, 1).await;
-    let is_on = |job: &v1::Job, full: &v1::Job| {
-        job.path.starts_with(&format!("incrementals/{}", full.path))
-    };
     assert!(is_on(&second, &first), "{}", second.path);
     let by_hand = cluster.backup_request(true, false);
     let fault = cluster.client().submit_backup(by_hand).await;
@@ -168,4 +173,76 @@ async fn an_encrypted_schedule_goes_on_after_a_restart_and_with_other_keys() {
     let rows = ["bank", "accounts"].map(|row| row.as_bytes().to_vec());
     let secrets = [PASSPHRASE, NEXT, bao.secret(), "canary"];
     assert_nothing_is_seen(&cluster, &places, &[PASSPHRASE, NEXT], &secrets, &rows).await;
+}
+
+/// A Vault that is sealed while it is said to be: it answers 503 then.
+#[derive(Debug, Default)]
+struct Sealed(AtomicBool);
+
+impl Behaviour for Sealed {
+    fn request(&self, _: &mut http::request::Parts) -> Act {
+        match self.0.load(Ordering::Relaxed) {
+            true => Act::SlowDown,
+            false => Act::Pass,
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_run_that_is_due_waits_for_the_kms() {
+    let cluster = Cluster::start(SMALL).await;
+    let accounts = Accounts::create(cluster.member_addresses(), "bank", 400, 100).await;
+    let bao = Bao::start();
+    let sealed = Arc::<Sealed>::default();
+    let proxy = Proxy::start(bao.port(), Arc::<Sealed>::clone(&sealed)).await;
+    let direct = bao.key("backup");
+    let through = proxy.endpoint().replace("http://", "");
+    let kms = direct.replace(&format!("127.0.0.1:{}", bao.port()), &through);
+    let other = tempfile::tempdir().expect("a directory");
+    let file = other.path().join("kms");
+    std::fs::write(&file, &kms).expect("written");
+    let (cli, at) = (Cli(&cluster), cluster.collection());
+    let made = cli
+        .succeeds(&format!(
+            "schedule create bank INTO {at} --recurring @monthly --full-backup @yearly --first-run now --kms-file {} --json",
+            file.display()
+        ))
+        .json();
+    let id = |number: usize| made["schedules"][number]["id"].as_str().expect("an id");
+    let (incremental, full) = (id(0), id(1));
+    let first = ran(&cluster, full, 1).await;
+
+    sealed.0.store(true, Ordering::Relaxed);
+    cli.succeeds(&format!("schedule run {incremental}"));
+    let said = eventually("the coordinator says what a run waits for", || async {
+        let log = cluster.coordinators[0].log();
+        let line = log.lines().find(|line| line.contains("tried again soon"));
+        line.map(str::to_owned)
+    })
+    .await;
+    assert!(said.contains("cannot be asked"), "{said}");
+    assert!(!said.contains(bao.secret()), "{said}");
+    let listed = cluster
+        .client()
+        .list_jobs(v1::ListJobsRequest {
+            all: true,
+            schedules: vec![incremental.parse().expect("an id")],
+            ..v1::ListJobsRequest::default()
+        })
+        .await
+        .expect("jobs");
+    assert!(listed.jobs.is_empty(), "{listed:?}");
+
+    // Nobody does anything but unseal it.
+    sealed.0.store(false, Ordering::Relaxed);
+    let second = ran(&cluster, incremental, 1).await;
+    assert!(is_on(&second, &first), "{}", second.path);
+    // It is the same key, whatever way leads to it.
+    let request = v1::SubmitRestoreRequest {
+        encryption: keys("", &[&direct]),
+        ..cluster.restore_request(&second.as_of, "back")
+    };
+    let restore = cluster.client().submit_restore(request).await;
+    cluster.succeeded(restore.expect("a job").job).await;
+    accounts.assert_restored("back", &second.as_of).await;
 }
