@@ -265,6 +265,16 @@ fn requests_that_cannot_be_are_refused_with_a_way_out() {
         .await;
         assert!(fault.hint.is_some(), "{fault}");
 
+        let fault = refused(v1::SubmitBackupRequest {
+            request_key: "schedule-7-100".into(),
+            ..full()
+        })
+        .await;
+        assert!(
+            fault.message.contains("belongs to runs of schedules"),
+            "{fault}"
+        );
+
         let keyed = v1::SubmitBackupRequest {
             request_key: "once".into(),
             ..full()

@@ -36,7 +36,8 @@ const RESTORE_EQUALS: &str =
 const STAYS: &str = "once a client was told that a backup succeeded, it stays restorable";
 const WHOLE: &str =
     "no restored state cuts a transaction in half: the accounts' total is what it always was";
-const RESIDENT: &str = "bytes of a locality that has a store of its own never lie in another store";
+pub(crate) const RESIDENT: &str =
+    "bytes of a locality that has a store of its own never lie in another store";
 const GONE: &str = "what no manifest and no live job names is gone within the sweep's bound";
 
 /// Rows of the tables of one database, by table.

@@ -1,7 +1,7 @@
 //! What is judged after every look at the coordinators. The sentences stand in `docs/INVARIANTS.md`.
 
 use holdfast_ledger::{Ledger, invariants};
-use holdfast_types::{Digest, Epoch, JobId, JobState, TaskId};
+use holdfast_types::{Digest, Epoch, JobId, JobState, RequestKey, TaskId};
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::outcome::Failure;
@@ -139,7 +139,7 @@ impl Checker {
 /// Runs of schedules are told by their requests: the ledger itself knows whose a job is only when the leader has told it.
 fn check_runs(ledger: &Ledger) -> Result<(), Failure> {
     let requests = ledger.jobs().filter_map(|job| job.request());
-    match twice(requests.map(ToString::to_string)) {
+    match twice(requests) {
         None => Ok(()),
         Some(run) => {
             let seen = format!("there are two jobs of {run}");
@@ -149,11 +149,18 @@ fn check_runs(ledger: &Ledger) -> Result<(), Failure> {
 }
 
 /// The first run, `schedule-<id>-<due>`, that two requests are of.
-fn twice(requests: impl Iterator<Item = String>) -> Option<String> {
+fn twice<'a>(requests: impl Iterator<Item = &'a RequestKey>) -> Option<String> {
     let mut runs = BTreeSet::new();
-    requests
-        .filter(|request| request.starts_with("schedule-"))
-        .map(|request| request.splitn(4, '-').take(3).collect::<Vec<_>>().join("-"))
+    let of_runs = requests.filter(|request| request.is_of_a_run());
+    of_runs
+        .map(|request| {
+            request
+                .as_str()
+                .splitn(4, '-')
+                .take(3)
+                .collect::<Vec<_>>()
+                .join("-")
+        })
         .find(|run| !runs.insert(run.clone()))
 }
 
@@ -224,7 +231,10 @@ mod tests {
 
     #[test]
     fn two_jobs_of_one_run_are_found() {
-        let found = |requests: &[&str]| twice(requests.iter().map(|it| (*it).to_owned()));
+        let found = |requests: &[&str]| {
+            let keys = requests.iter().map(|key| key.parse().expect("legal"));
+            twice(keys.collect::<Vec<RequestKey>>().iter())
+        };
         assert_eq!(
             found(&[
                 "ann-1",

@@ -5,7 +5,7 @@ use holdfast_ledger::invariants::{Violation, Witness};
 use holdfast_ledger::{
     Action, Command, Job, Ledger, LogPosition, Outcome, Report, ReportBody, ReportOutcome,
 };
-use holdfast_types::{JobSpec, JobState, RequestKey};
+use holdfast_types::{JobSpec, JobState};
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -69,7 +69,7 @@ impl Steps {
             request: Some(request),
             ..
         } = &command.action
-            && is_run(request)
+            && request.is_of_a_run()
         {
             shared.runs += 1;
         }
@@ -103,11 +103,6 @@ impl Steps {
     pub(crate) fn judged(&self) -> u64 {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).judged
     }
-}
-
-/// Whether a request is a run of a schedule.
-fn is_run(request: &RequestKey) -> bool {
-    request.to_string().starts_with("schedule-")
 }
 
 /// The directories that jobs which rest would write to.

@@ -15,6 +15,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use turmoil::Sim;
 
+use crate::audit::RESIDENT;
 use crate::bank::Teller;
 use crate::checks::{Checker, Seen};
 use crate::config::Config;
@@ -340,9 +341,7 @@ impl World<'_> {
             return Err(Failure::safety("J9", holds, format!("{key} was written")));
         }
         if let Some(stray) = self.vault.strays().into_iter().next() {
-            let holds =
-                "bytes of a locality that has a store of its own never lie in another store";
-            return Err(Failure::safety("Z1", holds, stray));
+            return Err(Failure::safety("Z1", RESIDENT, stray));
         }
         match self.vault.overwrites().into_iter().next() {
             Some(key) => Err(Failure::safety(

@@ -139,6 +139,73 @@ async fn a_store_that_is_killed_is_waited_for() {
     accounts.assert_restored("copy", &full.as_of).await;
 }
 
+/// A default retention in compliance mode: nobody, root included, can overwrite or remove anything, from the first claim to what dead jobs leave.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_whole_cycle_in_a_bucket_where_nothing_can_be_removed() {
+    let weed = Seaweed::shared();
+    let bucket = weed.locked_bucket();
+    weed.retain(&bucket, "COMPLIANCE", 1);
+    let (mut cluster, accounts) = start(2).await;
+    let stores = [weed.uri(&bucket, "")];
+
+    // A job that is cancelled in the middle leaves what it wrote, and is over all the same.
+    let job = backup(&cluster, &stores, Layer::Full(true)).await;
+    cluster.until_fraction(job, 0.2).await;
+    cluster.control(job, "cancel").await.expect("is cancelled");
+    cluster.until_over(job, "canceled").await;
+
+    let job = backup(&cluster, &stores, Layer::Full(true)).await;
+    cluster.until_fraction(job, 0.1).await;
+    cluster.control(job, "pause").await.expect("is paused");
+    cluster
+        .until(job, "a pause", |job| job.state == "paused")
+        .await;
+    cluster.workers[0].kill();
+    cluster.coordinators[0].kill();
+    cluster.coordinators[0].restart();
+    cluster.workers[0].restart();
+    eventually("the job goes on", || async {
+        cluster.control(job, "resume").await.ok()
+    })
+    .await;
+    cluster.until_fraction(job, 0.4).await;
+    cluster.workers[1].kill();
+    cluster.workers[1].restart();
+    let full = cluster.succeeded(job).await;
+    let writers = accounts.start_writers(ROW);
+    let middle = accounts.now().await;
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    assert!(writers.stop().await > 0);
+    let job = backup(&cluster, &stores, Layer::AppendToLatest(true)).await;
+    let last = cluster.succeeded(job).await;
+    for (as_of, name) in [
+        (&full.as_of, "full"),
+        (&middle, "middle"),
+        (&last.as_of, "last"),
+    ] {
+        restore(&cluster, &stores, as_of, name).await;
+        accounts.assert_restored(name, as_of).await;
+    }
+    let verify = v1::SubmitVerifyRequest {
+        from: stores[0].clone(),
+        ..v1::SubmitVerifyRequest::default()
+    };
+    let verify = cluster.client().submit_verify(verify).await;
+    cluster.succeeded(verify.expect("a job").job).await;
+    let shown = run(&["backups", "list", &stores[0], "--local", "--json"]);
+    let shown = shown.json();
+    assert_eq!(shown["chains"].as_array().map(Vec::len), Some(1), "{shown}");
+
+    let versions = weed.versions(&bucket);
+    let mut keys: Vec<&String> = versions.iter().map(|(key, _)| key).collect();
+    keys.dedup();
+    assert!(keys.len() > 30, "{} keys", keys.len());
+    assert_eq!(keys.len(), versions.len(), "nothing was overwritten");
+    for (key, version) in versions.iter().step_by(7) {
+        assert!(!weed.lets_go(&bucket, key, version), "{key} is retained");
+    }
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn data_of_each_locality_stays_in_its_bucket_and_comes_back() {
     let weed = Seaweed::shared();

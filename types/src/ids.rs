@@ -5,6 +5,8 @@ use std::fmt;
 use std::str::FromStr;
 
 use crate::error::{ErrorCode, Fault};
+use crate::schedule::ScheduleId;
+use crate::time::Timestamp;
 
 macro_rules! numeric_id {
     ($(#[$doc:meta])* $name:ident($inner:ty)) => {
@@ -191,4 +193,21 @@ name_id! {
 name_id! {
     /// A client's idempotency key: the same key never makes two jobs.
     RequestKey, "request key"
+}
+
+/// What the keys of schedules' runs begin with.
+const RUN: &str = "schedule-";
+
+impl RequestKey {
+    /// The key of a schedule's run that was due then, in microseconds: whoever submits the run again gets the job that there is.
+    #[must_use]
+    pub fn of_run(schedule: ScheduleId, due: Timestamp) -> Self {
+        Self(format!("{RUN}{schedule}-{}", due.as_micros()))
+    }
+
+    /// Whether it is of the form that belongs to runs of schedules. No client may choose such a key: it would stand in the way of a run.
+    #[must_use]
+    pub fn is_of_a_run(&self) -> bool {
+        self.0.starts_with(RUN)
+    }
 }

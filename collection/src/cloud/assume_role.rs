@@ -288,6 +288,141 @@ impl CredentialProvider for AssumedRole {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use object_store::StaticCredentialProvider;
+    use object_store::client::{HttpError, HttpErrorKind, HttpResponse, HttpService};
+    use std::sync::Mutex as SyncMutex;
+
+    /// A token service whose sessions last an hour, and a clock.
+    #[derive(Debug, Default)]
+    struct Service {
+        now: SyncMutex<Timestamp>,
+        is_dead: SyncMutex<bool>,
+        /// Who asked, by the key of the signature, and for what.
+        asked: SyncMutex<Vec<String>>,
+    }
+
+    impl Service {
+        fn pass(&self, minutes: u64) {
+            let mut now = self.now.lock().expect("lock");
+            *now = now.plus(Millis(minutes * 60_000));
+        }
+
+        fn asked(&self) -> Vec<String> {
+            std::mem::take(&mut *self.asked.lock().expect("lock"))
+        }
+    }
+
+    #[derive(Debug)]
+    struct Stub(Arc<Service>);
+
+    impl Clock for Service {
+        fn now(&self) -> Timestamp {
+            *self.now.lock().expect("lock")
+        }
+
+        fn monotonic(&self) -> Duration {
+            Duration::ZERO
+        }
+    }
+
+    #[async_trait]
+    impl HttpService for Stub {
+        async fn call(&self, request: HttpRequest) -> Result<HttpResponse, HttpError> {
+            let service = &self.0;
+            if *service.is_dead.lock().expect("lock") {
+                let error = std::io::Error::other("nobody there");
+                return Err(HttpError::new(HttpErrorKind::Connect, error));
+            }
+            let header = |name: &str| {
+                let value = request.headers().get(name);
+                value
+                    .and_then(|value| value.to_str().ok())
+                    .unwrap_or_default()
+            };
+            let signed = header("authorization");
+            let key = signed.split(['=', '/']).nth(1).unwrap_or_default();
+            let token = header("x-amz-security-token");
+            let form = request.body().as_bytes().cloned().unwrap_or_default();
+            let form = String::from_utf8_lossy(&form).into_owned();
+            let mut asked = service.asked.lock().expect("lock");
+            asked.push(format!("{key} {token} {form}"));
+            let role = form
+                .split("RoleArn=")
+                .nth(1)
+                .and_then(|rest| rest.split('&').next());
+            let role = role.unwrap_or_default();
+            let expires = service.now().plus(Millis(SESSION * 1000));
+            let body = format!(
+                "<AssumeRoleResponse><AssumeRoleResult><Credentials><AccessKeyId>KEY-{role}</AccessKeyId><SecretAccessKey>s</SecretAccessKey>\
+                 <SessionToken>token-{role}</SessionToken><Expiration>{expires}</Expiration></Credentials></AssumeRoleResult></AssumeRoleResponse>"
+            );
+            Ok(http::Response::new(body.into()))
+        }
+    }
+
+    fn role(service: &Arc<Service>, chain: &str) -> AwsCredentialProvider {
+        let sts = Arc::new(Sts {
+            address: "https://sts.example".to_owned(),
+            region: "eu-central-1".to_owned(),
+            client: HttpClient::new(Stub(Arc::clone(service))),
+        });
+        let base: AwsCredentialProvider = Arc::new(StaticCredentialProvider::new(AwsCredential {
+            key_id: "OWN".to_owned(),
+            secret_key: "s".to_owned(),
+            token: None,
+        }));
+        let roles = Role::chain(chain).expect("legal");
+        roles.into_iter().fold(base, |base, role| {
+            let clock = Arc::<Service>::clone(service);
+            Arc::new(AssumedRole::new(Arc::clone(&sts), role, base, clock))
+        })
+    }
+
+    #[tokio::test]
+    async fn each_role_is_assumed_with_the_session_of_the_one_before() {
+        let service = Arc::<Service>::default();
+        let last = role(&service, "first;external_id=x y,second");
+        let credential = last.get_credential().await.expect("a session");
+        assert_eq!(credential.key_id, "KEY-second");
+        let asked = service.asked();
+        let [first, second] = asked.as_slice() else {
+            panic!("{asked:?}");
+        };
+        assert!(
+            first.starts_with("OWN  ") && first.contains("RoleArn=first"),
+            "{first}"
+        );
+        assert!(first.contains("ExternalId=x+y"), "{first}");
+        assert!(second.starts_with("KEY-first token-first "), "{second}");
+        assert!(second.contains("RoleArn=second"), "{second}");
+        assert!(!second.contains("ExternalId"), "{second}");
+    }
+
+    #[tokio::test]
+    async fn a_session_is_renewed_before_it_ends_and_outlives_an_outage() {
+        let service = Arc::<Service>::default();
+        let provider = role(&service, "worker");
+        let asks = async |minutes: u64| {
+            service.pass(minutes);
+            let got = provider.get_credential().await;
+            (got.is_ok(), service.asked().len())
+        };
+        assert_eq!(asks(0).await, (true, 1), "the first");
+        assert_eq!(asks(54).await, (true, 0), "good for six minutes more");
+        assert_eq!(asks(2).await, (true, 1), "less than five minutes are left");
+        assert_eq!(asks(54).await, (true, 0), "the second began then");
+        let dead = |is_dead| *service.is_dead.lock().expect("lock") = is_dead;
+        dead(true);
+        assert_eq!(
+            asks(3).await,
+            (true, 0),
+            "it is good for three minutes more"
+        );
+        assert_eq!(asks(2).await, (true, 0), "and for one");
+        assert_eq!(asks(2).await, (false, 0), "it has ended");
+        dead(false);
+        assert_eq!(asks(0).await, (true, 1), "the service is back");
+    }
 
     #[test]
     fn chains_are_read_in_order() {

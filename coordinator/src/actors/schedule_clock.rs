@@ -17,7 +17,7 @@ use holdfast_node::{Backoff, Supervised, supervise};
 use holdfast_proto::v1;
 use holdfast_types::mutant::{self, Promise};
 use holdfast_types::{
-    ErrorCode, Fault, JobId, Millis, OnPrevious, RunResult, ScheduleId, ScheduleKeys,
+    ErrorCode, Fault, JobId, Millis, OnPrevious, RequestKey, RunResult, ScheduleId, ScheduleKeys,
     ScheduledLayer, Timestamp,
 };
 use std::collections::BTreeMap;
@@ -282,10 +282,10 @@ impl DueRun {
 
     /// The run's own: whoever submits it again gets the job that there is.
     fn request_key(&self, core: &Core) -> String {
-        let key = format!("schedule-{}-{}", self.record.id, self.due.as_micros());
+        let key = RequestKey::of_run(self.record.id, self.due);
         match mutant::is_broken(Promise::RunsAreOnce) {
             true => format!("{key}-{}", core.ids.next(core.env.clock.now())),
-            false => key,
+            false => key.to_string(),
         }
     }
 

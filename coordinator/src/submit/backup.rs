@@ -12,7 +12,8 @@ use holdfast_types::{
 };
 
 use super::{
-    catch_up, earlier_job, execution_locality, part_size, propose, request_key, target::read_target,
+    catch_up, earlier_job, execution_locality, own_key, part_size, propose, request_key,
+    target::read_target,
 };
 use crate::core::Core;
 use crate::encryption::{OpenChain, new_chain, open_chain, read_ring};
@@ -84,6 +85,7 @@ pub(crate) async fn submit_backup(
     core: &Core,
     request: v1::SubmitBackupRequest,
 ) -> Result<v1::SubmitJobResponse, Fault> {
+    own_key(&request.request_key)?;
     let accepted = submit_scheduled(core, request, Vec::new()).await?;
     Ok(accepted.response)
 }

@@ -25,12 +25,25 @@ pub(crate) use verify::submit_verify;
 /// Ids that are drawn for one submission before it is given up: two in a row that are taken mean a clock far in the past.
 const ID_ATTEMPTS: usize = 3;
 
-/// A client's idempotency key, if it gave one.
+/// An idempotency key, if there is one.
 fn request_key(text: &str) -> Result<Option<RequestKey>, Fault> {
     if text.is_empty() {
         Ok(None)
     } else {
         text.parse().map(Some)
+    }
+}
+
+/// A client's own idempotency key: none of those that belong to runs of schedules.
+fn own_key(text: &str) -> Result<Option<RequestKey>, Fault> {
+    let key = request_key(text)?;
+    match key.as_ref().is_some_and(RequestKey::is_of_a_run) {
+        false => Ok(key),
+        true => Err(Fault::new(
+            ErrorCode::InvalidArgument,
+            format!("request key {text} is of the form that belongs to runs of schedules"),
+        )
+        .hint("choose one that begins with something else")),
     }
 }
 

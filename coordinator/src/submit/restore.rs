@@ -15,7 +15,7 @@ use std::collections::BTreeSet;
 use self::members::{Choice, choose, map_members, member_of_log, read_choices};
 use self::names::NewNames;
 use super::{
-    backup::identify, catch_up, earlier_job, execution_locality, part_size, propose, request_key,
+    backup::identify, catch_up, earlier_job, execution_locality, own_key, part_size, propose,
     target::read_target,
 };
 use crate::core::Core;
@@ -43,7 +43,7 @@ fn given(text: String) -> Option<String> {
 
 fn read(request: v1::SubmitRestoreRequest, collection: Collection) -> Result<Wanted, Fault> {
     let wanted = Wanted {
-        request: request_key(&request.request_key)?,
+        request: own_key(&request.request_key)?,
         collection,
         subdir: given(request.subdir).unwrap_or_else(|| "LATEST".to_owned()),
         target: read_target(request.target)?,
@@ -131,7 +131,7 @@ pub(crate) async fn submit_restore(
     core: &Core,
     request: v1::SubmitRestoreRequest,
 ) -> Result<v1::SubmitJobResponse, Fault> {
-    let key = request_key(&request.request_key)?;
+    let key = own_key(&request.request_key)?;
     catch_up(core).await?;
     if let Some(earlier) = earlier_job(core, key.as_ref()) {
         return Ok(earlier);

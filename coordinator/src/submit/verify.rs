@@ -4,7 +4,7 @@ use holdfast_format::{Chain, Layer};
 use holdfast_proto::v1;
 use holdfast_types::{AsOf, ErrorCode, Fault, JobSpec, VerifySpec};
 
-use super::{catch_up, earlier_job, execution_locality, propose, request_key};
+use super::{catch_up, earlier_job, execution_locality, own_key, propose};
 use crate::core::Core;
 use crate::encryption::{open_chain, read_ring};
 use crate::location::Collection;
@@ -14,7 +14,7 @@ pub(crate) async fn submit_verify(
     core: &Core,
     request: v1::SubmitVerifyRequest,
 ) -> Result<v1::SubmitJobResponse, Fault> {
-    let key = request_key(&request.request_key)?;
+    let key = own_key(&request.request_key)?;
     let execution_locality = execution_locality(&request.execution_locality)?;
     let given = read_ring(request.encryption)?;
     let layer_end: Option<AsOf> = match request.layer_end.as_str() {

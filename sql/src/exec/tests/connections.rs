@@ -66,6 +66,14 @@ async fn every_worker_says_what_it_found() {
     assert_eq!(checked.rows[0][0], Value::text("w0"));
     assert_eq!(checked.rows[0][2], Value::Bool(true));
     assert_eq!(checked.rows[0][5], Value::text("2.0 KiB/s"));
+    let rows = scene
+        .rows("SELECT node, ok FROM [CHECK EXTERNAL CONNECTION store WITH transfer = '1MiB'] WHERE can_delete IS NOT NULL")
+        .await;
+    assert_eq!(rows.rows, [[Value::text("w0"), Value::Bool(true)]]);
+    let rows = scene
+        .rows("SELECT connection_name FROM [SHOW CREATE EXTERNAL CONNECTION store] WHERE create_statement LIKE 'CREATE %'")
+        .await;
+    assert_eq!(rows.rows, [[Value::text("store")]]);
     let asked = scene.cluster.asked().join("\n");
     assert!(
         asked.contains("transfer: 1048576") && asked.contains("\"external://store\""),

@@ -126,6 +126,8 @@ async fn schedules_are_shown_in_the_models_columns() {
     }
     let all = scene.rows("SHOW CREATE ALL SCHEDULES").await;
     assert_eq!(all.rows.len(), 2);
+    let one = "SELECT schedule_id FROM [SHOW CREATE ALL SCHEDULES] WHERE create_statement LIKE '%nightly%' ORDER BY 1 LIMIT 1";
+    assert_eq!(scene.rows(one).await.rows.len(), 1);
     let error = scene.error("SHOW SCHEDULE 1").await;
     assert_eq!(error.state, "42704");
 }

@@ -460,7 +460,10 @@ fn refuse_as_rows(statement: &Statement) -> Option<SqlError> {
             | Statement::ShowJobs(_)
             | Statement::ShowSchedules(_)
             | Statement::ShowSchedule(_)
+            | Statement::ShowCreateSchedules(_)
             | Statement::ShowConnections(_)
+            | Statement::ShowCreateConnections(_)
+            | Statement::CheckConnection { .. }
             | Statement::ShowSources(_)
             | Statement::ShowCreateSource(_)
             | Statement::CheckSource { .. }
