@@ -1,5 +1,7 @@
 //! The socket of a session, message by message.
 
+use std::sync::Arc;
+
 use futures::{SinkExt, StreamExt};
 use holdfast_env::Socket;
 use pgwire::error::ErrorInfo;
@@ -10,8 +12,9 @@ use pgwire::messages::startup::ParameterStatus;
 use pgwire::messages::{PgWireBackendMessage, PgWireFrontendMessage};
 use tokio_util::codec::Framed;
 
+use super::certificate::Identity;
 use super::codec::{Codec, WireError};
-use crate::error::SqlError;
+use crate::error::{SqlError, state};
 use crate::exec::Notice;
 
 /// How grave an error is.
@@ -26,6 +29,8 @@ pub(super) enum Severity {
 /// A connection.
 pub(super) struct Wire {
     framed: Framed<Box<dyn Socket>, Codec>,
+    /// What it is encrypted with.
+    identity: Option<Identity>,
 }
 
 /// The connection is of no use any more.
@@ -38,12 +43,45 @@ impl Wire {
     pub(super) fn new(socket: Box<dyn Socket>) -> Self {
         Self {
             framed: Framed::new(socket, Codec::default()),
+            identity: None,
         }
+    }
+
+    /// What the connection is encrypted with; `None` if it is not.
+    pub(super) fn identity(&self) -> Option<&Identity> {
+        self.identity.as_ref()
+    }
+
+    /// Encrypts the connection, which the client was told.
+    pub(super) async fn encrypt(&mut self, identity: Identity) -> Result<(), WireError> {
+        // What came in clear after the request was perhaps put there by somebody in between.
+        if !self.framed.read_buffer().is_empty() {
+            return Err(WireError::Broken(SqlError::new(
+                state::PROTOCOL_VIOLATION,
+                "received unencrypted data after SSL request",
+            )));
+        }
+        let nothing: Box<dyn Socket> = Box::new(tokio::io::empty());
+        let clear = std::mem::replace(&mut self.framed, Framed::new(nothing, Codec::default()));
+        let acceptor = tokio_rustls::TlsAcceptor::from(Arc::clone(&identity.config));
+        let accepted = Box::pin(acceptor.accept(clear.into_inner())).await;
+        let encrypted: Box<dyn Socket> = Box::new(accepted.map_err(|error| {
+            tracing::debug!(%error, "a TLS handshake for SQL broke off");
+            WireError::Io
+        })?);
+        self.framed = Framed::new(encrypted, Codec::default());
+        self.identity = Some(identity);
+        Ok(())
     }
 
     /// The client has said who it is: from now on messages have a type.
     pub(super) fn started(&mut self) {
         self.framed.codec_mut().is_started = true;
+    }
+
+    /// The client was let in: from now on messages can be long.
+    pub(super) fn admitted(&mut self) {
+        self.framed.codec_mut().is_admitted = true;
     }
 
     /// The next message; `None` if there is none any more. Cancel-safe.
