@@ -14,7 +14,7 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 /// How old what is known of the files may be.
 const FRESH: Duration = Duration::from_secs(10);
 /// PostgreSQL's name for its protocol among those that a client can ask for in the handshake.
-const PROTOCOL: &[u8] = b"postgresql";
+pub(super) const PROTOCOL: &[u8] = b"postgresql";
 
 /// Where the certificate and its key are.
 #[derive(Debug, Clone, PartialEq, Eq)]

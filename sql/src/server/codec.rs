@@ -23,12 +23,16 @@ pub(super) const MAX_MESSAGE: usize = 1 << 20;
 const MAX_STARTUP: usize = 10_000;
 /// The shortest one: its length, and a code.
 const MIN_STARTUP: usize = 8;
+/// What a handshake of TLS begins with: as a part of a length it would be far too long.
+const HANDSHAKE: u8 = 0x16;
 
 /// Why no message could be read.
 #[derive(Debug)]
 pub(super) enum WireError {
     /// The connection is broken.
     Io,
+    /// A handshake of TLS that was not asked for: the client begins with it, as with `sslnegotiation=direct` of libpq.
+    Handshake,
     /// The client does not keep to the protocol, or to the bounds. It is told.
     Broken(SqlError),
 }
@@ -57,6 +61,9 @@ impl Decoder for Codec {
     type Error = WireError;
 
     fn decode(&mut self, source: &mut BytesMut) -> Result<Option<Self::Item>, WireError> {
+        if !self.is_started && source.first() == Some(&HANDSHAKE) {
+            return Err(WireError::Handshake);
+        }
         let type_length = usize::from(self.is_started);
         let Some(mut header) = source.get(type_length..type_length + 4) else {
             return Ok(None);

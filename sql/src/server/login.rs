@@ -7,12 +7,13 @@ use std::time::Duration;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use bytes::{Buf, Bytes};
+use holdfast_types::UserName;
 use pgwire::messages::startup::{Authentication, PasswordMessageFamily};
 use pgwire::messages::{PgWireBackendMessage, PgWireFrontendMessage};
 
 use super::codec::WireError;
 use super::scram::{BOUND, Exchange, PLAIN, Refusal};
-use super::wire::Wire;
+use super::wire::{Lost, Wire};
 use super::{Shared, is_loopback};
 use crate::error::{SqlError, state};
 
@@ -43,6 +44,22 @@ pub(super) enum Barred {
 impl From<SqlError> for Barred {
     fn from(error: SqlError) -> Self {
         Self::Told(error)
+    }
+}
+
+impl From<Lost> for Barred {
+    fn from(_: Lost) -> Self {
+        Self::Lost
+    }
+}
+
+impl From<WireError> for Barred {
+    fn from(error: WireError) -> Self {
+        match error {
+            WireError::Broken(error) => Self::Told(error),
+            // What is no message of the protocol, and no handshake that was waited for, is not answered.
+            WireError::Io | WireError::Handshake => Self::Lost,
+        }
     }
 }
 
@@ -110,7 +127,7 @@ pub(super) async fn check(
         Ok(proof) => {
             let proof = Authentication::SASLFinal(Bytes::from(proof));
             let message = PgWireBackendMessage::Authentication(proof);
-            wire.feed(message).await.map_err(|_| Barred::Lost)
+            Ok(wire.feed(message).await?)
         }
         Err(refusal) => Err(fail(shared, refusal, user, peer).await.into()),
     }
@@ -122,7 +139,9 @@ async fn fail(shared: &Shared, refusal: Refusal, user: &str, peer: &str) -> SqlE
         Refusal::Broken(error) => error,
         Refusal::WrongPassword => {
             let failures = shared.failures.note();
-            tracing::warn!(%peer, ?user, failures, "a password for SQL is wrong, or there is no such user");
+            // A name that nobody can have would only fill the log.
+            let name: String = user.chars().take(UserName::MAX_BYTES).collect();
+            tracing::warn!(%peer, user = ?name, failures, "a password for SQL is wrong, or there is no such user");
             tokio::time::sleep(PENALTY).await;
             SqlError::new(
                 state::INVALID_PASSWORD,
@@ -134,8 +153,8 @@ async fn fail(shared: &Shared, refusal: Refusal, user: &str, peer: &str) -> SqlE
 
 async fn ask(wire: &mut Wire, question: Authentication) -> Result<(), Barred> {
     let message = PgWireBackendMessage::Authentication(question);
-    wire.feed(message).await.map_err(|_| Barred::Lost)?;
-    wire.flush().await.map_err(|_| Barred::Lost)
+    wire.feed(message).await?;
+    Ok(wire.flush().await?)
 }
 
 /// The body of the client's next message.
@@ -147,8 +166,8 @@ async fn answer(wire: &mut Wire) -> Result<Bytes, Barred> {
         Some(Ok(_)) => {
             Err(SqlError::new(state::PROTOCOL_VIOLATION, "expected SASL response").into())
         }
-        Some(Err(WireError::Broken(error))) => Err(error.into()),
-        Some(Err(WireError::Io)) | None => Err(Barred::Lost),
+        Some(Err(error)) => Err(error.into()),
+        None => Err(Barred::Lost),
     }
 }
 

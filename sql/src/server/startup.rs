@@ -54,48 +54,57 @@ pub(super) async fn start(wire: &mut Wire, shared: &Arc<Shared>, peer: &str) -> 
 }
 
 async fn read(wire: &mut Wire, shared: &Shared) -> Option<Startup> {
-    for _ in 0..=MAX_REQUESTS {
-        let message = match wire.next().await? {
-            Ok(message) => message,
-            Err(WireError::Io) => return None,
-            Err(WireError::Broken(error)) => {
-                wire.fatal(error).await;
-                return None;
-            }
-        };
-        let answer = match message {
-            PgWireFrontendMessage::Startup(startup) => return Some(startup),
-            PgWireFrontendMessage::CancelRequest(request) => {
-                shared
-                    .registry
-                    .cancel(request.pid, request.secret_key.as_i32());
-                return None;
-            }
-            PgWireFrontendMessage::SslNegotiation(SslNegotiationMetaMessage::PostgresGss(_)) => {
-                PgWireBackendMessage::GssEncResponse(GssEncResponse::Refuse)
-            }
-            _ => match &shared.certificate {
-                Some(certificate) if wire.identity().is_none() => {
-                    let identity = certificate.identity().await;
-                    let accept = PgWireBackendMessage::SslResponse(SslResponse::Accept);
-                    wire.feed(accept).await.ok()?;
-                    wire.flush().await.ok()?;
-                    match wire.encrypt(identity).await {
-                        Ok(()) => continue,
-                        Err(WireError::Io) => return None,
-                        Err(WireError::Broken(error)) => {
-                            wire.fatal(error).await;
-                            return None;
-                        }
-                    }
-                }
-                _ => PgWireBackendMessage::SslResponse(SslResponse::Refuse),
-            },
-        };
-        wire.feed(answer).await.ok()?;
-        wire.flush().await.ok()?;
+    match hear(wire, shared).await {
+        Ok(startup) => Some(startup),
+        Err(Barred::Told(error)) => {
+            wire.fatal(error).await;
+            None
+        }
+        Err(Barred::Lost) => None,
     }
-    None
+}
+
+/// Goes on until the client has said who it is.
+async fn hear(wire: &mut Wire, shared: &Shared) -> Result<Startup, Barred> {
+    for _ in 0..=MAX_REQUESTS {
+        let certificate = match wire.identity() {
+            None => shared.certificate.as_ref(),
+            Some(_) => None,
+        };
+        let message = match (wire.next().await.ok_or(Barred::Lost)?, certificate) {
+            (Ok(message), _) => message,
+            (Err(WireError::Handshake), Some(certificate)) => {
+                let identity = certificate.identity().await;
+                wire.encrypt_at_once(identity).await?;
+                continue;
+            }
+            (Err(error), _) => return Err(error.into()),
+        };
+        let answer = match (message, certificate) {
+            (PgWireFrontendMessage::Startup(startup), _) => return Ok(startup),
+            (PgWireFrontendMessage::CancelRequest(request), _) => {
+                let secret = request.secret_key.as_i32();
+                shared.registry.cancel(request.pid, secret);
+                return Err(Barred::Lost);
+            }
+            (
+                PgWireFrontendMessage::SslNegotiation(SslNegotiationMetaMessage::PostgresGss(_)),
+                _,
+            ) => PgWireBackendMessage::GssEncResponse(GssEncResponse::Refuse),
+            (_, Some(certificate)) => {
+                let identity = certificate.identity().await;
+                let accept = PgWireBackendMessage::SslResponse(SslResponse::Accept);
+                wire.feed(accept).await?;
+                wire.flush().await?;
+                wire.encrypt(identity).await?;
+                continue;
+            }
+            (_, None) => PgWireBackendMessage::SslResponse(SslResponse::Refuse),
+        };
+        wire.feed(answer).await?;
+        wire.flush().await?;
+    }
+    Err(Barred::Lost)
 }
 
 async fn admit(

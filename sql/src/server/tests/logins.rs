@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use holdfast_env::{Env, MemoryDisk};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio_postgres::config::{ChannelBinding, SslMode};
+use tokio_postgres::config::{ChannelBinding, SslMode, SslNegotiation};
 use tokio_postgres::{Client, Config, NoTls};
 
 use super::far::far;
@@ -242,6 +242,27 @@ async fn what_comes_in_clear_before_the_handshake_is_refused() {
     let _ = read.expect("the server closes the connection");
     // Others are served on, encrypted or not.
     log_in(&scene, &config("ann", None)).await.expect("trusted");
+}
+
+#[tokio::test]
+async fn a_client_may_begin_with_the_handshake() {
+    let (scene, authority) = encrypted(far(), Access::default()).await;
+    let mut ann = config("ann", Some("hunter2"));
+    ann.ssl_negotiation(SslNegotiation::Direct);
+    let protocol: &[&[u8]] = &[b"postgresql"];
+    let client = log_in_by_tls(&scene, &ann, authority.client_of(false, protocol)).await;
+    assert_eq!(current_user(&client.expect("let in")).await, "ann");
+    // Without a request it must have said that it means this protocol.
+    let others: [&[&[u8]]; 2] = [&[], &[b"http/1.1"]];
+    for protocols in others {
+        let tls = authority.client_of(false, protocols);
+        let refused = log_in_by_tls(&scene, &ann, tls).await;
+        assert!(refused.is_err(), "{protocols:?}");
+    }
+    // Without a certificate there is nothing to begin with.
+    let bare = self::scene(Env::system(), TRUSTING).await;
+    let refused = log_in_by_tls(&bare, &ann, authority.client_of(false, protocol)).await;
+    assert!(refused.is_err());
 }
 
 /// A message of the client's.

@@ -33,14 +33,20 @@ impl Authority {
 
     /// A client that trusts it; its channel binding is that of the certificate, or, if it is deceived, of another one.
     pub(super) fn client(&self, is_deceived: bool) -> Tls {
+        self.client_of(is_deceived, &[])
+    }
+
+    /// One that names protocols in its handshake.
+    pub(super) fn client_of(&self, is_deceived: bool, protocols: &[&[u8]]) -> Tls {
         let mut roots = RootCertStore::empty();
         roots.add(self.0.cert.der().clone()).expect("an authority");
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-        let config = ClientConfig::builder_with_provider(provider)
+        let mut config = ClientConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()
             .expect("versions")
             .with_root_certificates(roots)
             .with_no_client_auth();
+        config.alpn_protocols = protocols.iter().map(|name| name.to_vec()).collect();
         Tls {
             config: Arc::new(config),
             is_deceived,
