@@ -35,6 +35,7 @@ fn main() -> Result<(), Box<dyn Error>> {
             "holdfast.v1.ListBackupsRequest",
             "holdfast.v1.ShowBackupRequest",
             "holdfast.v1.PutConnectionRequest",
+            "holdfast.v1.PutUserRequest",
             "holdfast.v1.CheckConnectionRequest",
             "holdfast.v1.CheckResidencyRequest",
             "holdfast.v1.CreateScheduleRequest",

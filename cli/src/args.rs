@@ -6,6 +6,7 @@ mod member;
 mod node;
 mod schedule;
 mod store;
+mod user;
 mod words;
 
 pub(crate) use jobs::{
@@ -20,6 +21,7 @@ pub(crate) use node::{
 };
 pub(crate) use schedule::{AlterScheduleArgs, CreateScheduleArgs, ScheduleCommand};
 pub(crate) use store::{StoreArgs, read as read_file};
+pub(crate) use user::{UserArgs, UserCommand};
 pub(crate) use words::{Stores, either, read_words, stores};
 
 use clap::{Args, Parser, Subcommand};
@@ -75,6 +77,9 @@ pub(crate) enum Command {
     /// Stored URIs of stores: external connections
     #[command(subcommand)]
     Connection(ConnectionCommand),
+    /// Users of the SQL port
+    #[command(subcommand)]
+    User(UserCommand),
     /// What keeps history from being discarded by sources
     #[command(subcommand)]
     Hold(HoldCommand),
@@ -163,6 +168,13 @@ mod tests {
             "holdfast start --role worker --worker-id w1 --join a:1,b:2 --key-file k --slots 2",
             "holdfast init --members 1=a:1,2=b:1",
             "holdfast start --single --data-dir d --sql-addr 127.0.0.1:26257 --sql-trust-loopback",
+            "holdfast start --single --data-dir d --sql-addr 0.0.0.0:26257 --sql-cert c.pem --sql-key k.pem",
+            "holdfast start --single --data-dir d --sql-addr 0.0.0.0:26257 --sql-allow-plaintext",
+            "holdfast user add ann",
+            "holdfast user add ann --password-file -",
+            "holdfast user password ann --password-file p",
+            "holdfast user drop ann",
+            "holdfast user list --json",
             "holdfast sql --source bank -e SHOW",
             "holdfast init --key-file k",
             "holdfast status --json",
@@ -254,6 +266,11 @@ mod tests {
             "holdfast start --single --role worker --data-dir d",
             "holdfast source add bank",
             "holdfast connection create vault",
+            "holdfast user add",
+            "holdfast start --single --data-dir d --sql-addr a:1 --sql-cert c.pem",
+            "holdfast start --single --data-dir d --sql-addr a:1 --sql-key k.pem",
+            "holdfast start --single --data-dir d --sql-cert c.pem --sql-key k.pem",
+            "holdfast start --single --data-dir d --sql-allow-plaintext",
             "holdfast start --single --data-dir d --store-limit s3:write=0",
             "holdfast verify",
             "holdfast backup --source postgres://u@h/d INTO file:///b --detach",

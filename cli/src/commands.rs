@@ -16,6 +16,7 @@ mod sim;
 mod source;
 mod sql;
 mod start;
+mod user;
 mod verify;
 
 use holdfast_client::v1;
@@ -34,6 +35,7 @@ pub(crate) async fn run(context: &Context, command: Command) -> Result<Exit, Fau
         Command::Status => cluster::status(context).await,
         Command::Source(command) => source::run(context, command).await,
         Command::Connection(command) => connection::run(context, command).await,
+        Command::User(command) => user::run(context, command).await,
         Command::Hold(command) => hold::run(context, command).await,
         Command::Backup(arguments) => backup::run(context, arguments).await,
         Command::Restore(arguments) => restore::run(context, arguments).await,

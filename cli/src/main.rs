@@ -10,6 +10,7 @@ mod keys;
 mod local;
 mod one_shot;
 mod output;
+mod password;
 mod roles;
 mod rows;
 mod views;

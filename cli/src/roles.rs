@@ -5,7 +5,7 @@ mod sources;
 
 pub(crate) use signals::interrupted;
 
-use holdfast_client::ControlApi;
+use holdfast_client::{ControlApi, Verifiers};
 use holdfast_collection::{StoreOptions, SystemStores};
 use holdfast_coordinator::{
     Bootstrap, Coordinator, CoordinatorConfig, CoordinatorHandle, RaftConfig,
@@ -13,7 +13,7 @@ use holdfast_coordinator::{
 use holdfast_env::Env;
 use holdfast_mvcc::{MvccStore, ServeHandle, serve};
 use holdfast_node::ClusterKey;
-use holdfast_sql::{Access, SqlOptions, SqlServer};
+use holdfast_sql::{SqlOptions, SqlServer};
 use holdfast_types::{ErrorCode, Fault, Locality, Millis, NodeId, WorkerId};
 use holdfast_worker::{Worker, WorkerConfig, WorkerHandle};
 use serde::{Deserialize, Serialize};
@@ -83,6 +83,8 @@ pub(crate) struct RunningCoordinator {
     pub(crate) address: String,
     /// What can be asked of it, without a wire in between.
     pub(crate) api: Arc<dyn ControlApi>,
+    /// What the passwords of users are checked against.
+    pub(crate) verifiers: Arc<dyn Verifiers>,
     handle: CoordinatorHandle,
 }
 
@@ -174,6 +176,7 @@ pub(crate) async fn start_coordinator(
     Ok(RunningCoordinator {
         address: handle.address().to_owned(),
         api: Arc::new(handle.api()),
+        verifiers: Arc::new(handle.api()),
         handle,
     })
 }
@@ -181,15 +184,12 @@ pub(crate) async fn start_coordinator(
 /// Listens for SQL on behalf of a coordinator.
 pub(crate) async fn start_sql(
     env: &Env,
-    listen: &str,
-    trusts_loopback: bool,
-    api: Arc<dyn ControlApi>,
+    options: SqlOptions,
+    coordinator: &RunningCoordinator,
 ) -> Result<SqlServer, Fault> {
-    let access = match trusts_loopback {
-        true => Access::TrustLoopback,
-        false => Access::Nobody,
-    };
-    SqlServer::start(SqlOptions::new(listen, access), env.clone(), api).await
+    let api = Arc::clone(&coordinator.api);
+    let verifiers = Arc::clone(&coordinator.verifiers);
+    SqlServer::start(options, env.clone(), api, verifiers).await
 }
 
 /// Starts a worker.

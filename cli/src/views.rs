@@ -12,6 +12,7 @@ mod job;
 mod keys;
 mod schedule;
 mod source;
+mod user;
 
 pub(crate) use backups::{ChainsView, ShownChainView};
 pub(crate) use check::{CheckView, DryRunView};
@@ -22,6 +23,7 @@ pub(crate) use job::{ControlledView, JobView, JobsView, StepView, SubmittedView}
 pub(crate) use keys::KeysView;
 pub(crate) use schedule::{ControlledScheduleView, ScheduleView, SchedulesView};
 pub(crate) use source::{SourceView, SourcesView};
+pub(crate) use user::UsersView;
 
 /// An empty text is no text.
 fn some(text: String) -> Option<String> {

@@ -81,6 +81,12 @@ pub trait ControlApi: Debug + Send + Sync {
         &self,
         request: v1::CheckResidencyRequest,
     ) -> Result<v1::CheckResidencyResponse, Fault>;
+    /// Makes a user of the SQL port, or gives one another password.
+    async fn put_user(&self, request: v1::PutUserRequest) -> Result<v1::User, Fault>;
+    /// Forgets a user.
+    async fn drop_user(&self, name: &str) -> Result<(), Fault>;
+    /// All users, without anything of their passwords.
+    async fn list_users(&self) -> Result<v1::ListUsersResponse, Fault>;
     /// Gives up a chain's hold; [`ControlApi::cluster_status`] lists them.
     async fn drop_hold(&self, hold: u64) -> Result<v1::DropHoldResponse, Fault>;
     /// Makes a schedule of backups, or a pair.

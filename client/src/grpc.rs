@@ -175,6 +175,20 @@ impl ControlApi for GrpcClient {
         call!(self, Repeatable, long, check_residency, request)
     }
 
+    async fn put_user(&self, request: v1::PutUserRequest) -> Result<v1::User, Fault> {
+        call!(self, Mutation, short, put_user, request)
+    }
+
+    async fn drop_user(&self, name: &str) -> Result<(), Fault> {
+        let request = v1::DropUserRequest { name: name.into() };
+        call!(self, Mutation, short, drop_user, request).map(|_| ())
+    }
+
+    async fn list_users(&self) -> Result<v1::ListUsersResponse, Fault> {
+        let request = v1::ListUsersRequest {};
+        call!(self, Repeatable, short, list_users, request)
+    }
+
     async fn drop_hold(&self, hold: u64) -> Result<v1::DropHoldResponse, Fault> {
         let request = v1::DropHoldRequest { hold };
         call!(self, Mutation, short, drop_hold, request)

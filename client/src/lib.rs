@@ -6,9 +6,11 @@
 mod api;
 mod grpc;
 mod retry;
+mod verifiers;
 mod watch;
 
 pub use api::{ControlApi, JobStream};
 pub use grpc::GrpcClient;
 pub use holdfast_proto::v1;
 pub use retry::{ClientOptions, MAX_ADDRESSES};
+pub use verifiers::{Credential, Verifiers};

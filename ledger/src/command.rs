@@ -5,7 +5,8 @@ use holdfast_types::{
     ByteCount, ClusterId, ConnectionName, ConnectionRecord, ControlVerb, Digest, Epoch, Fault,
     HoldId, Incarnation, JobId, JobSpec, LayerPath, Locality, MemberName, NewSchedule, ObjectRef,
     PlannedSpan, Relation, RequestKey, RowCount, RunResult, ScheduleChange, ScheduleId,
-    ScheduleVerb, Sealed, SettledDatabase, SourceName, SourceRecord, TaskId, Timestamp, WorkerId,
+    ScheduleVerb, Sealed, SettledDatabase, SourceName, SourceRecord, TaskId, Timestamp, UserName,
+    UserRecord, WorkerId,
 };
 use serde::{Deserialize, Serialize};
 
@@ -226,6 +227,18 @@ pub enum Action {
     DropConnection {
         /// Which.
         connection: ConnectionName,
+    },
+    /// Makes a user, or gives one another password. A new one is refused if the name is taken; of an old one the time of making stays.
+    PutUser {
+        /// The user.
+        user: UserRecord,
+        /// Whether there must be one of this name already; otherwise there must be none.
+        alter: bool,
+    },
+    /// Forgets a user. Sessions that are open go on.
+    DropUser {
+        /// Which.
+        user: UserName,
     },
 }
 

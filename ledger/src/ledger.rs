@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use holdfast_types::{
     ClusterId, ConnectionName, ConnectionRecord, Digest, HoldId, JobId, RequestKey, ScheduleId,
-    SourceName, SourceRecord, TaskId, Timestamp, WorkerId,
+    SourceName, SourceRecord, TaskId, Timestamp, UserName, UserRecord, WorkerId,
 };
 use serde::{Deserialize, Serialize};
 
@@ -45,6 +45,7 @@ pub struct Ledger {
     pub(crate) holds: BTreeMap<HoldId, HoldRecord>,
     pub(crate) catalogue: Catalogue,
     pub(crate) connections: BTreeMap<ConnectionName, ConnectionRecord>,
+    pub(crate) users: BTreeMap<UserName, UserRecord>,
     pub(crate) requests: BTreeMap<RequestKey, JobId>,
     pub(crate) schedules: BTreeMap<ScheduleId, ScheduleRecord>,
     /// Jobs that may owe an effect or hold a lease: those that are not terminal, and terminal ones with something left to clear

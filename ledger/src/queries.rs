@@ -2,7 +2,7 @@
 
 use holdfast_types::{
     ConnectionName, ConnectionRecord, HoldId, JobId, JobSpec, Locality, RequestKey, ScheduleId,
-    SourceName, SourceRecord, TaskId, WorkerId,
+    SourceName, SourceRecord, TaskId, UserName, UserRecord, WorkerId,
 };
 
 use crate::catalogue::Catalogue;
@@ -42,6 +42,17 @@ impl Ledger {
     #[must_use]
     pub fn connection(&self, name: &ConnectionName) -> Option<&ConnectionRecord> {
         self.connections.get(name)
+    }
+
+    /// All users of the SQL port, by name.
+    pub fn users(&self) -> impl Iterator<Item = &UserRecord> {
+        self.users.values()
+    }
+
+    /// A user of the SQL port.
+    #[must_use]
+    pub fn user(&self, name: &UserName) -> Option<&UserRecord> {
+        self.users.get(name)
     }
 
     /// All registered workers, by id.

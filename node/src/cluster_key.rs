@@ -6,7 +6,7 @@
 
 use aws_lc_rs::aead::{AES_256_GCM_SIV, Aad, LessSafeKey, Nonce, UnboundKey};
 use holdfast_env::{Disk, Entropy};
-use holdfast_types::{ErrorCode, Fault, KeyId, Sealed};
+use holdfast_types::{ErrorCode, Fault, KeyId, ScramVerifier, Sealed, UserName};
 use std::fmt;
 use std::sync::Arc;
 use zeroize::Zeroizing;
@@ -17,6 +17,8 @@ const CHECK_PURPOSE: &[u8] = b"holdfast cluster key check v1";
 const SECRET_PURPOSE: &[u8] = b"holdfast credential v1 for ";
 const SCHEDULE_PURPOSE: &[u8] = b"holdfast keys of a schedule v1";
 const DATA_KEY_PURPOSE: &[u8] = b"holdfast data key v1 of chain key ";
+const VERIFIER_PURPOSE: &[u8] = b"holdfast password verifier v1 of user ";
+const NOBODY_PURPOSE: &[u8] = b"holdfast salt of a user who is not there v1 ";
 const TAG_PURPOSE: &[u8] = b"holdfast cluster tag v1";
 
 /// Bytes of [`ClusterKey::tag`]: by 48 bits two clusters that share a server differ.
@@ -245,6 +247,48 @@ impl ClusterKey {
         Ok(bytes)
     }
 
+    /// Seals what a user's password is checked against. It opens for no other user.
+    #[must_use]
+    pub fn seal_verifier(&self, user: &UserName, verifier: &ScramVerifier) -> Sealed {
+        let mut bytes = verifier.to_string().into_bytes();
+        self.key
+            .seal_in_place_append_tag(Self::nonce(), verifier_purpose(user), &mut bytes)
+            .expect("a verifier is far below the cipher's limit of 64 GiB");
+        Sealed::from_sealed(bytes)
+    }
+
+    /// Opens what a user's password is checked against.
+    ///
+    /// # Errors
+    /// It was sealed with another cluster's key, or for another user, or is damaged.
+    pub fn open_verifier(&self, user: &UserName, sealed: &Sealed) -> Result<ScramVerifier, Fault> {
+        let fault = || {
+            Fault::new(
+                ErrorCode::Corrupted,
+                format!("the password of user {user} does not open with this cluster key"),
+            )
+            .hint("every coordinator has the same key file? then give the user another password with `holdfast user password`")
+        };
+        let mut bytes = Zeroizing::new(sealed.as_bytes().to_vec());
+        let opened = self
+            .key
+            .open_in_place(Self::nonce(), verifier_purpose(user), &mut bytes)
+            .map_err(|_| fault())?;
+        let text = std::str::from_utf8(opened).map_err(|_| fault())?;
+        text.parse().map_err(|_| fault())
+    }
+
+    /// What a client is told of a user who is not there: the same for ever, and on every coordinator, so that it cannot be told from the verifier of one who is.
+    #[must_use]
+    pub fn verifier_of_nobody(&self, user: &str) -> ScramVerifier {
+        ScramVerifier {
+            iterations: ScramVerifier::MIN_ITERATIONS,
+            salt: self.mark(&[NOBODY_PURPOSE, user.as_bytes()].concat()),
+            stored_key: [0; 32],
+            server_key: [0; 32],
+        }
+    }
+
     /// Opens a sealed bound.
     ///
     /// # Errors
@@ -272,6 +316,10 @@ impl ClusterKey {
 
 fn secret_purpose(address: &str) -> Aad<Vec<u8>> {
     Aad::from([SECRET_PURPOSE, address.as_bytes()].concat())
+}
+
+fn verifier_purpose(user: &UserName) -> Aad<Vec<u8>> {
+    Aad::from([VERIFIER_PURPOSE, user.as_str().as_bytes()].concat())
 }
 
 fn data_key_purpose(id: KeyId) -> Aad<Vec<u8>> {
@@ -311,6 +359,43 @@ mod tests {
             key.open_schedule_keys(&key.seal_secret("", "canary"))
                 .is_err()
         );
+    }
+
+    #[test]
+    fn a_verifier_opens_for_its_user_only() {
+        let key = ClusterKey::from_bytes(&[7; 32]);
+        let (ann, bob): (UserName, UserName) = (
+            "ann".parse().expect("a name"),
+            "bob".parse().expect("a name"),
+        );
+        let verifier = ScramVerifier {
+            iterations: 4096,
+            salt: b"a salt".to_vec(),
+            stored_key: [1; 32],
+            server_key: [2; 32],
+        };
+        let sealed = key.seal_verifier(&ann, &verifier);
+        assert!(!sealed.as_bytes().windows(5).any(|part| part == b"SCRAM"));
+        assert_eq!(key.open_verifier(&ann, &sealed), Ok(verifier));
+        let other = ClusterKey::from_bytes(&[8; 32]);
+        for opened in [
+            key.open_verifier(&bob, &sealed),
+            other.open_verifier(&ann, &sealed),
+            key.open_verifier(&ann, &key.seal_secret("ann", "x")),
+        ] {
+            assert_eq!(opened.expect_err("foreign").code, ErrorCode::Corrupted);
+        }
+    }
+
+    #[test]
+    fn who_is_not_there_always_has_the_same_salt() {
+        let key = ClusterKey::from_bytes(&[7; 32]);
+        let nobody = key.verifier_of_nobody("ann");
+        assert_eq!(nobody, key.verifier_of_nobody("ann"));
+        assert_eq!(nobody.salt.len(), crate::password::SALT_BYTES);
+        assert_ne!(nobody.salt, key.verifier_of_nobody("bob").salt);
+        let other = ClusterKey::from_bytes(&[8; 32]);
+        assert_ne!(nobody.salt, other.verifier_of_nobody("ann").salt);
     }
 
     #[test]

@@ -14,7 +14,7 @@ impl fmt::Debug for v1::Member {
     }
 }
 
-/// Shows requests without the URIs in them, which may hold secrets.
+/// Shows requests without the URIs in them, which may hold secrets, and without passwords.
 macro_rules! without_uris {
     ($($message:ident { $($field:ident),* })*) => {$(
         impl fmt::Debug for v1::$message {
@@ -44,6 +44,7 @@ without_uris! {
     ListBackupsRequest {}
     ShowBackupRequest { subdir, check_files, encryption }
     PutConnectionRequest { name, alter }
+    PutUserRequest { name, alter }
     CheckConnectionRequest { transfer }
     CheckResidencyRequest { subdir, encryption }
     CreateScheduleRequest { label, if_not_exists, source, target, revision_history, execution_locality, recurring, full_backup, first_run, on_execution_failure, on_previous_running, ignore_existing_backups, encryption }
@@ -93,6 +94,14 @@ mod tests {
                 v1::PutConnectionRequest {
                     name: "shop".into(),
                     uri: uri(),
+                    alter: false,
+                }
+            ),
+            format!(
+                "{:?}",
+                v1::PutUserRequest {
+                    name: "shop".into(),
+                    password: "canary".into(),
                     alter: false,
                 }
             ),

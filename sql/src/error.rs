@@ -15,6 +15,7 @@ pub(crate) mod state {
     pub(crate) const IN_FAILED_TRANSACTION: SqlState = "25P02";
     pub(crate) const INVALID_STATEMENT_NAME: SqlState = "26000";
     pub(crate) const INVALID_AUTHORIZATION: SqlState = "28000";
+    pub(crate) const INVALID_PASSWORD: SqlState = "28P01";
     pub(crate) const INVALID_CURSOR_NAME: SqlState = "34000";
     pub(crate) const UNKNOWN_OUTCOME: SqlState = "40003";
     pub(crate) const SYNTAX_ERROR: SqlState = "42601";

@@ -14,6 +14,7 @@ mod session;
 mod submit;
 mod targets;
 mod unsupported;
+mod users;
 mod wait;
 
 #[cfg(test)]
@@ -173,6 +174,9 @@ impl Run<'_> {
             Statement::CreateSource(create) => self.create_source(create).await,
             Statement::AlterSource(alter) => self.alter_source(alter).await,
             Statement::DropSource { name, if_exists } => self.drop_source(name, *if_exists).await,
+            Statement::CreateUser(user) => self.create_user(user).await,
+            Statement::AlterUser(user) => self.alter_user(user).await,
+            Statement::DropUser { name, if_exists } => self.drop_user(name, *if_exists).await,
             Statement::DropHold(hold) => self.drop_hold(hold).await,
             Statement::SetClusterSetting { name, value } => {
                 self.set_cluster_setting(name, value).await
@@ -220,6 +224,7 @@ impl Run<'_> {
             Statement::CheckSource { name, members } => {
                 self.check_source(name, members, rows).await
             }
+            Statement::ShowUsers => self.show_users(rows).await,
             Statement::ShowHolds => self.show_holds(rows).await,
             Statement::ShowWorkers => self.show_workers(rows).await,
             Statement::ShowCluster => self.show_cluster(rows).await,

@@ -13,4 +13,4 @@ mod syntax;
 mod times;
 
 pub use console::{SqlConsole, SqlEvent};
-pub use server::{Access, SqlOptions, SqlServer};
+pub use server::{Access, CertificateFiles, SqlOptions, SqlServer};

@@ -1,9 +1,12 @@
 //! The server: listens, and gives each connection a session.
 
+mod certificate;
 mod codec;
 mod encode;
+mod login;
 mod parameters;
 mod registry;
+mod scram;
 mod session;
 mod startup;
 mod statement;
@@ -17,7 +20,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
-use holdfast_client::ControlApi;
+use holdfast_client::{ControlApi, Verifiers};
 use holdfast_env::{Connection, Env, Listener};
 use holdfast_types::{ErrorCode, Fault};
 use tokio::sync::Semaphore;
@@ -25,6 +28,9 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use crate::exec::Executor;
+use certificate::Certificate;
+pub use certificate::CertificateFiles;
+use login::Failures;
 use registry::Registry;
 use session::Session;
 use wire::Wire;
@@ -38,13 +44,13 @@ const GRACE: Duration = Duration::from_millis(500);
 /// Between two attempts to accept when the system has no more file descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
-/// Who may open a session.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Access {
-    /// Nobody: users and their passwords are not kept yet.
-    Nobody,
-    /// Whoever connects from this machine, under any name and without a password.
-    TrustLoopback,
+/// Who may open a session, besides users by their passwords.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Access {
+    /// Everybody who connects from this machine, under any name and without a password.
+    pub trusts_loopback: bool,
+    /// Users from other machines without encryption too. Their passwords are not sent even then, but all that they say and are answered can be read, and changed, on the way.
+    pub allows_plaintext: bool,
 }
 
 /// How the server runs.
@@ -54,6 +60,8 @@ pub struct SqlOptions {
     pub listen: String,
     /// Who may open a session.
     pub access: Access,
+    /// What sessions are encrypted with; without it none is.
+    pub certificate: Option<CertificateFiles>,
     /// Sessions at once.
     pub max_sessions: usize,
 }
@@ -65,6 +73,7 @@ impl SqlOptions {
         Self {
             listen: listen.into(),
             access,
+            certificate: None,
             max_sessions: 128,
         }
     }
@@ -90,6 +99,10 @@ pub(crate) struct Shared {
     executor: Executor,
     registry: Registry,
     access: Access,
+    certificate: Option<Certificate>,
+    verifiers: Arc<dyn Verifiers>,
+    failures: Failures,
+    env: Env,
     sessions: Arc<Semaphore>,
     closing: CancellationToken,
 }
@@ -98,12 +111,17 @@ impl SqlServer {
     /// Starts to listen.
     ///
     /// # Errors
-    /// The address cannot be listened on.
+    /// The address cannot be listened on, or the certificate cannot be used.
     pub async fn start(
         options: SqlOptions,
         env: Env,
         api: Arc<dyn ControlApi>,
+        verifiers: Arc<dyn Verifiers>,
     ) -> Result<Self, Fault> {
+        let certificate = match options.certificate {
+            Some(files) => Some(Certificate::read(&env, files).await?),
+            None => None,
+        };
         let listener = env.net.listen(&options.listen).await.map_err(|error| {
             Fault::new(
                 ErrorCode::Unavailable,
@@ -116,8 +134,12 @@ impl SqlServer {
         let closing = CancellationToken::new();
         let shared = Arc::new(Shared {
             registry: Registry::new(Arc::clone(&env.entropy)),
-            executor: Executor::new(api, env),
+            executor: Executor::new(api, env.clone()),
             access: options.access,
+            certificate,
+            verifiers,
+            failures: Failures::default(),
+            env,
             sessions: Arc::new(Semaphore::new(max_sessions)),
             closing: closing.clone(),
         });
@@ -178,10 +200,9 @@ async fn accept(mut listener: Box<dyn Listener>, shared: Arc<Shared>, connection
 
 /// One connection, from its first byte to its last.
 async fn serve(connection: Connection, shared: Arc<Shared>) {
-    let is_local = is_loopback(&connection.peer);
     let peer = connection.peer;
     let mut wire = Wire::new(connection.socket);
-    let starting = startup::start(&mut wire, &shared, is_local);
+    let starting = startup::start(&mut wire, &shared, &peer);
     let started = tokio::select! {
         biased;
         () = shared.closing.cancelled() => return,
@@ -190,7 +211,7 @@ async fn serve(connection: Connection, shared: Arc<Shared>) {
     let Ok(Some(started)) = started else {
         return;
     };
-    tracing::debug!(%peer, user = %started.session.user, "an SQL session begins");
+    tracing::debug!(%peer, user = ?started.session.user, "an SQL session begins");
     Session::new(wire, Arc::clone(&shared), started).run().await;
     tracing::debug!(%peer, "an SQL session has ended");
 }

@@ -12,7 +12,7 @@ mod small_disk;
 pub use binary::holdfast_binary;
 pub use cluster::{Cluster, Shape, eventually};
 pub use data::{Accounts, Writers, create_database, databases};
-pub use process::{Output, Process, free_ports, run};
+pub use process::{Output, Process, free_ports, run, run_with};
 pub use servers::{
     Pgbench, Truth, adds_up, content, left_behind, make_bank, record, register_servers,
 };

@@ -1,6 +1,7 @@
 //! Child processes: started, watched, killed.
 
 use std::fs::File;
+use std::io::Write;
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -37,11 +38,27 @@ impl Output {
 /// It cannot be started.
 #[must_use]
 pub fn run(arguments: &[&str]) -> Output {
-    let output = Command::new(holdfast_binary())
+    run_with(arguments, "")
+}
+
+/// The same with something on its standard input.
+///
+/// # Panics
+/// It cannot be started.
+#[must_use]
+pub fn run_with(arguments: &[&str], input: &str) -> Output {
+    let mut child = Command::new(holdfast_binary())
         .args(arguments)
-        .stdin(Stdio::null())
-        .output()
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
         .expect("the binary starts");
+    if let Some(mut stdin) = child.stdin.take() {
+        // One that ends without having read everything breaks the pipe.
+        let _ = stdin.write_all(input.as_bytes());
+    }
+    let output = child.wait_with_output().expect("a child can be waited for");
     Output {
         code: code(output.status),
         stdout: String::from_utf8_lossy(&output.stdout).into_owned(),

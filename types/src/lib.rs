@@ -8,6 +8,7 @@
 mod access;
 mod chain_key;
 mod digest;
+mod end_point;
 mod error;
 mod ids;
 mod job;
@@ -26,10 +27,13 @@ mod span;
 mod spec;
 mod time;
 mod units;
+mod user;
+mod verifier;
 
 pub use access::{CollectionAccess, ConnectionRecord, LocalityStore};
 pub use chain_key::{ChainKey, KeyId};
 pub use digest::{Digest, Hasher};
+pub use end_point::EndPointHash;
 pub use error::{ErrorCode, Fault};
 pub use ids::{
     ClusterId, ConnectionName, Epoch, HoldId, Incarnation, JobId, MemberName, NodeId, RelationId,
@@ -58,3 +62,5 @@ pub use spec::{
 };
 pub use time::{ParseTimeError, Timestamp};
 pub use units::{ByteCount, Millis, RowCount};
+pub use user::{UserName, UserRecord};
+pub use verifier::ScramVerifier;

@@ -115,9 +115,18 @@ pub(crate) struct StartArgs {
     /// Where the coordinator listens for SQL, as PostgreSQL's clients speak it; port 0 takes a free one. Nowhere if left out
     #[arg(long, value_name = "HOST:PORT")]
     pub(crate) sql_addr: Option<String>,
-    /// Let everybody who connects from this machine run SQL, under any name and without a password; all others are refused
+    /// Let everybody who connects from this machine run SQL, under any name and without a password; all others need a user's password
     #[arg(long, requires = "sql_addr")]
     pub(crate) sql_trust_loopback: bool,
+    /// The certificate, as PEM, that SQL is encrypted with; it is read again when it changes
+    #[arg(long, value_name = "FILE", requires = "sql_addr", requires = "sql_key")]
+    pub(crate) sql_cert: Option<String>,
+    /// The private key of --sql-cert, as PEM
+    #[arg(long, value_name = "FILE", requires = "sql_cert")]
+    pub(crate) sql_key: Option<String>,
+    /// Let users of other machines run SQL without encryption: whoever is on the way reads and changes statements, URIs with secrets among them
+    #[arg(long, requires = "sql_addr")]
+    pub(crate) sql_allow_plaintext: bool,
     /// Log as JSON lines
     #[arg(long)]
     pub(crate) log_json: bool,

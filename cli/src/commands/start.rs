@@ -3,9 +3,8 @@
 use holdfast_client::{ControlApi, v1};
 use holdfast_env::Env;
 use holdfast_node::{LogFormat, init_logging};
-use holdfast_sql::SqlServer;
+use holdfast_sql::{Access, CertificateFiles, SqlOptions, SqlServer};
 use holdfast_types::{ErrorCode, Fault, WorkerId};
-use std::sync::Arc;
 use std::time::Duration;
 
 use crate::args::{MvccMember, Role, StartArgs};
@@ -76,11 +75,9 @@ async fn start(
             for_good: false,
         };
         let coordinator = roles::start_coordinator(env, role).await?;
-        let api = Arc::clone(&coordinator.api);
-        running.coordinator = Some(coordinator);
-        if let Some(listen) = &arguments.sql_addr {
-            let trusts_loopback = arguments.sql_trust_loopback;
-            running.sql = Some(roles::start_sql(env, listen, trusts_loopback, api).await?);
+        let coordinator = running.coordinator.insert(coordinator);
+        if let Some(options) = sql_options(&arguments) {
+            running.sql = Some(roles::start_sql(env, options, coordinator).await?);
         }
     } else if arguments.sql_addr.is_some() {
         return Err(Fault::new(
@@ -120,6 +117,22 @@ async fn start_member(env: &Env, member: &MvccMember) -> Result<RunningMember, F
         time_to_live: None,
     };
     roles::start_member(env, role).await
+}
+
+/// How SQL is spoken, if it is.
+fn sql_options(arguments: &StartArgs) -> Option<SqlOptions> {
+    let access = Access {
+        trusts_loopback: arguments.sql_trust_loopback,
+        allows_plaintext: arguments.sql_allow_plaintext,
+    };
+    let mut options = SqlOptions::new(arguments.sql_addr.as_deref()?, access);
+    if let (Some(certificate), Some(key)) = (&arguments.sql_cert, &arguments.sql_key) {
+        options.certificate = Some(CertificateFiles {
+            certificate: certificate.clone(),
+            key: key.clone(),
+        });
+    }
+    Some(options)
 }
 
 fn data_dir(arguments: &StartArgs) -> Result<String, Fault> {

@@ -372,6 +372,50 @@ impl Control for ControlService {
         .await
     }
 
+    async fn put_user(
+        &self,
+        request: Request<v1::PutUserRequest>,
+    ) -> Result<Response<v1::User>, Status> {
+        self.unary(
+            request,
+            CallKind::Mutation,
+            self.limits.short,
+            |api, request| api.put_user(request),
+        )
+        .await
+    }
+
+    async fn drop_user(
+        &self,
+        request: Request<v1::DropUserRequest>,
+    ) -> Result<Response<v1::DropUserResponse>, Status> {
+        self.unary(
+            request,
+            CallKind::Mutation,
+            self.limits.short,
+            |api, request| {
+                Box::pin(async move {
+                    api.drop_user(&request.name).await?;
+                    Ok(v1::DropUserResponse {})
+                })
+            },
+        )
+        .await
+    }
+
+    async fn list_users(
+        &self,
+        request: Request<v1::ListUsersRequest>,
+    ) -> Result<Response<v1::ListUsersResponse>, Status> {
+        self.unary(
+            request,
+            CallKind::Repeatable,
+            self.limits.short,
+            |api, _| api.list_users(),
+        )
+        .await
+    }
+
     async fn check_connection(
         &self,
         request: Request<v1::CheckConnectionRequest>,

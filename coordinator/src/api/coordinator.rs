@@ -1,7 +1,7 @@
 //! [`ControlApi`] in process.
 
 use async_trait::async_trait;
-use holdfast_client::{ControlApi, JobStream};
+use holdfast_client::{ControlApi, Credential, JobStream, Verifiers};
 use holdfast_ledger::{Action, Job, Outcome};
 use holdfast_proto::v1;
 use holdfast_types::{
@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use super::job_view::{Seen, job_view};
 use super::passing::LeaderLine;
-use super::{check, cluster, collections, connections, holds, keys, residency, watch};
+use super::{check, cluster, collections, connections, holds, keys, residency, users, watch};
 use crate::core::Core;
 use crate::replica::unexpected;
 use crate::{schedule, submit};
@@ -213,6 +213,15 @@ impl Filter {
     fn shows(&self, state: JobState, finished: Option<Timestamp>, now: Timestamp) -> bool {
         let recent = finished.is_none_or(|finished| now.since(finished) <= LISTED_FOR);
         (self.all || recent) && (self.states.is_empty() || self.states.contains(&state))
+    }
+}
+
+#[async_trait]
+impl Verifiers for Coordinator {
+    async fn credential(&self, user: &str) -> Result<Option<Credential>, Fault> {
+        // Of a state that may be old, a user who was dropped could come in, or one whose password was changed by the former one.
+        self.freshen().await?;
+        users::credential(&self.core, user)
     }
 }
 
@@ -439,6 +448,19 @@ impl ControlApi for Coordinator {
     ) -> Result<v1::CheckResidencyResponse, Fault> {
         self.freshen().await?;
         residency::check(&self.core, request).await
+    }
+
+    async fn put_user(&self, request: v1::PutUserRequest) -> Result<v1::User, Fault> {
+        users::put(&self.core, request).await
+    }
+
+    async fn drop_user(&self, name: &str) -> Result<(), Fault> {
+        users::forget(&self.core, name).await
+    }
+
+    async fn list_users(&self) -> Result<v1::ListUsersResponse, Fault> {
+        self.freshen().await?;
+        Ok(users::list(&self.core))
     }
 
     async fn drop_hold(&self, hold: u64) -> Result<v1::DropHoldResponse, Fault> {

@@ -13,6 +13,7 @@ mod job_view;
 mod keys;
 mod passing;
 mod residency;
+mod users;
 mod watch;
 
 pub(crate) use cluster::{ensure_identity, init_cluster};

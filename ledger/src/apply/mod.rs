@@ -13,6 +13,7 @@ mod retention;
 mod schedules;
 mod sources;
 mod submit;
+mod users;
 mod workers;
 
 use std::collections::BTreeSet;
@@ -138,6 +139,8 @@ impl<'a> Apply<'a> {
             } => self.fire_schedule(*schedule, *due, *next, result, *opened_by),
             Action::PutConnection { connection, alter } => self.put_connection(connection, *alter),
             Action::DropConnection { connection } => self.drop_connection(connection),
+            Action::PutUser { user, alter } => self.put_user(user, *alter),
+            Action::DropUser { user } => self.drop_user(user),
         };
         result.unwrap_or_else(Outcome::Refused)
     }

@@ -11,7 +11,7 @@
 //!
 //! # Invariants
 //! The bytes are a function of the state: two nodes in the same state write the same ones. What is computed from other state is not
-//! stored. Sections come in one order: head, sources, workers, holds, requests, schedules, layers, connections, then every job followed by its
+//! stored. Sections come in one order: head, sources, workers, holds, requests, schedules, layers, connections, users, then every job followed by its
 //! spans.
 //!
 //! # Concurrency
@@ -62,10 +62,11 @@ enum Tag {
     End = 9,
     Connections = 10,
     Schedules = 11,
+    Users = 12,
 }
 
 impl Tag {
-    const ALL: [Self; 11] = [
+    const ALL: [Self; 12] = [
         Self::Head,
         Self::Sources,
         Self::Workers,
@@ -77,6 +78,7 @@ impl Tag {
         Self::End,
         Self::Connections,
         Self::Schedules,
+        Self::Users,
     ];
 
     fn from_byte(byte: u8) -> Option<Self> {
@@ -96,6 +98,7 @@ impl Tag {
             Self::End => "end",
             Self::Connections => "connections",
             Self::Schedules => "schedules",
+            Self::Users => "users",
         }
     }
 }

@@ -3,7 +3,9 @@
 use std::io::{self, Read};
 use std::sync::Arc;
 
-use holdfast_types::{ConnectionRecord, ErrorCode, Fault, JobId, RequestKey, SourceRecord};
+use holdfast_types::{
+    ConnectionRecord, ErrorCode, Fault, JobId, RequestKey, SourceRecord, UserRecord,
+};
 
 use super::{
     ChunkRun, Head, Home, MAGIC, MAX_SECTION_BYTES, SNAPSHOT_VERSION, Tag, section_digest,
@@ -210,6 +212,13 @@ fn take(ledger: &mut Ledger, tag: Tag, payload: &[u8]) -> Result<(), Fault> {
                 .into_iter()
                 .map(|record| (record.name.clone(), record));
             ledger.connections.extend(records);
+        }
+        Tag::Users => {
+            let records: Vec<UserRecord> = codec::decode_all(payload)?;
+            let records = records
+                .into_iter()
+                .map(|record| (record.name.clone(), record));
+            ledger.users.extend(records);
         }
         Tag::Job => {
             let job: Job = codec::decode_all(payload)?;

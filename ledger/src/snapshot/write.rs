@@ -40,6 +40,7 @@ impl Ledger {
         sections.records(Tag::Schedules, self.schedules.values())?;
         sections.records(Tag::Layers, self.catalogue.iter())?;
         sections.records(Tag::Connections, self.connections.values())?;
+        sections.records(Tag::Users, self.users.values())?;
         for job in self.jobs.values() {
             sections.job(job)?;
         }

@@ -42,6 +42,10 @@ fn commands() -> Vec<Command> {
         connection: specs::connection("vault", "memory://vault", 1),
         alter: false,
     });
+    world.done(Action::PutUser {
+        user: specs::user("ann", 1),
+        alter: false,
+    });
     let job = world.planned_backup();
     let leased = world.lease_all(job);
     world.accepted(&leased[0], checkpoint(&leased[0], None, 60, true));
@@ -157,6 +161,9 @@ fn odd_actions() -> Vec<Action> {
         Action::DropHold { hold: HoldId(99) },
         Action::DropConnection {
             connection: "gone".parse().expect("a name"),
+        },
+        Action::DropUser {
+            user: "gone".parse().expect("a name"),
         },
         Action::GrantLeases {
             grants: vec![Grant {
@@ -292,9 +299,11 @@ fn the_fixture_holds_every_action() {
             Action::FireSchedule { .. } => 25,
             Action::PutConnection { .. } => 26,
             Action::DropConnection { .. } => 27,
+            Action::PutUser { .. } => 28,
+            Action::DropUser { .. } => 29,
         }
     }
-    let mut seen = [false; 28];
+    let mut seen = [false; 30];
     for command in commands() {
         seen[number(&command.action)] = true;
         if let Action::Batch(actions) = &command.action {
@@ -303,5 +312,5 @@ fn the_fixture_holds_every_action() {
             }
         }
     }
-    assert_eq!(seen, [true; 28]);
+    assert_eq!(seen, [true; 30]);
 }

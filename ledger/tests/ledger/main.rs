@@ -18,4 +18,5 @@ mod snapshots;
 mod specs;
 mod targets;
 mod transitions;
+mod users;
 mod world;

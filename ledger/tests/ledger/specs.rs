@@ -5,7 +5,7 @@ use holdfast_types::{
     BackupMember, BackupSpec, BackupTemplate, Cadence, CollectionAccess, ConnectionRecord, Digest,
     Hlc, HoldUse, JobSpec, LayerPath, Locality, MemberRecord, NewSchedule, OnFailure, OnPrevious,
     Pairing, ParentLayer, RestoreMember, RestoreOptions, RestoreSpec, ScheduleChange, ScheduleId,
-    ScheduleKeys, Sealed, SourceKind, SourceRecord, Target, Timestamp, VerifySpec,
+    ScheduleKeys, Sealed, SourceKind, SourceRecord, Target, Timestamp, UserRecord, VerifySpec,
 };
 
 pub(crate) const COLLECTION: &str = "file:///backups";
@@ -195,6 +195,15 @@ pub(crate) fn change(by: u16, next: Timestamp) -> ScheduleChange {
 }
 
 /// A connection that leads to an address; `secret` stands for what is sealed of it.
+pub(crate) fn user(name: &str, secret: u8) -> UserRecord {
+    UserRecord {
+        name: name.parse().expect("a name"),
+        sealed: Sealed::from_sealed(vec![secret; 20]),
+        created_at: Timestamp::from_millis(u64::from(secret)),
+        changed_at: Timestamp::from_millis(u64::from(secret)),
+    }
+}
+
 pub(crate) fn connection(name: &str, address: &str, secret: u8) -> ConnectionRecord {
     ConnectionRecord {
         name: name.parse().expect("a name"),

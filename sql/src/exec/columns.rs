@@ -49,6 +49,11 @@ pub(super) fn columns_of(
             // Workers of a directory on several machines may see different ones.
             ("unseen", TextArray),
         ]),
+        Statement::ShowUsers => fixed(&[
+            ("username", Text),
+            ("created", Time),
+            ("password_changed", Time),
+        ]),
         Statement::ShowSources(None) => fixed(&[
             ("source_name", Text),
             ("kind", Text),
@@ -123,8 +128,7 @@ pub(super) fn columns_of(
         Statement::ShowVariable(name) => Ok(Some(vec![Column::new(name.as_str(), Text)])),
         Statement::Query(query) => columns_of_query(session, query, &[]).map(Some),
         Statement::Explain(_) => fixed(&[("info", Text)]),
-        Statement::ShowUsers
-        | Statement::AlterBackup(_)
+        Statement::AlterBackup(_)
         | Statement::ControlJobs(_)
         | Statement::AlterJobOwner { .. }
         | Statement::ControlSchedules { .. }

@@ -441,6 +441,33 @@ impl ControlApi for FakeCluster {
         })
     }
 
+    async fn put_user(&self, request: v1::PutUserRequest) -> Result<v1::User, Fault> {
+        self.note(&request);
+        match (request.name.as_str(), request.alter) {
+            ("ann", false) => Err(Fault::new(ErrorCode::AlreadyExists, "it exists")),
+            ("ann", true) | (_, false) => Ok(v1::User::default()),
+            _ => Err(Fault::new(ErrorCode::NotFound, "there is none")),
+        }
+    }
+
+    async fn drop_user(&self, name: &str) -> Result<(), Fault> {
+        self.note(("drop_user", name));
+        match name {
+            "ann" => Ok(()),
+            _ => Err(Fault::new(ErrorCode::NotFound, "there is none")),
+        }
+    }
+
+    async fn list_users(&self) -> Result<v1::ListUsersResponse, Fault> {
+        Ok(v1::ListUsersResponse {
+            users: vec![v1::User {
+                name: "ann".to_owned(),
+                created: "2026-12-01T08:00:00Z".to_owned(),
+                changed: "2026-12-01T09:00:00Z".to_owned(),
+            }],
+        })
+    }
+
     async fn check_connection(
         &self,
         request: v1::CheckConnectionRequest,

@@ -202,6 +202,7 @@ fn is_fixed(name: &str) -> bool {
     [
         "integer_datetimes",
         "is_superuser",
+        "password_encryption",
         "server_encoding",
         "server_version",
         "standard_conforming_strings",
@@ -233,6 +234,7 @@ fn usual(name: &str) -> &'static str {
         "extra_float_digits" | "lock_timeout" | "statement_timeout" => "0",
         "integer_datetimes" | "is_superuser" | "standard_conforming_strings" => "on",
         "intervalstyle" => "postgres",
+        "password_encryption" => "scram-sha-256",
         "search_path" => "public",
         "server_version" => SERVER_VERSION,
         "timezone" => "UTC",

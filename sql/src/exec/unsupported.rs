@@ -7,10 +7,6 @@ use crate::syntax::ast::Statement;
 pub(super) fn refusal(statement: &Statement) -> Option<SqlError> {
     let what = match statement {
         Statement::AlterJobOwner { .. } => "ALTER JOB … OWNER TO: jobs have no owners",
-        Statement::CreateUser(_)
-        | Statement::AlterUser(_)
-        | Statement::DropUser { .. }
-        | Statement::ShowUsers => "users",
         Statement::ShowJobs(show) if show.options.has("execution details") => {
             "option execution details"
         }

@@ -19,16 +19,20 @@ use crate::error::{SqlError, state};
 
 /// The longest message: what a statement and its parameters may be long.
 pub(super) const MAX_MESSAGE: usize = 1 << 20;
-/// The longest message of somebody who has not said who he is.
+/// The longest message of somebody who has not been let in.
 const MAX_STARTUP: usize = 10_000;
 /// The shortest one: its length, and a code.
 const MIN_STARTUP: usize = 8;
+/// What a handshake of TLS begins with: as a part of a length it would be far too long.
+const HANDSHAKE: u8 = 0x16;
 
 /// Why no message could be read.
 #[derive(Debug)]
 pub(super) enum WireError {
     /// The connection is broken.
     Io,
+    /// A handshake of TLS that was not asked for: the client begins with it, as with `sslnegotiation=direct` of libpq.
+    Handshake,
     /// The client does not keep to the protocol, or to the bounds. It is told.
     Broken(SqlError),
 }
@@ -44,6 +48,8 @@ impl From<io::Error> for WireError {
 pub(super) struct Codec {
     /// Whether the client has said who it is: from then on messages have a type.
     pub(super) is_started: bool,
+    /// Whether it was let in: until then messages are short.
+    pub(super) is_admitted: bool,
 }
 
 fn broken(message: &str) -> WireError {
@@ -55,13 +61,20 @@ impl Decoder for Codec {
     type Error = WireError;
 
     fn decode(&mut self, source: &mut BytesMut) -> Result<Option<Self::Item>, WireError> {
+        if !self.is_started && source.first() == Some(&HANDSHAKE) {
+            return Err(WireError::Handshake);
+        }
         let type_length = usize::from(self.is_started);
         let Some(mut header) = source.get(type_length..type_length + 4) else {
             return Ok(None);
         };
-        let (shortest, longest) = match self.is_started {
-            true => (4, MAX_MESSAGE),
-            false => (MIN_STARTUP, MAX_STARTUP),
+        let shortest = match self.is_started {
+            true => 4,
+            false => MIN_STARTUP,
+        };
+        let longest = match self.is_admitted {
+            true => MAX_MESSAGE,
+            false => MAX_STARTUP,
         };
         let length = usize::try_from(header.get_i32()).unwrap_or(usize::MAX);
         if length < shortest {

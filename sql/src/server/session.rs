@@ -108,7 +108,7 @@ impl Session {
         };
         match next {
             Ok(message) => Some(message),
-            Err(WireError::Io) => None,
+            Err(WireError::Io | WireError::Handshake) => None,
             Err(WireError::Broken(error)) => {
                 self.wire.fatal(error).await;
                 None

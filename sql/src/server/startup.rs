@@ -1,4 +1,4 @@
-//! How a session begins: encryption that is declined, requests to cancel, and who may come in.
+//! How a session begins: encryption, requests to cancel, and who may come in.
 
 use std::sync::Arc;
 
@@ -11,15 +11,16 @@ use pgwire::messages::{
 };
 use tokio::sync::OwnedSemaphorePermit;
 
+use super::Shared;
 use super::codec::WireError;
+use super::login::{self, Barred};
 use super::registry::{Place, Registry};
 use super::wire::{Lost, Wire};
-use super::{Access, Shared};
 use crate::error::{SqlError, state};
 use crate::exec::Session;
 
-/// Requests for encryption that are declined on one connection.
-const MAX_DECLINED: usize = 2;
+/// Requests for encryption on one connection: of the two kinds, the one declined and the other granted or declined.
+const MAX_REQUESTS: usize = 2;
 
 /// A session that may begin.
 pub(super) struct Started {
@@ -30,21 +31,19 @@ pub(super) struct Started {
 }
 
 /// Reads who the client is and answers; `None` if the connection is over.
-pub(super) async fn start(
-    wire: &mut Wire,
-    shared: &Arc<Shared>,
-    is_local: bool,
-) -> Option<Started> {
+pub(super) async fn start(wire: &mut Wire, shared: &Arc<Shared>, peer: &str) -> Option<Started> {
     let startup = read(wire, shared).await?;
     wire.started();
-    let admitted = admit(&startup, shared, is_local);
+    let admitted = admit(wire, &startup, shared, peer).await;
     let (session, permit) = match admitted {
         Ok(admitted) => admitted,
-        Err(error) => {
+        Err(Barred::Told(error)) => {
             wire.fatal(error).await;
             return None;
         }
+        Err(Barred::Lost) => return None,
     };
+    wire.admitted();
     let place = Registry::enter(shared);
     let greeted = greet(wire, &startup, &session, &place).await;
     greeted.ok().map(|()| Started {
@@ -55,74 +54,85 @@ pub(super) async fn start(
 }
 
 async fn read(wire: &mut Wire, shared: &Shared) -> Option<Startup> {
-    for _ in 0..=MAX_DECLINED {
-        let message = match wire.next().await? {
-            Ok(message) => message,
-            Err(WireError::Io) => return None,
-            Err(WireError::Broken(error)) => {
-                wire.fatal(error).await;
-                return None;
-            }
-        };
-        let declined = match message {
-            PgWireFrontendMessage::Startup(startup) => return Some(startup),
-            PgWireFrontendMessage::CancelRequest(request) => {
-                shared
-                    .registry
-                    .cancel(request.pid, request.secret_key.as_i32());
-                return None;
-            }
-            // There is no certificate that it could be done with.
-            PgWireFrontendMessage::SslNegotiation(SslNegotiationMetaMessage::PostgresGss(_)) => {
-                PgWireBackendMessage::GssEncResponse(GssEncResponse::Refuse)
-            }
-            _ => PgWireBackendMessage::SslResponse(SslResponse::Refuse),
-        };
-        wire.feed(declined).await.ok()?;
-        wire.flush().await.ok()?;
+    match hear(wire, shared).await {
+        Ok(startup) => Some(startup),
+        Err(Barred::Told(error)) => {
+            wire.fatal(error).await;
+            None
+        }
+        Err(Barred::Lost) => None,
     }
-    None
 }
 
-fn admit(
+/// Goes on until the client has said who it is.
+async fn hear(wire: &mut Wire, shared: &Shared) -> Result<Startup, Barred> {
+    for _ in 0..=MAX_REQUESTS {
+        let certificate = match wire.identity() {
+            None => shared.certificate.as_ref(),
+            Some(_) => None,
+        };
+        let message = match (wire.next().await.ok_or(Barred::Lost)?, certificate) {
+            (Ok(message), _) => message,
+            (Err(WireError::Handshake), Some(certificate)) => {
+                let identity = certificate.identity().await;
+                wire.encrypt_at_once(identity).await?;
+                continue;
+            }
+            (Err(error), _) => return Err(error.into()),
+        };
+        let answer = match (message, certificate) {
+            (PgWireFrontendMessage::Startup(startup), _) => return Ok(startup),
+            (PgWireFrontendMessage::CancelRequest(request), _) => {
+                let secret = request.secret_key.as_i32();
+                shared.registry.cancel(request.pid, secret);
+                return Err(Barred::Lost);
+            }
+            (
+                PgWireFrontendMessage::SslNegotiation(SslNegotiationMetaMessage::PostgresGss(_)),
+                _,
+            ) => PgWireBackendMessage::GssEncResponse(GssEncResponse::Refuse),
+            (_, Some(certificate)) => {
+                let identity = certificate.identity().await;
+                let accept = PgWireBackendMessage::SslResponse(SslResponse::Accept);
+                wire.feed(accept).await?;
+                wire.flush().await?;
+                wire.encrypt(identity).await?;
+                continue;
+            }
+            (_, None) => PgWireBackendMessage::SslResponse(SslResponse::Refuse),
+        };
+        wire.feed(answer).await?;
+        wire.flush().await?;
+    }
+    Err(Barred::Lost)
+}
+
+async fn admit(
+    wire: &mut Wire,
     startup: &Startup,
-    shared: &Shared,
-    is_local: bool,
-) -> Result<(Session, OwnedSemaphorePermit), SqlError> {
-    let refuse = |message: &str| SqlError::new(state::INVALID_AUTHORIZATION, message);
+    shared: &Arc<Shared>,
+    peer: &str,
+) -> Result<(Session, OwnedSemaphorePermit), Barred> {
     if startup.parameters.contains_key("replication") {
         return Err(SqlError::meaningless(
             "there is no replication here: this is a coordinator of backups",
-        ));
+        )
+        .into());
     }
     let user = startup.parameters.get("user").map_or("", String::as_str);
     if user.is_empty() {
-        return Err(refuse(
+        return Err(SqlError::new(
+            state::INVALID_AUTHORIZATION,
             "no PostgreSQL user name specified in startup packet",
-        ));
+        )
+        .into());
     }
-    match shared.access {
-        Access::TrustLoopback if is_local => {}
-        Access::TrustLoopback => {
-            return Err(refuse(
-                "connections from other machines are refused: users and passwords are not kept yet",
-            )
-            .hint(
-                "connect from the machine that the coordinator runs on, for example through ssh",
-            ));
-        }
-        Access::Nobody => {
-            return Err(
-                refuse("connections are refused: users and passwords are not kept yet").hint(
-                    "start the coordinator with --sql-trust-loopback to let in everybody who connects from its machine",
-                ),
-            );
-        }
-    }
+    login::check(wire, shared, user, peer).await?;
     let Ok(permit) = Arc::clone(&shared.sessions).try_acquire_owned() else {
         return Err(
             SqlError::new(state::TOO_MANY_CONNECTIONS, "too many sessions already")
-                .hint("end one of them, or connect to another coordinator"),
+                .hint("end one of them, or connect to another coordinator")
+                .into(),
         );
     };
     let database = startup

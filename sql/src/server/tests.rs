@@ -14,31 +14,50 @@ use tokio_postgres::types::Type;
 use tokio_postgres::{AsyncMessage, Client, Config, NoTls, SimpleQueryMessage};
 use tokio_util::codec::Decoder;
 
+mod far;
+mod logins;
+mod tls;
+mod users;
+
 use super::codec::{Codec, MAX_MESSAGE, WireError};
 use super::{Access, SqlOptions, SqlServer};
 use crate::exec::fake::FakeCluster;
+use users::FakeUsers;
+
+/// Everybody from this machine.
+const TRUSTING: Access = Access {
+    trusts_loopback: true,
+    allows_plaintext: false,
+};
 
 struct Scene {
     cluster: Arc<FakeCluster>,
+    users: Arc<FakeUsers>,
     server: SqlServer,
     env: Env,
 }
 
 impl Scene {
     async fn start(options: SqlOptions) -> Self {
+        Self::start_in(Env::system(), options).await
+    }
+
+    async fn start_in(env: Env, options: SqlOptions) -> Self {
         let cluster = Arc::new(FakeCluster::new());
-        let env = Env::system();
+        let users = Arc::new(FakeUsers::default());
         let api = Arc::clone(&cluster) as Arc<dyn holdfast_client::ControlApi>;
-        let server = SqlServer::start(options, env.clone(), api).await;
+        let verifiers = Arc::clone(&users) as Arc<dyn holdfast_client::Verifiers>;
+        let server = SqlServer::start(options, env.clone(), api, verifiers).await;
         Self {
             cluster,
+            users,
             server: server.expect("a free port"),
             env,
         }
     }
 
     async fn usual() -> Self {
-        Self::start(SqlOptions::new("127.0.0.1:0", Access::TrustLoopback)).await
+        Self::start(SqlOptions::new("127.0.0.1:0", TRUSTING)).await
     }
 
     async fn socket(&self) -> Box<dyn Socket> {
@@ -262,19 +281,8 @@ async fn notices_come_while_a_statement_runs() {
 }
 
 #[tokio::test]
-async fn who_may_not_come_in_is_told_why() {
-    let scene = Scene::start(SqlOptions::new("127.0.0.1:0", Access::Nobody)).await;
-    let error = scene.connect().await.expect_err("nobody");
-    let error = error.as_db_error().expect("of the server");
-    assert_eq!(error.code().code(), "28000");
-    assert!(
-        error
-            .hint()
-            .unwrap_or_default()
-            .contains("--sql-trust-loopback")
-    );
-
-    let mut options = SqlOptions::new("127.0.0.1:0", Access::TrustLoopback);
+async fn more_sessions_than_there_may_be_are_refused() {
+    let mut options = SqlOptions::new("127.0.0.1:0", TRUSTING);
     options.max_sessions = 1;
     let scene = Scene::start(options).await;
     let first = scene.client().await;
@@ -328,7 +336,7 @@ async fn sessions_end_with_the_server_and_are_told_so() {
 
 #[tokio::test]
 async fn a_client_that_goes_frees_its_session() {
-    let mut options = SqlOptions::new("127.0.0.1:0", Access::TrustLoopback);
+    let mut options = SqlOptions::new("127.0.0.1:0", TRUSTING);
     options.max_sessions = 1;
     let scene = Scene::start(options).await;
     scene.cluster.submitted_become(v1::Job {
@@ -482,13 +490,13 @@ proptest! {
         framed.put_i32(i32::try_from(bytes.len() + 4).expect("short"));
         framed.put_slice(&bytes);
         let length = framed.len();
-        let mut codec = Codec { is_started };
+        let mut codec = Codec { is_started, is_admitted: is_started };
         match codec.decode(&mut framed) {
             // Exactly the frame was taken.
             Ok(Some(_)) => prop_assert!(framed.is_empty(), "{length}"),
             Ok(None) => prop_assert!(false, "the frame was whole"),
             Err(WireError::Broken(error)) => prop_assert_eq!(error.state.len(), 5),
-            Err(WireError::Io) => prop_assert!(false, "nothing was written"),
+            Err(WireError::Io | WireError::Handshake) => prop_assert!(false, "it is a frame"),
         }
         let mut raw = BytesMut::from(&bytes[..]);
         let _ = codec.decode(&mut raw);

@@ -1,5 +1,7 @@
 //! The socket of a session, message by message.
 
+use std::sync::Arc;
+
 use futures::{SinkExt, StreamExt};
 use holdfast_env::Socket;
 use pgwire::error::ErrorInfo;
@@ -8,10 +10,12 @@ use pgwire::messages::response::{
 };
 use pgwire::messages::startup::ParameterStatus;
 use pgwire::messages::{PgWireBackendMessage, PgWireFrontendMessage};
+use tokio::io::AsyncReadExt;
 use tokio_util::codec::Framed;
 
+use super::certificate::{Identity, PROTOCOL};
 use super::codec::{Codec, WireError};
-use crate::error::SqlError;
+use crate::error::{SqlError, state};
 use crate::exec::Notice;
 
 /// How grave an error is.
@@ -26,6 +30,8 @@ pub(super) enum Severity {
 /// A connection.
 pub(super) struct Wire {
     framed: Framed<Box<dyn Socket>, Codec>,
+    /// What it is encrypted with.
+    identity: Option<Identity>,
 }
 
 /// The connection is of no use any more.
@@ -38,12 +44,74 @@ impl Wire {
     pub(super) fn new(socket: Box<dyn Socket>) -> Self {
         Self {
             framed: Framed::new(socket, Codec::default()),
+            identity: None,
         }
+    }
+
+    /// What the connection is encrypted with; `None` if it is not.
+    pub(super) fn identity(&self) -> Option<&Identity> {
+        self.identity.as_ref()
+    }
+
+    /// Encrypts the connection, after the client was told that it will be.
+    pub(super) async fn encrypt(&mut self, identity: Identity) -> Result<(), WireError> {
+        // What came in clear after the request was perhaps put there by somebody in between.
+        if !self.framed.read_buffer().is_empty() {
+            return Err(WireError::Broken(SqlError::new(
+                state::PROTOCOL_VIOLATION,
+                "received unencrypted data after SSL request",
+            )));
+        }
+        let clear = self.take();
+        self.handshake(clear, identity).await.map(drop)
+    }
+
+    /// Encrypts the connection with the handshake that the client has begun with. It must have said that it means this protocol, for nothing else did.
+    pub(super) async fn encrypt_at_once(&mut self, identity: Identity) -> Result<(), WireError> {
+        let read = self.framed.read_buffer_mut().split().freeze();
+        let (reader, writer) = tokio::io::split(self.take());
+        let clear = tokio::io::join(std::io::Cursor::new(read).chain(reader), writer);
+        match self.handshake(Box::new(clear), identity).await? {
+            true => Ok(()),
+            false => Err(WireError::Broken(SqlError::new(
+                state::PROTOCOL_VIOLATION,
+                "received direct SSL connection request without ALPN protocol negotiation extension",
+            ))),
+        }
+    }
+
+    /// Encrypts a stream; whether the client has named the protocol.
+    async fn handshake(
+        &mut self,
+        clear: Box<dyn Socket>,
+        identity: Identity,
+    ) -> Result<bool, WireError> {
+        let acceptor = tokio_rustls::TlsAcceptor::from(Arc::clone(&identity.config));
+        let accepted = Box::pin(acceptor.accept(clear)).await.map_err(|error| {
+            tracing::debug!(%error, "a TLS handshake for SQL broke off");
+            WireError::Io
+        })?;
+        let is_named = accepted.get_ref().1.alpn_protocol() == Some(PROTOCOL);
+        let encrypted: Box<dyn Socket> = Box::new(accepted);
+        self.framed = Framed::new(encrypted, Codec::default());
+        self.identity = Some(identity);
+        Ok(is_named)
+    }
+
+    fn take(&mut self) -> Box<dyn Socket> {
+        let nothing: Box<dyn Socket> = Box::new(tokio::io::empty());
+        let framed = Framed::new(nothing, Codec::default());
+        std::mem::replace(&mut self.framed, framed).into_inner()
     }
 
     /// The client has said who it is: from now on messages have a type.
     pub(super) fn started(&mut self) {
         self.framed.codec_mut().is_started = true;
+    }
+
+    /// The client was let in: from now on messages can be long.
+    pub(super) fn admitted(&mut self) {
+        self.framed.codec_mut().is_admitted = true;
     }
 
     /// The next message; `None` if there is none any more. Cancel-safe.

@@ -249,6 +249,14 @@ const CANONICAL: &[(&str, &str)] = &[
         "CREATE USER ann WITH PASSWORD 'p'",
         "CREATE USER ann WITH PASSWORD 'p'",
     ),
+    (
+        "CREATE ROLE IF NOT EXISTS \"Ann B\" PASSWORD $1; ALTER ROLE ann PASSWORD 'p'",
+        "CREATE USER IF NOT EXISTS \"Ann B\" WITH PASSWORD $1; ALTER USER ann WITH PASSWORD 'p'",
+    ),
+    (
+        "DROP ROLE ann; DROP USER IF EXISTS ann; SHOW USERS",
+        "DROP USER ann; DROP USER IF EXISTS ann; SHOW USERS",
+    ),
     // The session.
     (
         "BEGIN ISOLATION LEVEL SERIALIZABLE, READ ONLY; COMMIT; ROLLBACK WORK",

@@ -40,7 +40,7 @@ const RESERVED: [&str; 35] = [
 ];
 
 /// Variables of a session.
-pub(crate) const VARIABLES: [&str; 21] = [
+pub(crate) const VARIABLES: [&str; 22] = [
     "application_name",
     "bytea_output",
     "client_encoding",
@@ -54,6 +54,7 @@ pub(crate) const VARIABLES: [&str; 21] = [
     "intervalstyle",
     "is_superuser",
     "lock_timeout",
+    "password_encryption",
     "search_path",
     "server_encoding",
     "server_version",

@@ -6,6 +6,7 @@
 mod document;
 mod driver;
 mod place;
+mod users;
 
 use holdfast_postgres_testing::{Options, Server};
 use place::Place;
@@ -64,7 +65,8 @@ fn ctrl_c_ends_the_wait_and_leaves_the_job_running() {
 fn nobody_comes_in_without_the_flag() {
     let place = Place::start(&["--sql-addr", "127.0.0.1:0"]);
     let said = place.psql(&["SHOW JOBS"]);
-    assert!(said.contains("connections are refused"), "{said}");
+    assert!(said.contains("there are no users yet"), "{said}");
+    assert!(said.contains("holdfast user add"), "{said}");
     assert!(said.contains("--sql-trust-loopback"), "{said}");
 }
 

@@ -1,6 +1,7 @@
 //! A cluster of one process that listens for SQL, and `psql` beside it.
 
-use holdfast_tests::{Output, Process, free_ports, run};
+use holdfast_tests::{Output, Process, free_ports, run, run_with};
+use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 use tempfile::TempDir;
@@ -12,7 +13,7 @@ pub(crate) struct Place {
     directory: TempDir,
     coordinator: String,
     sql_port: String,
-    _process: Process,
+    process: Process,
 }
 
 impl Place {
@@ -74,7 +75,7 @@ impl Place {
             directory,
             coordinator,
             sql_port: String::new(),
-            _process: process,
+            process,
         };
         let address = place.log_address("SQL is spoken on ");
         place.sql_port = address.rsplit(':').next().expect("a port").to_owned();
@@ -85,7 +86,7 @@ impl Place {
     fn log_address(&self, words: &str) -> String {
         let deadline = Instant::now() + PATIENCE;
         loop {
-            let log = self._process.log();
+            let log = self.process.log();
             if let Some(line) = log.lines().find_map(|line| line.strip_prefix(words)) {
                 return line.trim().to_owned();
             }
@@ -151,6 +152,31 @@ impl Place {
         String::from_utf8_lossy(&said).trim().to_owned()
     }
 
+    /// `kill -9`, and the same process again. The port of SQL must have been chosen.
+    pub(crate) fn restart(&mut self) {
+        self.process.kill();
+        self.process.restart();
+    }
+
+    /// Waits until a client is served again.
+    pub(crate) fn until_psql(&self, attempt: impl Fn() -> bool) {
+        let deadline = Instant::now() + PATIENCE;
+        while !attempt() {
+            assert!(Instant::now() < deadline, "{}", self.process.log());
+            std::thread::sleep(Duration::from_millis(100));
+        }
+    }
+
+    /// What the process has said.
+    pub(crate) fn log(&self) -> String {
+        self.process.log()
+    }
+
+    /// Where everything of the cluster is, its log included.
+    pub(crate) fn directory(&self) -> &Path {
+        self.directory.path()
+    }
+
     /// Waits until a statement gives this.
     pub(crate) fn until(&self, statement: &str, expected: &str) {
         let deadline = Instant::now() + PATIENCE;
@@ -171,8 +197,13 @@ impl Place {
 
     /// The binary, as an operator of this cluster runs it.
     pub(crate) fn holdfast(&self, arguments: &[&str]) -> Output {
+        self.holdfast_with(arguments, "")
+    }
+
+    /// The same with something on its standard input.
+    pub(crate) fn holdfast_with(&self, arguments: &[&str], input: &str) -> Output {
         let mut all = vec!["--coordinator", &self.coordinator];
         all.extend(arguments);
-        run(&all)
+        run_with(&all, input)
     }
 }

@@ -24,7 +24,7 @@ impl Parser<'_> {
                 }))
             }
             () if self.word("SOURCE") => self.create_source(),
-            () if self.word("USER") => {
+            () if self.word("USER") || self.word("ROLE") => {
                 let if_not_exists = self.phrase("IF", "NOT EXISTS")?;
                 let name = self.name("the name of a user")?;
                 let password = self.password()?;
@@ -131,7 +131,7 @@ impl Parser<'_> {
                 let members = self.members(&name)?;
                 Ok(Statement::AlterSource(AlterSource { name, members }))
             }
-            () if self.word("USER") => {
+            () if self.word("USER") || self.word("ROLE") => {
                 let name = self.name("the name of a user")?;
                 match self.password()? {
                     Some(password) => Ok(Statement::AlterUser(User {
@@ -162,7 +162,7 @@ impl Parser<'_> {
                 let name = self.name("the name of a source")?;
                 Ok(Statement::DropSource { name, if_exists })
             }
-            () if self.word("USER") => {
+            () if self.word("USER") || self.word("ROLE") => {
                 let if_exists = self.phrase("IF", "EXISTS")?;
                 let name = self.name("the name of a user")?;
                 Ok(Statement::DropUser { name, if_exists })

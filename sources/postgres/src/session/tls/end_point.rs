@@ -1,11 +1,15 @@
 //! The digest of a server's certificate that binds SCRAM to the channel (RFC 5929, `tls-server-end-point`).
 
-use aws_lc_rs::digest::{Algorithm, SHA256, SHA384, SHA512};
+use aws_lc_rs::digest::{SHA256, SHA384, SHA512};
+use holdfast_types::EndPointHash;
 
-/// The digest by the hash of the certificate's own signature (SHA-256 in the place of MD5 and SHA-1); `None` for signatures
-/// that it is not defined for, such as Ed25519.
+/// The digest by the hash of the certificate's own signature; `None` for signatures that it is not defined for.
 pub(super) fn digest(certificate: &[u8]) -> Option<Vec<u8>> {
-    let algorithm = hash(signature_algorithm(certificate)?)?;
+    let algorithm = match EndPointHash::of(certificate)? {
+        EndPointHash::Sha256 => &SHA256,
+        EndPointHash::Sha384 => &SHA384,
+        EndPointHash::Sha512 => &SHA512,
+    };
     Some(
         aws_lc_rs::digest::digest(algorithm, certificate)
             .as_ref()
@@ -13,80 +17,13 @@ pub(super) fn digest(certificate: &[u8]) -> Option<Vec<u8>> {
     )
 }
 
-/// The tag of a DER sequence, and of an object identifier.
-const SEQUENCE: u8 = 0x30;
-const IDENTIFIER: u8 = 0x06;
-
-/// The object identifier in `Certificate.signatureAlgorithm`: the second element of the outer sequence. Its parameters come with it
-/// for RSASSA-PSS, which names its hash there.
-fn signature_algorithm(certificate: &[u8]) -> Option<(&[u8], &[u8])> {
-    let (body, _) = element(certificate, SEQUENCE)?;
-    let (_, after_content) = element(body, SEQUENCE)?;
-    let (algorithm, _) = element(after_content, SEQUENCE)?;
-    element(algorithm, IDENTIFIER)
-}
-
-/// Content of the first element, which must have this tag, and what follows it.
-fn element(input: &[u8], tag: u8) -> Option<(&[u8], &[u8])> {
-    let (first, rest) = input.split_first()?;
-    if *first != tag {
-        return None;
-    }
-    let (length, rest) = rest.split_first()?;
-    let (length, rest) = match length {
-        0..=0x7F => (usize::from(*length), rest),
-        0x81..=0x84 => {
-            let (bytes, rest) = rest.split_at_checked(usize::from(length & 0x7F))?;
-            let length = bytes
-                .iter()
-                .fold(0, |sum, byte| sum << 8 | usize::from(*byte));
-            (length, rest)
-        }
-        _ => return None,
-    };
-    rest.split_at_checked(length)
-}
-
-fn hash((identifier, parameters): (&[u8], &[u8])) -> Option<&'static Algorithm> {
-    /// `1.2.840.113549.1.1`: PKCS #1.
-    const RSA: [u8; 8] = [0x2A, 0x86, 0x48, 0x86, 0xF7, 0x0D, 0x01, 0x01];
-    /// `1.2.840.10045.4`: ECDSA.
-    const ECDSA: [u8; 6] = [0x2A, 0x86, 0x48, 0xCE, 0x3D, 0x04];
-    /// `2.16.840.1.101.3.4.2`: the SHA-2 family.
-    const SHA2: [u8; 8] = [0x60, 0x86, 0x48, 0x01, 0x65, 0x03, 0x04, 0x02];
-    if let Some(rest) = identifier.strip_prefix(&RSA) {
-        return match rest {
-            // md5, sha1, sha256 with RSA.
-            [4 | 5 | 11] => Some(&SHA256),
-            [12] => Some(&SHA384),
-            [13] => Some(&SHA512),
-            [10] => {
-                let place = parameters
-                    .windows(SHA2.len())
-                    .position(|window| window == SHA2)?;
-                match parameters.get(place + SHA2.len())? {
-                    1 => Some(&SHA256),
-                    2 => Some(&SHA384),
-                    3 => Some(&SHA512),
-                    _ => None,
-                }
-            }
-            _ => None,
-        };
-    }
-    match identifier.strip_prefix(&ECDSA)? {
-        // sha1; then the SHA-2 family under 3.
-        [1] | [3, 2] => Some(&SHA256),
-        [3, 3] => Some(&SHA384),
-        [3, 4] => Some(&SHA512),
-        _ => None,
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use proptest::prelude::*;
+
+    /// The tag of a DER sequence.
+    const SEQUENCE: u8 = 0x30;
 
     proptest! {
         #[test]
