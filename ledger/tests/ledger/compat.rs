@@ -13,8 +13,9 @@
 use std::path::PathBuf;
 
 use holdfast_ledger::{
-    Action, COMMAND_VERSION, Command, Grant, Ledger, LogPosition, OUTCOME_VERSION, PartRef, Report,
-    ReportBody, SNAPSHOT_VERSION, decode_command, decode_outcome, encode_command, encode_outcome,
+    Action, COMMAND_VERSION, Command, ExpiredChain, Grant, Ledger, LogPosition, OUTCOME_VERSION,
+    PartRef, Report, ReportBody, SNAPSHOT_VERSION, decode_command, decode_outcome, encode_command,
+    encode_outcome,
 };
 use holdfast_types::{
     ByteCount, ClusterId, ControlVerb, Digest, Epoch, ErrorCode, Fault, HoldId, Incarnation, JobId,
@@ -114,6 +115,23 @@ fn commands() -> Vec<Command> {
     world.done(Action::ControlSchedule {
         schedule: ScheduleId(8),
         verb: ScheduleVerb::Pause,
+    });
+    let expiry = world.submit(specs::expire(&["gone", "next"]));
+    world.done(Action::StartJob { job: expiry });
+    let chain = || "gone".to_owned();
+    world.done(Action::BeginExpiry {
+        job: expiry,
+        chain: chain(),
+    });
+    world.done(Action::ChainExpired {
+        job: expiry,
+        chain: chain(),
+        removed: ExpiredChain {
+            objects: 7,
+            bytes: ByteCount(70),
+            refused: 1,
+        },
+        note: Some("locked".into()),
     });
     world.apply(Action::Batch(odd_actions()));
     world.log.into_iter().map(|(_, command)| command).collect()
@@ -292,9 +310,11 @@ fn the_fixture_holds_every_action() {
             Action::FireSchedule { .. } => 25,
             Action::PutConnection { .. } => 26,
             Action::DropConnection { .. } => 27,
+            Action::BeginExpiry { .. } => 28,
+            Action::ChainExpired { .. } => 29,
         }
     }
-    let mut seen = [false; 28];
+    let mut seen = [false; 30];
     for command in commands() {
         seen[number(&command.action)] = true;
         if let Action::Batch(actions) = &command.action {
@@ -303,5 +323,5 @@ fn the_fixture_holds_every_action() {
             }
         }
     }
-    assert_eq!(seen, [true; 28]);
+    assert_eq!(seen, [true; 30]);
 }
