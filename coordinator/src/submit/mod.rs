@@ -26,7 +26,7 @@ pub(crate) use verify::submit_verify;
 const ID_ATTEMPTS: usize = 3;
 
 /// A client's idempotency key, if it gave one.
-fn request_key(text: &str) -> Result<Option<RequestKey>, Fault> {
+pub(crate) fn request_key(text: &str) -> Result<Option<RequestKey>, Fault> {
     if text.is_empty() {
         Ok(None)
     } else {
@@ -40,7 +40,7 @@ fn execution_locality(text: &str) -> Result<Locality, Fault> {
 }
 
 /// The job that this request key made before.
-fn earlier_job(core: &Core, key: Option<&RequestKey>) -> Option<v1::SubmitJobResponse> {
+pub(crate) fn earlier_job(core: &Core, key: Option<&RequestKey>) -> Option<v1::SubmitJobResponse> {
     core.replica.read(|ledger| {
         let job = ledger.job_of_request(key?)?;
         Some(v1::SubmitJobResponse {
@@ -65,7 +65,7 @@ fn part_size(core: &Core) -> u64 {
 }
 
 /// Proposes a job.
-async fn propose(
+pub(crate) async fn propose(
     core: &Core,
     spec: JobSpec,
     request: Option<RequestKey>,
