@@ -13,7 +13,7 @@ mod keys;
 mod schedule;
 mod source;
 
-pub(crate) use backups::{ChainsView, ShownChainView};
+pub(crate) use backups::{ChainsView, ExpiryView, ShownChainView};
 pub(crate) use check::{CheckView, DryRunView};
 pub(crate) use cluster::{MembersView, SettingsView, StatusView};
 pub(crate) use connection::{CheckedStoresView, ConnectionsView, ResidencyView};
