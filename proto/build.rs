@@ -32,6 +32,7 @@ fn main() -> Result<(), Box<dyn Error>> {
             "holdfast.v1.SubmitBackupRequest",
             "holdfast.v1.SubmitRestoreRequest",
             "holdfast.v1.SubmitVerifyRequest",
+            "holdfast.v1.ExpireBackupsRequest",
             "holdfast.v1.ListBackupsRequest",
             "holdfast.v1.ShowBackupRequest",
             "holdfast.v1.PutConnectionRequest",

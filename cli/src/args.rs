@@ -10,8 +10,8 @@ mod user;
 mod words;
 
 pub(crate) use jobs::{
-    AppendTo, BackupArgs, BackupsCommand, ConnectionArgs, ConnectionCommand, JobCommand,
-    OneShotArgs, RestoreArgs, TargetArgs, VerifyArgs,
+    AppendTo, BackupArgs, BackupsCommand, ConnectionArgs, ConnectionCommand, ExpireArgs,
+    JobCommand, OneShotArgs, RestoreArgs, TargetArgs, VerifyArgs,
 };
 pub(crate) use keys::{ChainArgs, KeyArgs, KeysCommand, NewKeyArgs};
 pub(crate) use member::{MemberAddress, ServerAddress, Unread};
@@ -219,6 +219,8 @@ mod tests {
             "holdfast verify --local --from file:///b",
             "holdfast backups list file:///b --local",
             "holdfast backups show file:///b 2026/11/23-190800.00 --check-files",
+            "holdfast backups expire file:///b --older-than 30d --keep-fulls 8 --dry-run",
+            "holdfast backups expire file:///b --also file:///c --keep-fulls 1 --detach --request-key k",
             "holdfast backup bank INTO file:///b --passphrase-file p --kms aws:///k?REGION=r --kms-file k --kdf pbkdf2-sha256",
             "holdfast restore FROM file:///b --passphrase",
             "holdfast verify --from file:///b --kms vault://h/transit/k?AUTH=implicit",
@@ -283,6 +285,10 @@ mod tests {
             "holdfast backup bank INTO file:///b --passphrase --passphrase-file p",
             "holdfast backup bank INTO file:///b --kdf md5",
             "holdfast keys drop file:///b --kms k",
+            "holdfast backups expire file:///b",
+            "holdfast backups expire file:///b --keep-fulls 0",
+            "holdfast backups expire --older-than 30d",
+            "holdfast backups expire file:///b --older-than 30d --dry-run --detach",
         ] {
             let error = parse(line).expect_err(line);
             assert_ne!(error.kind(), ErrorKind::DisplayHelp, "{line}");

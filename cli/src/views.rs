@@ -14,7 +14,7 @@ mod schedule;
 mod source;
 mod user;
 
-pub(crate) use backups::{ChainsView, ShownChainView};
+pub(crate) use backups::{ChainsView, ExpiryView, ShownChainView};
 pub(crate) use check::{CheckView, DryRunView};
 pub(crate) use cluster::{MembersView, SettingsView, StatusView};
 pub(crate) use connection::{CheckedStoresView, ConnectionsView, ResidencyView};

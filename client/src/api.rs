@@ -30,6 +30,11 @@ pub trait ControlApi: Debug + Send + Sync {
         &self,
         request: v1::SubmitVerifyRequest,
     ) -> Result<v1::SubmitJobResponse, Fault>;
+    /// Says which chains of a collection have expired, and starts the job that removes them.
+    async fn expire_backups(
+        &self,
+        request: v1::ExpireBackupsRequest,
+    ) -> Result<v1::ExpireBackupsResponse, Fault>;
     /// One job.
     async fn get_job(&self, job: u64) -> Result<v1::Job, Fault>;
     /// Jobs, unfinished first, then newest first.

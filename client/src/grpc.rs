@@ -90,6 +90,14 @@ impl ControlApi for GrpcClient {
         call!(self, Repeatable, long, submit_verify, request)
     }
 
+    async fn expire_backups(
+        &self,
+        mut request: v1::ExpireBackupsRequest,
+    ) -> Result<v1::ExpireBackupsResponse, Fault> {
+        request.request_key = self.keyed(request.request_key);
+        call!(self, Repeatable, long, expire_backups, request)
+    }
+
     async fn get_job(&self, job: u64) -> Result<v1::Job, Fault> {
         call!(self, Repeatable, short, get_job, v1::GetJobRequest { job })
     }

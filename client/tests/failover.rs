@@ -130,6 +130,7 @@ impl Control for Fake {
     unused! {
         submit_restore(SubmitRestoreRequest) -> SubmitJobResponse,
         submit_verify(SubmitVerifyRequest) -> SubmitJobResponse,
+        expire_backups(ExpireBackupsRequest) -> ExpireBackupsResponse,
         list_jobs(ListJobsRequest) -> ListJobsResponse,
         control_job(ControlJobRequest) -> ControlJobResponse,
         register_source(RegisterSourceRequest) -> Source,

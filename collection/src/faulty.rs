@@ -37,6 +37,8 @@ pub enum StoreOp {
 pub enum StoreFault {
     /// The operation is refused, and has no effect.
     Reject,
+    /// The operation is not permitted, and has no effect.
+    Deny,
     /// The operation takes effect, and its answer is lost.
     LoseAnswer,
     /// The store has no room ([`StoreOp::Put`] only; elsewhere like [`StoreFault::Reject`]).
@@ -106,6 +108,10 @@ impl FaultyStore {
                 call.await?;
                 Err(lost("the answer was lost"))
             }
+            Some(StoreFault::Deny) => Err(Error::PermissionDenied {
+                path: path.to_string(),
+                source: "403 Forbidden: AccessDenied".into(),
+            }),
             Some(StoreFault::Full) if operation == StoreOp::Put => Err(Error::Generic {
                 store: "FaultyStore",
                 source: Box::new(std::io::Error::from(std::io::ErrorKind::StorageFull)),

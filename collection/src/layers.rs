@@ -21,7 +21,8 @@ impl CollectionStore {
     /// Claims a layer's directory for a job, before anything is written there. A job's own claim is recognised.
     ///
     /// # Errors
-    /// `AlreadyExists` if the directory holds a finished layer of another job, `FailedPrecondition` if another job claimed it.
+    /// `AlreadyExists` if the directory holds a finished layer of another job, `FailedPrecondition` if another job claimed it, `NotFound` if the
+    /// chain has expired.
     pub async fn claim(&self, path: &LayerPath, claim: Claim) -> Result<(), Fault> {
         if let Some(layer) = self.find_layer(path).await? {
             let manifest = &layer.manifest;
@@ -45,6 +46,8 @@ impl CollectionStore {
             }
             Err(fault) => return Err(fault),
         }
+        // Looked at after the claim is there: whoever marks the chain later sees the claim, and what was marked before is seen here.
+        self.check_not_expired(&path.full).await?;
         self.describe_places(path, claim).await
     }
 
@@ -169,8 +172,8 @@ impl CollectionStore {
     /// Makes a layer exist: checks that the parts are there, writes the manifest, and then, for a full, the pointer to it.
     ///
     /// # Errors
-    /// `Corrupted` if a part is missing or has another length, `AlreadyExists` if the directory holds another layer, otherwise what
-    /// the store failed with.
+    /// `Corrupted` if a part is missing or has another length, `AlreadyExists` if the directory holds another layer, `NotFound` if the chain has
+    /// expired meanwhile, otherwise what the store failed with.
     pub async fn commit_layer(&self, manifest: &Manifest) -> Result<Layer, Fault> {
         let path = &manifest.path;
         let checks = manifest.parts.iter().map(|part| async move {
@@ -194,6 +197,7 @@ impl CollectionStore {
             .try_collect::<()>()
             .await?;
 
+        self.check_chain_is_there(path).await?;
         let at = layout::manifest(path);
         let clear = manifest.encode()?;
         let digest = Digest::of(&clear);
@@ -218,6 +222,25 @@ impl CollectionStore {
             digest: stored.digest,
             length: stored.length,
         })
+    }
+
+    /// A layer that nobody could restore must not come to be: not in a chain that has expired, and not where its full is gone.
+    async fn check_chain_is_there(&self, path: &LayerPath) -> Result<(), Fault> {
+        self.check_not_expired(&path.full).await?;
+        let full = LayerPath::full(path.full.clone());
+        let is_there = path.incremental.is_none()
+            || (self.home().head(&layout::manifest(&full)).await?).is_some();
+        match is_there {
+            true => Ok(()),
+            false => Err(Fault::new(
+                ErrorCode::NotFound,
+                format!(
+                    "the full backup in {full} of {} is gone, and {path} goes on with it",
+                    self.uri()
+                ),
+            )
+            .hint("take a full backup")),
+        }
     }
 
     /// Reads a layer's manifest.

@@ -25,6 +25,10 @@ pub(crate) const PART: &str = "BACKUP_PART_";
 pub(crate) const PROBES: &str = "metadata/probes";
 /// Where the lines of finished layers are.
 pub(crate) const INDEX: &str = "metadata/index";
+/// Where chains are marked as expired.
+pub(crate) const EXPIRED: &str = "metadata/expired";
+/// Where it is recorded which chains were removed.
+const REMOVED: &str = "metadata/removed";
 /// What stands for the full itself in a line's name.
 const FULL: &str = "full";
 /// The same of an encrypted chain.
@@ -116,6 +120,28 @@ pub(crate) fn index(manifest: &Manifest, digest: Digest, is_sealed: bool) -> (Pa
 /// The directory of the index's lines for one chain.
 pub(crate) fn index_of(full: &str) -> Path {
     Path::from(format!("{INDEX}/{}", full.replace('/', "")))
+}
+
+/// The mark of an expired chain.
+pub(crate) fn mark(full: &str) -> Path {
+    Path::from(format!("{EXPIRED}/{}", full.replace('/', "")))
+}
+
+/// What stays on record of a chain that was removed.
+pub(crate) fn removed(full: &str) -> Path {
+    Path::from(format!("{REMOVED}/{}", full.replace('/', "")))
+}
+
+/// The chain that a mark is of. `None` if it is none.
+pub(crate) fn chain_of_mark(at: &Path) -> Option<String> {
+    let digits = at.filename()?;
+    let full = format!(
+        "{}/{}/{}",
+        digits.get(..4)?,
+        digits.get(4..6)?,
+        digits.get(6..)?
+    );
+    (is_full_subdir(&full) && mark(&full) == *at).then_some(full)
 }
 
 /// The layer that a line of the index is of, and what it says. `None` if it is none.
@@ -224,6 +250,15 @@ mod tests {
             "metadata/index/20260101-000000.00/zz_full",
         ] {
             assert_eq!(indexed(&Path::from(foreign)), None, "{foreign}");
+        }
+    }
+
+    #[test]
+    fn a_mark_says_of_which_chain_it_is() {
+        let full = "2026/11/23-190800.50";
+        assert_eq!(chain_of_mark(&mark(full)), Some(full.to_owned()));
+        for foreign in ["metadata/expired/README", "metadata/expired/20261123", "x"] {
+            assert_eq!(chain_of_mark(&Path::from(foreign)), None, "{foreign}");
         }
     }
 

@@ -12,6 +12,7 @@ mod claim;
 mod cloud;
 mod entries;
 mod error;
+mod expiry;
 mod key_info;
 mod layers;
 mod layout;
@@ -37,6 +38,7 @@ pub mod conformance;
 pub mod faulty;
 
 pub use claim::Claim;
+pub use expiry::{ExpiryMark, ExpiryReport, Unfinished};
 pub use listing::ChainSummary;
 pub use names::{DataName, PartName, is_full_subdir};
 pub use options::{Limited, StoreLimit, StoreOptions};

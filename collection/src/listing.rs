@@ -55,7 +55,7 @@ fn named_end(path: &LayerPath) -> Hlc {
 }
 
 impl CollectionStore {
-    /// The fulls of the collection, oldest first. Directories without a manifest are none.
+    /// The fulls of the collection, oldest first. Directories without a manifest are none, and expired chains are left out.
     ///
     /// # Errors
     /// What the store failed with.
@@ -66,14 +66,16 @@ impl CollectionStore {
                 .descend(directories, |name| is_full_component(level, name))
                 .await?;
         }
+        let expired = self.expired().await?;
         let fulls = directories
             .into_iter()
-            .map(|directory| LayerPath::full(directory.to_string()));
+            .map(|directory| LayerPath::full(directory.to_string()))
+            .filter(|path| !expired.contains(&path.full));
         let known = self.index(&Path::from(layout::INDEX)).await?;
         self.finished(fulls.collect(), &known).await
     }
 
-    /// The chains of the collection, oldest first, with what a list shows of them. Requests: one for every thousand layers and one for every
+    /// The chains of the collection, oldest first, with what a list shows of them; expired ones are left out. Requests: one for every thousand layers and one for every
     /// month that has fulls; more only for chains that are not in the index.
     ///
     /// # Errors
@@ -99,8 +101,12 @@ impl CollectionStore {
             chain.is_sealed |= line.is_sealed;
         }
         let mut found = Vec::new();
+        let expired = self.expired().await?;
         for directory in directories {
             let full = LayerPath::full(directory.to_string());
+            if expired.contains(&full.full) {
+                continue;
+            }
             match chains.remove(full.full.as_str()) {
                 Some(chain) if known.contains_key(&full) => found.push(chain),
                 // A copy that was made without the index, or a line that is not written yet.
@@ -152,7 +158,7 @@ impl CollectionStore {
     /// The layers of a chain: its full, then its incrementals sorted by their end. Those without a manifest are left out.
     ///
     /// # Errors
-    /// `NotFound` if there is no such full, otherwise what the store failed with.
+    /// `NotFound` if there is no such full, or it has expired, otherwise what the store failed with.
     pub async fn list_layers(&self, full: &str) -> Result<Vec<LayerPath>, Fault> {
         if !is_full_subdir(full) {
             return Err(Fault::new(
@@ -164,6 +170,23 @@ impl CollectionStore {
             )
             .hint("write it as YYYY/MM/DD-HHMMSS.ss, or LATEST"));
         }
+        self.check_not_expired(full).await?;
+        let mut layers = vec![LayerPath::full(full)];
+        layers.extend(self.list_incrementals(full).await?);
+        let known = self.index(&layout::index_of(full)).await?;
+        let found = self.finished(layers, &known).await?;
+        if found.first().is_some_and(|path| path.incremental.is_none()) {
+            Ok(found)
+        } else {
+            Err(no_full(format!(
+                "there is no full backup in {full} of {}",
+                self.uri()
+            )))
+        }
+    }
+
+    /// The directories of all incrementals of a chain, finished or not, sorted by their end.
+    pub(crate) async fn list_incrementals(&self, full: &str) -> Result<Vec<LayerPath>, Fault> {
         let root = layout::incrementals(full);
         let mut directories = vec![root.clone()];
         for level in 0..2 {
@@ -178,18 +201,7 @@ impl CollectionStore {
                 .collect();
             Some(LayerPath::incremental(full, parts.join("/")))
         };
-        let mut layers = vec![LayerPath::full(full)];
-        layers.extend(directories.into_iter().filter_map(own));
-        let known = self.index(&layout::index_of(full)).await?;
-        let found = self.finished(layers, &known).await?;
-        if found.first().is_some_and(|path| path.incremental.is_none()) {
-            Ok(found)
-        } else {
-            Err(no_full(format!(
-                "there is no full backup in {full} of {}",
-                self.uri()
-            )))
-        }
+        Ok(directories.into_iter().filter_map(own).collect())
     }
 
     /// Reads the manifests of a chain, and puts them in order. An incremental whose manifest is damaged breaks the chain there, and
@@ -224,7 +236,7 @@ impl CollectionStore {
         Chain::assemble_with(layers, damaged)
     }
 
-    /// The directory of the newest full.
+    /// The directory of the newest full that has not expired.
     ///
     /// # Errors
     /// `NotFound` if no full was completed in the collection, `Corrupted` if the pointer to it is damaged.
@@ -242,7 +254,9 @@ impl CollectionStore {
             })
             .collect();
         names.sort();
-        let Some(newest) = names.first() else {
+        let expired = self.expired().await?;
+        let is_expired = |name: &&Path| expired.iter().any(|full| layout::points_to(name, full));
+        let Some(newest) = names.iter().find(|name| !is_expired(name)) else {
             return Err(no_full(format!(
                 "path does not contain a completed latest backup: {}",
                 self.uri()
@@ -262,7 +276,7 @@ impl CollectionStore {
     /// The directory of the full that a user means: `LATEST`, or a subdirectory, with or without slashes around it.
     ///
     /// # Errors
-    /// `NotFound` if there is no such full, `InvalidArgument` if the text names none.
+    /// `NotFound` if there is no such full, or it has expired, `InvalidArgument` if the text names none.
     pub async fn resolve_subdir(&self, text: &str) -> Result<String, Fault> {
         if text.eq_ignore_ascii_case(LATEST) {
             return self.latest().await;
@@ -278,6 +292,7 @@ impl CollectionStore {
             )
             .hint("write it as YYYY/MM/DD-HHMMSS.ss, or LATEST"));
         }
+        self.check_not_expired(full).await?;
         let path = LayerPath::full(full);
         match self.home().head(&layout::manifest(&path)).await? {
             Some(_) => Ok(path.full),

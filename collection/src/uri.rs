@@ -164,6 +164,13 @@ impl CollectionUri {
         given.or_else(|| self.parameters.get(name::STORAGE_CLASS))
     }
 
+    /// For how many days objects that are written here cannot be removed; 0 if nothing is said of that.
+    #[must_use]
+    pub fn lock_days(&self) -> u64 {
+        let days = self.parameters.get(name::LOCK_DAYS);
+        days.and_then(|days| days.parse().ok()).unwrap_or(0)
+    }
+
     pub(crate) fn parameters(&self) -> &Parameters {
         &self.parameters
     }

@@ -44,7 +44,7 @@ pub(crate) fn task_grant(
             frontier: sealed_to_wire(frontier),
             relation_record: match job.spec().as_ref() {
                 // A verification numbers layers, which the specification lists.
-                JobSpec::Verify(_) => None,
+                JobSpec::Verify(_) | JobSpec::Expire(_) => None,
                 JobSpec::Backup(_) | JobSpec::Restore(_) => job.relation_of_task(task.id),
             }
             .map(to_json)

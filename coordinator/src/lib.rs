@@ -35,6 +35,7 @@ mod office;
 pub mod plan;
 mod questions;
 mod replica;
+mod retention;
 mod schedule;
 mod server;
 mod sessions;

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use holdfast_types::{
-    ByteCount, Digest, Hlc, JobId, LayerPath, ParentLayer, RowCount, SourceName, Timestamp,
+    ByteCount, Digest, Hlc, JobId, LayerPath, ParentLayer, RowCount, SourceName, Target, Timestamp,
 };
 use serde::{Deserialize, Serialize};
 
@@ -18,6 +18,10 @@ pub struct LayerRecord {
     pub parent: Option<ParentLayer>,
     /// The source that it holds.
     pub source: SourceName,
+    /// What of it.
+    pub target: Target,
+    /// How many stores it is spread over.
+    pub stores: u16,
     /// Exclusive start: the parent's end; `None` for a full.
     pub start: Option<Hlc>,
     /// Inclusive end.
@@ -94,6 +98,25 @@ impl Catalogue {
     #[must_use]
     pub fn newest(&self, collection: &str, subdir: &str) -> Option<&LayerRecord> {
         self.chain(collection, subdir).pop()
+    }
+
+    /// Forgets the layers of a chain, and gives the jobs that wrote them.
+    pub(crate) fn remove_chain(&mut self, collection: &str, subdir: &str) -> Vec<JobId> {
+        let Some(layers) = self.collections.get_mut(collection) else {
+            return Vec::new();
+        };
+        let mut jobs = Vec::new();
+        layers.retain(|path, layer| {
+            let stays = path.full != subdir;
+            if !stays {
+                jobs.push(layer.job);
+            }
+            stays
+        });
+        if layers.is_empty() {
+            self.collections.remove(collection);
+        }
+        jobs
     }
 
     /// Takes a layer in; one that is there already stays as it is.

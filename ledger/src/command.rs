@@ -10,6 +10,8 @@ use holdfast_types::{
 };
 use serde::{Deserialize, Serialize};
 
+use crate::job::ExpiredChain;
+
 /// A change, with the time at which its proposer made it. Times are for people and for retention, never for safety.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Command {
@@ -239,6 +241,24 @@ pub enum Action {
     DropUser {
         /// Which.
         user: UserName,
+    },
+    /// The leader is about to remove a chain of an expiry: from now on the job is neither paused nor over before that has ended, however it ends.
+    BeginExpiry {
+        /// Which job.
+        job: JobId,
+        /// The chain, by the directory of its full.
+        chain: String,
+    },
+    /// A chain of an expiry is removed, as far as its stores let it go, and nobody takes it for a backup any more.
+    ChainExpired {
+        /// Which job.
+        job: JobId,
+        /// The chain, by the directory of its full.
+        chain: String,
+        /// What became of it.
+        removed: ExpiredChain,
+        /// Why something stayed, for people.
+        note: Option<String>,
     },
 }
 

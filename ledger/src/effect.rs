@@ -68,6 +68,13 @@ pub enum Effect {
         /// Where it ends on the member: history up to here may go.
         to: Position,
     },
+    /// Remove a chain of an expiry, then propose `ChainExpired`; before anything is removed propose `BeginExpiry`, and do nothing if that is refused.
+    ExpireChain {
+        /// Which job.
+        job: JobId,
+        /// The chain, by the directory of its full.
+        chain: String,
+    },
     /// Remove the objects of a terminal job that no manifest names, then propose `JobSwept`. If the job's manifest turns out to exist (it was
     /// being written when the job was cancelled), propose `LayerCommitted` first: the layer is taken into the catalogue, and
     /// everything that it names stays. Not before an own `CommitLayer` of the same job has ended.

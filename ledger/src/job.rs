@@ -82,6 +82,17 @@ pub struct FinishResult {
     pub fingerprint: Option<Digest>,
 }
 
+/// What became of a chain that was to be removed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct ExpiredChain {
+    /// Objects that are gone.
+    pub objects: u64,
+    /// Their bytes.
+    pub bytes: ByteCount,
+    /// Objects that a store did not let go.
+    pub refused: u64,
+}
+
 /// What a job has done so far. Every count only grows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Counters {
@@ -164,6 +175,12 @@ pub struct Job {
     pub(crate) committed: bool,
     pub(crate) finish_results: Vec<FinishResult>,
     pub(crate) swept: Option<Swept>,
+    /// Of an expiry: the chain that is being removed.
+    pub(crate) expiring: Option<String>,
+    /// Of an expiry: the chains that are removed.
+    pub(crate) expired: BTreeMap<String, ExpiredChain>,
+    /// Of a backup: its layer is in the catalogue no more, for its chain was removed.
+    pub(crate) layer_expired: bool,
     pub(crate) notes: Vec<JobNote>,
     /// Whether there was more to note than is kept.
     pub(crate) notes_left_out: bool,
@@ -391,7 +408,35 @@ impl Job {
         self.committing
     }
 
-    /// Whether its layer is in the catalogue.
+    /// Of an expiry: the chain that is being removed.
+    #[must_use]
+    pub fn expiring(&self) -> Option<&str> {
+        self.expiring.as_deref()
+    }
+
+    /// Of an expiry: the chains that are removed, and what became of each.
+    #[must_use]
+    pub fn expired(&self) -> &BTreeMap<String, ExpiredChain> {
+        &self.expired
+    }
+
+    /// Of an expiry: the chain that is next, or being removed.
+    #[must_use]
+    pub fn next_to_expire(&self) -> Option<&str> {
+        let JobSpec::Expire(spec) = self.spec.as_ref() else {
+            return None;
+        };
+        let mut left = (spec.chains.iter()).filter(|chain| !self.expired.contains_key(*chain));
+        self.expiring().or_else(|| left.next().map(String::as_str))
+    }
+
+    /// Whether its layer was in the catalogue, and was removed from its collection since.
+    #[must_use]
+    pub fn layer_expired(&self) -> bool {
+        self.layer_expired
+    }
+
+    /// Whether its layer is, or was, in the catalogue.
     #[must_use]
     pub fn is_committed(&self) -> bool {
         self.committed
@@ -425,9 +470,9 @@ impl Job {
         self.doom.is_some()
     }
 
-    /// Whether no worker may be reading or writing for the job.
+    /// Whether nobody may be reading, writing or removing for the job.
     pub(crate) fn is_quiet(&self) -> bool {
-        self.tasks.leased().is_empty() && self.lingering.is_empty()
+        self.tasks.leased().is_empty() && self.lingering.is_empty() && self.expiring.is_none()
     }
 
     /// Whether the sweep after its end is owed.
@@ -445,10 +490,11 @@ impl Job {
         !self.state.is_terminal() || self.needs_sweep() || !self.lingering.is_empty()
     }
 
-    /// The indices of the job's members; a single `None` for a verification.
+    /// The indices of the job's members; a single `None` for a verification, nothing for an expiry.
     pub(crate) fn members(&self) -> Vec<Option<u32>> {
         match self.kind() {
             JobKind::Verify => vec![None],
+            JobKind::Expire => Vec::new(),
             JobKind::Backup | JobKind::Restore => {
                 let count = u32::try_from(self.spec.members().len()).unwrap_or(u32::MAX);
                 (0..count).map(Some).collect()

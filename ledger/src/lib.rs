@@ -20,6 +20,7 @@
 
 mod apply;
 mod catalogue;
+mod chain_use;
 mod codec;
 mod command;
 mod effect;
@@ -39,6 +40,7 @@ mod tasks;
 mod worker;
 
 pub use catalogue::{Catalogue, LayerRecord};
+pub use chain_use::ChainUse;
 pub use codec::{
     COMMAND_VERSION, OUTCOME_VERSION, decode_command, decode_outcome, encode_command,
     encode_outcome,
@@ -48,7 +50,9 @@ pub use effect::Effect;
 pub use file_list::ManifestEntry;
 pub use hold::{ChainHold, HoldRecord};
 pub use invariants::{InvariantId, Violation};
-pub use job::{Counters, Doom, FinishResult, Job, JobError, JobNote, Swept, Transition};
+pub use job::{
+    Counters, Doom, ExpiredChain, FinishResult, Job, JobError, JobNote, Swept, Transition,
+};
 pub use ledger::{Ledger, LogPosition};
 pub use outcome::{Outcome, ReportOutcome};
 pub use progress::{JobProgress, MemberProgress, RunningTask, Starved};

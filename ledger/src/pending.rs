@@ -82,6 +82,9 @@ pub(crate) fn owed_by_job(job: &Job, effects: &mut Vec<Effect>) {
             if job.committing && !job.committed {
                 effects.push(Effect::CommitLayer { job: id });
             }
+            if let (Phase::Finishing, Some(chain)) = (job.phase, job.next_to_expire()) {
+                effects.push(expire(id, chain));
+            }
         }
         JobState::PauseRequested | JobState::CancelRequested => {
             for &index in job.tasks.leased() {
@@ -91,6 +94,8 @@ pub(crate) fn owed_by_job(job: &Job, effects: &mut Vec<Effect>) {
                     effects.push(stop(TaskId { job: id, index }, work.epoch, lease));
                 }
             }
+            // A chain that is half gone is of no use to anybody.
+            effects.extend(job.expiring().map(|chain| expire(id, chain)));
         }
         JobState::Reverting => {
             if job.has_ready() {
@@ -103,6 +108,13 @@ pub(crate) fn owed_by_job(job: &Job, effects: &mut Vec<Effect>) {
                 effects.push(Effect::SweepJob { job: id });
             }
         }
+    }
+}
+
+fn expire(job: JobId, chain: &str) -> Effect {
+    Effect::ExpireChain {
+        job,
+        chain: chain.to_owned(),
     }
 }
 

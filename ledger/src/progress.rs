@@ -1,6 +1,8 @@
 //! How far a job is, and what it waits for. The state has no clock: rates, ETAs and "stuck" are the reader's arithmetic.
 
-use holdfast_types::{JobId, JobState, Locality, MemberName, Phase, TaskId, Timestamp, WorkerId};
+use holdfast_types::{
+    JobId, JobSpec, JobState, Locality, MemberName, Phase, TaskId, Timestamp, WorkerId,
+};
 
 use crate::job::Job;
 use crate::ledger::Ledger;
@@ -155,6 +157,10 @@ pub(crate) fn fraction_millionths(job: &Job) -> u32 {
     let counters = &job.counters;
     let millionths = if job.state == JobState::Succeeded {
         WHOLE_MILLIONTHS
+    } else if let JobSpec::Expire(spec) = job.spec.as_ref() {
+        // One more than there are chains, so that the whole is reached by success alone.
+        let total = spec.chains.len() as u64 + 1;
+        share(WHOLE_MILLIONTHS, job.expired.len() as u64, total)
     } else {
         match job.phase {
             Phase::Planning => 0,

@@ -259,7 +259,7 @@ impl Job {
                 .members
                 .get(member as usize)
                 .map(|member| &member.member.locality),
-            (_, JobSpec::Verify(_)) | (None, _) => None,
+            (_, JobSpec::Verify(_) | JobSpec::Expire(_)) | (None, _) => None,
         };
         locality.contains(self.spec.execution_locality())
             && member_locality.is_none_or(|needed| locality.contains(needed))

@@ -41,6 +41,7 @@ without_uris! {
     SubmitBackupRequest { request_key, source, target, layer, as_of, revision_history, execution_locality, start_chain, encryption }
     SubmitRestoreRequest { request_key, subdir, target, as_of, into_source, into_db, new_db_name, execution_locality, into_schema, new_table_name, schema_only, skip_missing_foreign_keys, grants, owners, skip_missing_roles, skip_missing_sequences, skip_missing_sequence_owners, verify_backup_table_data, members, encryption }
     SubmitVerifyRequest { request_key, subdir, layer_end, execution_locality, encryption }
+    ExpireBackupsRequest { request_key, older_than, keep_fulls, dry_run }
     ListBackupsRequest {}
     ShowBackupRequest { subdir, check_files, encryption }
     PutConnectionRequest { name, alter }
@@ -87,6 +88,15 @@ mod tests {
                     from: uri(),
                     more_from: vec![uri()],
                     ..v1::SubmitRestoreRequest::default()
+                }
+            ),
+            format!(
+                "{:?}",
+                v1::ExpireBackupsRequest {
+                    older_than: "shop".into(),
+                    collection: uri(),
+                    more_collections: vec![uri()],
+                    ..v1::ExpireBackupsRequest::default()
                 }
             ),
             format!(

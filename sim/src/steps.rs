@@ -119,7 +119,7 @@ fn resting(ledger: &Ledger) -> BTreeSet<String> {
                 })
                 .collect()
         }
-        JobSpec::Restore(_) | JobSpec::Verify(_) => Vec::new(),
+        JobSpec::Restore(_) | JobSpec::Verify(_) | JobSpec::Expire(_) => Vec::new(),
     };
     paused.flat_map(directories).collect()
 }

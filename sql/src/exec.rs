@@ -4,6 +4,7 @@ mod arguments;
 mod backups;
 mod columns;
 mod connections;
+mod expire;
 mod explain;
 mod jobs;
 pub(crate) mod local;
@@ -111,9 +112,10 @@ impl Executor {
         };
         match statement {
             // A job that is being submitted is not let go: afterwards it would not be known whether there is one.
-            Statement::Backup(_) | Statement::Restore(_) | Statement::Verify(_) => {
-                run.statement(statement).await
-            }
+            Statement::Backup(_)
+            | Statement::Restore(_)
+            | Statement::Verify(_)
+            | Statement::Expire(_) => run.statement(statement).await,
             _ => tokio::select! {
                 biased;
                 answer = run.statement(statement) => answer,
@@ -161,6 +163,7 @@ impl Run<'_> {
             Statement::Backup(backup) => self.backup(backup).await,
             Statement::Restore(restore) => self.restore(restore).await,
             Statement::Verify(verify) => self.verify(verify).await,
+            Statement::Expire(expire) => self.expire(expire).await,
             Statement::CreateConnection(create) => self.create_connection(create).await,
             Statement::AlterConnection(alter) => self.alter_connection(alter).await,
             Statement::DropConnection(name) => self.drop_connection(name).await,

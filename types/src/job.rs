@@ -14,6 +14,8 @@ pub enum JobKind {
     Restore,
     /// Reads every object of a layer or chain and compares digests.
     Verify,
+    /// Removes chains that are no longer to be kept.
+    Expire,
 }
 
 impl fmt::Display for JobKind {
@@ -22,6 +24,7 @@ impl fmt::Display for JobKind {
             Self::Backup => "BACKUP",
             Self::Restore => "RESTORE",
             Self::Verify => "VERIFY",
+            Self::Expire => "EXPIRE",
         })
     }
 }

@@ -57,8 +57,8 @@ pub use source::{
 };
 pub use span::{KeyRange, ObjectKind, ObjectRef, PlannedSpan};
 pub use spec::{
-    BackupMember, BackupMode, BackupSpec, HoldUse, JobSpec, LayerPath, ParentLayer, RestoreMember,
-    RestoreSpec, VerifySpec, full_subdir, incremental_subdir,
+    BackupMember, BackupMode, BackupSpec, ExpireSpec, HoldUse, JobSpec, LayerPath, ParentLayer,
+    RestoreMember, RestoreSpec, VerifySpec, full_subdir, incremental_subdir,
 };
 pub use time::{ParseTimeError, Timestamp};
 pub use units::{ByteCount, Millis, RowCount};

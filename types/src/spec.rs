@@ -205,6 +205,27 @@ pub struct VerifySpec {
     pub encryption: Option<ChainKey>,
 }
 
+/// An expiry: removes whole chains of a collection. Which ones was decided when it was accepted.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ExpireSpec {
+    /// The address of the collection's default store, by which collections are told apart.
+    pub collection: String,
+    /// How its stores are reached.
+    #[serde(default)]
+    pub access: CollectionAccess,
+    /// The chains, by the directories of their fulls, in the order in which they go.
+    pub chains: Vec<String>,
+    /// The rule that they were chosen by, as a description shows it.
+    pub rule: String,
+    /// Always empty: no worker takes part.
+    pub execution_locality: Locality,
+}
+
+impl ExpireSpec {
+    /// Chains that one job removes at most: it is one entry of the raft log.
+    pub const MOST_CHAINS: usize = 1000;
+}
+
 /// What a job is to do.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum JobSpec {
@@ -214,6 +235,8 @@ pub enum JobSpec {
     Restore(RestoreSpec),
     /// A verification.
     Verify(VerifySpec),
+    /// An expiry.
+    Expire(ExpireSpec),
 }
 
 impl JobSpec {
@@ -224,6 +247,7 @@ impl JobSpec {
             Self::Backup(_) => JobKind::Backup,
             Self::Restore(_) => JobKind::Restore,
             Self::Verify(_) => JobKind::Verify,
+            Self::Expire(_) => JobKind::Expire,
         }
     }
 
@@ -234,6 +258,7 @@ impl JobSpec {
             Self::Backup(spec) => &spec.access,
             Self::Restore(spec) => &spec.access,
             Self::Verify(spec) => &spec.access,
+            Self::Expire(spec) => &spec.access,
         }
     }
 
@@ -243,6 +268,7 @@ impl JobSpec {
             Self::Backup(spec) => &mut spec.access,
             Self::Restore(spec) => &mut spec.access,
             Self::Verify(spec) => &mut spec.access,
+            Self::Expire(spec) => &mut spec.access,
         }
     }
 
@@ -254,7 +280,7 @@ impl JobSpec {
                 let found = spec.members.get(member as usize);
                 found.map_or(0, |found| spec.access.store_of(&found.member.locality))
             }
-            Self::Backup(_) | Self::Restore(_) | Self::Verify(_) => 0,
+            Self::Backup(_) | Self::Restore(_) | Self::Verify(_) | Self::Expire(_) => 0,
         }
     }
 
@@ -265,6 +291,7 @@ impl JobSpec {
             Self::Backup(spec) => &spec.collection,
             Self::Restore(spec) => &spec.collection,
             Self::Verify(spec) => &spec.collection,
+            Self::Expire(spec) => &spec.collection,
         }
     }
 
@@ -274,17 +301,17 @@ impl JobSpec {
         match self {
             Self::Backup(spec) => Some(&spec.source),
             Self::Restore(spec) => Some(&spec.source),
-            Self::Verify(_) => None,
+            Self::Verify(_) | Self::Expire(_) => None,
         }
     }
 
-    /// The members that are read or written, in task order. A verification has none.
+    /// The members that are read or written, in task order. A verification has none, and neither has an expiry.
     #[must_use]
     pub fn members(&self) -> Vec<&MemberRecord> {
         match self {
             Self::Backup(spec) => spec.members.iter().map(|member| &member.member).collect(),
             Self::Restore(spec) => spec.members.iter().map(|member| &member.member).collect(),
-            Self::Verify(_) => Vec::new(),
+            Self::Verify(_) | Self::Expire(_) => Vec::new(),
         }
     }
 
@@ -295,6 +322,8 @@ impl JobSpec {
             Self::Backup(spec) => spec.encryption.as_ref(),
             Self::Restore(spec) => spec.encryption.as_ref(),
             Self::Verify(spec) => spec.encryption.as_ref(),
+            // What is removed is not read.
+            Self::Expire(_) => None,
         }
     }
 
@@ -304,6 +333,7 @@ impl JobSpec {
             Self::Backup(spec) => &mut spec.encryption,
             Self::Restore(spec) => &mut spec.encryption,
             Self::Verify(spec) => &mut spec.encryption,
+            Self::Expire(_) => return,
         };
         if let Some(key) = key {
             key.sealed = Sealed::default();
@@ -318,6 +348,7 @@ impl JobSpec {
             Self::Backup(spec) => &spec.execution_locality,
             Self::Restore(spec) => &spec.execution_locality,
             Self::Verify(spec) => &spec.execution_locality,
+            Self::Expire(spec) => &spec.execution_locality,
         }
     }
 
@@ -369,7 +400,25 @@ impl JobSpec {
                     .unwrap_or_default(),
                 spec.collection
             ),
+            Self::Expire(spec) => format!(
+                "EXPIRE {} chain(s) IN '{}' {}",
+                spec.chains.len(),
+                spec.collection,
+                spec.rule
+            ),
         }
+    }
+
+    /// The chains that the job writes, reads or removes, by the directories of their fulls.
+    pub fn chains(&self) -> impl Iterator<Item = &str> {
+        let (one, layers, many): (Option<&String>, &[(LayerPath, Digest)], &[String]) = match self {
+            Self::Backup(spec) => (Some(&spec.path.full), &[], &[]),
+            Self::Restore(spec) => (None, &spec.layers, &[]),
+            Self::Verify(spec) => (None, &spec.layers, &[]),
+            Self::Expire(spec) => (None, &[], &spec.chains),
+        };
+        let read = layers.iter().map(|(path, _)| &path.full);
+        one.into_iter().chain(read).chain(many).map(String::as_str)
     }
 }
 

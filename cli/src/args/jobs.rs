@@ -258,6 +258,31 @@ pub(crate) struct VerifyArgs {
     pub(crate) keys: KeyArgs,
 }
 
+/// Which chains expire: those that every given rule lets go.
+#[derive(Debug, Args)]
+pub(crate) struct ExpireArgs {
+    /// The collection's URI
+    pub(crate) collection: String,
+    /// Another store of the collection; may be repeated
+    #[arg(long, value_name = "URI")]
+    pub(crate) also: Vec<String>,
+    /// Chains that end before this: an age (30d, 2w, 12h) or a time. What could be restored since then stays restorable
+    #[arg(long, value_name = "AGE", required_unless_present = "keep_fulls")]
+    pub(crate) older_than: Option<String>,
+    /// Chains with at least so many newer fulls of the same
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) keep_fulls: Option<u32>,
+    /// Only show what would be removed, and why the others stay
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+    /// Return as soon as the job is accepted
+    #[arg(long, conflicts_with = "dry_run")]
+    pub(crate) detach: bool,
+    /// Repeating a request with the same key gives the same job
+    #[arg(long, value_name = "KEY")]
+    pub(crate) request_key: Option<String>,
+}
+
 #[derive(Debug, Subcommand)]
 pub(crate) enum BackupsCommand {
     /// The chains of a collection, newest first
@@ -268,6 +293,8 @@ pub(crate) enum BackupsCommand {
         #[arg(long)]
         local: bool,
     },
+    /// Remove the chains that have expired: whole chains only, and never the newest of anything that can be restored
+    Expire(ExpireArgs),
     /// Which bytes of a chain lie in which store; fails if any lies where it should not
     Residency {
         /// The URIs of all stores of the collection, that of the default part first

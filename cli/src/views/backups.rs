@@ -64,6 +64,66 @@ impl ChainsView {
     }
 }
 
+/// Which chains expire, and why the others stay.
+#[derive(Debug, Serialize)]
+pub(crate) struct ExpiryView {
+    /// The job that removes them; none if there is nothing to remove.
+    job: Option<String>,
+    dry_run: bool,
+    chains: Vec<ExpiringChainView>,
+}
+
+#[derive(Debug, Serialize)]
+struct ExpiringChainView {
+    subdir: String,
+    end: Option<String>,
+    layers: u32,
+    encrypted: bool,
+    expires: bool,
+    reason: Option<String>,
+}
+
+impl ExpiryView {
+    pub(crate) fn new(answer: v1::ExpireBackupsResponse, dry_run: bool) -> Self {
+        let view = |chain: v1::ExpiringChain| ExpiringChainView {
+            subdir: chain.subdir,
+            end: some(chain.end),
+            layers: chain.layers,
+            encrypted: chain.encrypted,
+            expires: chain.expires,
+            reason: some(chain.reason),
+        };
+        Self {
+            job: (answer.job != 0).then(|| answer.job.to_string()),
+            dry_run,
+            chains: answer.chains.into_iter().map(view).collect(),
+        }
+    }
+
+    pub(crate) fn text(&self) -> String {
+        let mut table = Table::new(&["subdir", "end", "layers", "expires", "reason"]);
+        for chain in &self.chains {
+            table.row([
+                chain.subdir.clone(),
+                chain.end.clone().unwrap_or_default(),
+                chain.layers.to_string(),
+                if chain.expires { "yes" } else { "" }.to_owned(),
+                chain.reason.clone().unwrap_or_default(),
+            ]);
+        }
+        let going = self.chains.iter().filter(|chain| chain.expires).count();
+        let what = match (&self.job, self.dry_run) {
+            (Some(job), _) => format!("job {job} removes what expires"),
+            (None, true) => format!("{going} chain(s) would be removed"),
+            (None, false) => "nothing to remove".to_owned(),
+        };
+        match table.is_empty() {
+            true => what,
+            false => format!("{table}\n\n{what}"),
+        }
+    }
+}
+
 /// One chain, layer by layer.
 #[derive(Debug, Serialize)]
 pub(crate) struct ShownChainView {
@@ -203,6 +263,39 @@ impl ShownChainView {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_expiry_shows_what_goes_and_why_the_rest_stays() {
+        let chain = |subdir: &str, expires, reason: &str| v1::ExpiringChain {
+            subdir: subdir.into(),
+            end: "2026-11-23T19:08:00Z".into(),
+            layers: 2,
+            expires,
+            reason: reason.into(),
+            ..v1::ExpiringChain::default()
+        };
+        let answer = |job| v1::ExpireBackupsResponse {
+            job,
+            chains: vec![
+                chain("2026/11/23-190800.00", true, ""),
+                chain("2026/11/24-190800.00", false, "it is the newest"),
+            ],
+            ..v1::ExpireBackupsResponse::default()
+        };
+        assert_eq!(
+            ExpiryView::new(answer(0), true).text(),
+            "\
+SUBDIR                END                   LAYERS  EXPIRES  REASON
+2026/11/23-190800.00  2026-11-23T19:08:00Z  2       yes      -
+2026/11/24-190800.00  2026-11-23T19:08:00Z  2       -        it is the newest
+
+1 chain(s) would be removed"
+        );
+        let begun = ExpiryView::new(answer(7), false).text();
+        assert!(begun.ends_with("job 7 removes what expires"), "{begun}");
+        let nothing = ExpiryView::new(v1::ExpireBackupsResponse::default(), false);
+        assert_eq!(nothing.text(), "nothing to remove");
+    }
 
     #[test]
     fn a_chain_shows_layers_tables_windows_and_problems() {

@@ -47,6 +47,38 @@ pub(crate) struct JobView {
     pub(crate) notes: Vec<String>,
     notes_left_out: bool,
     hold_standings: Vec<StandingView>,
+    /// Of an expiry: the chains that are removed.
+    expired: Vec<ExpiredChainView>,
+}
+
+#[derive(Debug, Clone, Serialize)]
+struct ExpiredChainView {
+    subdir: String,
+    objects: u64,
+    bytes: u64,
+    refused: u64,
+}
+
+impl From<v1::ExpiredChain> for ExpiredChainView {
+    fn from(chain: v1::ExpiredChain) -> Self {
+        Self {
+            subdir: chain.subdir,
+            objects: chain.objects,
+            bytes: chain.bytes,
+            refused: chain.refused,
+        }
+    }
+}
+
+impl ExpiredChainView {
+    fn text(&self) -> String {
+        let stayed = match self.refused {
+            0 => String::new(),
+            refused => format!(", {refused} stayed"),
+        };
+        let (objects, bytes) = (self.objects, ByteCount(self.bytes));
+        format!("{}: {objects} objects, {bytes}{stayed}", self.subdir)
+    }
 }
 
 /// An error.
@@ -175,6 +207,9 @@ impl From<v1::Job> for JobView {
             hold_standings: (job.hold_standings.into_iter())
                 .map(StandingView::from)
                 .collect(),
+            expired: (job.expired.into_iter())
+                .map(ExpiredChainView::from)
+                .collect(),
         }
     }
 }
@@ -249,6 +284,9 @@ impl JobView {
         let standings = StandingView::table(&self.hold_standings);
         if !standings.is_empty() {
             text.push_str(&format!("\n{standings}\n"));
+        }
+        for chain in &self.expired {
+            text.push_str(&format!("\nremoved {}\n", chain.text()));
         }
         let notes = self.notes_text();
         if !notes.is_empty() {

@@ -104,7 +104,7 @@ fn running_backup<T>(
         }
         match job.spec().as_ref() {
             JobSpec::Backup(spec) => look(job, spec),
-            JobSpec::Restore(_) | JobSpec::Verify(_) => None,
+            JobSpec::Restore(_) | JobSpec::Verify(_) | JobSpec::Expire(_) => None,
         }
     })
 }

@@ -137,7 +137,9 @@ fn find_member(ledger: &Ledger, key: &MemberHold) -> Option<(SourceKind, MemberR
         let kind = match spec.as_ref() {
             holdfast_types::JobSpec::Backup(spec) => spec.kind,
             holdfast_types::JobSpec::Restore(spec) => spec.kind,
-            holdfast_types::JobSpec::Verify(_) => return None,
+            holdfast_types::JobSpec::Verify(_) | holdfast_types::JobSpec::Expire(_) => {
+                return None;
+            }
         };
         Some((kind, member.clone()))
     })

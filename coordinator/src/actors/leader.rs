@@ -20,6 +20,7 @@ use tokio_stream::wrappers::WatchStream;
 use crate::actors::committer::Committer;
 use crate::actors::dispatcher::Dispatcher;
 use crate::actors::effect_runner::{EffectRunner, Perform};
+use crate::actors::expirer::Expirer;
 use crate::actors::finisher::{Finish, Finisher};
 use crate::actors::hold_keeper::{HoldKeeper, MemberHold};
 use crate::actors::hold_watch::HoldWatch;
@@ -98,6 +99,7 @@ struct Staff {
     finishes: Desk<Finisher>,
     holds: Desk<HoldKeeper>,
     sweeps: Desk<Sweeper>,
+    expiries: Desk<Expirer>,
     stops: BTreeMap<(TaskId, Epoch), Told>,
     _hold_watch: HoldWatch,
     _lease_keeper: LeaseKeeper,
@@ -128,6 +130,7 @@ impl Staff {
             finishes: runner("finisher", core, &office, Finisher::new),
             holds: runner("hold keeper", core, &office, HoldKeeper::new),
             sweeps: runner("sweeper", core, &office, Sweeper::new),
+            expiries: runner("expirer", core, &office, Expirer::new),
             stops: BTreeMap::new(),
             _hold_watch: HoldWatch::start(watch_core, watch_office),
             _lease_keeper: LeaseKeeper::start(lease_core, lease_office),
@@ -148,6 +151,7 @@ impl Staff {
         self.finishes.hand_over(owed.finishes);
         self.holds.hand_over(owed.holds);
         self.sweeps.hand_over(owed.sweeps);
+        self.expiries.hand_over(owed.expiries);
         self.stop_tasks(core.env.clock.monotonic(), owed.stops);
         if owed.dispatch {
             self.dispatcher.wake();
@@ -235,6 +239,7 @@ struct Owed {
     finishes: BTreeSet<Finish>,
     holds: BTreeSet<MemberHold>,
     sweeps: BTreeSet<JobId>,
+    expiries: BTreeSet<(JobId, String)>,
     stops: BTreeMap<(TaskId, Epoch), (WorkerId, Incarnation)>,
 }
 
@@ -287,6 +292,9 @@ impl Owed {
             }
             Effect::SweepJob { job } => {
                 self.sweeps.insert(job);
+            }
+            Effect::ExpireChain { job, chain } => {
+                self.expiries.insert((job, chain));
             }
         }
     }

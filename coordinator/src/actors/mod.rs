@@ -9,11 +9,12 @@
 //! | lease keeper | ends the leases of workers that fell silent |
 //! | hold watch | has holds on members whose history is a log looked after |
 //! | schedule clock | submits the backups that are due |
-//! | starter, finisher, hold releaser, sweeper | perform one kind of effect each ([`effect_runner`]) |
+//! | starter, finisher, hold releaser, sweeper, expirer | perform one kind of effect each ([`effect_runner`]) |
 
 pub(crate) mod committer;
 pub(crate) mod dispatcher;
 pub(crate) mod effect_runner;
+pub(crate) mod expirer;
 pub(crate) mod finisher;
 pub(crate) mod hold_keeper;
 pub(crate) mod hold_watch;

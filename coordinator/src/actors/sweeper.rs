@@ -102,7 +102,7 @@ async fn sweep(core: &Core, office: &Arc<Office>, job: JobId) -> Result<(), Setb
         let found = ledger.job(job)?;
         match found.spec().as_ref() {
             JobSpec::Backup(spec) => Some((cluster, spec.clone(), found.is_committed())),
-            JobSpec::Restore(_) | JobSpec::Verify(_) => None,
+            JobSpec::Restore(_) | JobSpec::Verify(_) | JobSpec::Expire(_) => None,
         }
     });
     let Some((cluster, spec, committed)) = found else {

@@ -188,6 +188,19 @@ impl Control for ControlService {
         .await
     }
 
+    async fn expire_backups(
+        &self,
+        request: Request<v1::ExpireBackupsRequest>,
+    ) -> Result<Response<v1::ExpireBackupsResponse>, Status> {
+        self.unary(
+            request,
+            CallKind::Mutation,
+            self.limits.long,
+            |api, request| api.expire_backups(request),
+        )
+        .await
+    }
+
     async fn get_job(
         &self,
         request: Request<v1::GetJobRequest>,

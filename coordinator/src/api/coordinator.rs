@@ -18,7 +18,7 @@ use super::passing::LeaderLine;
 use super::{check, cluster, collections, connections, holds, keys, residency, users, watch};
 use crate::core::Core;
 use crate::replica::unexpected;
-use crate::{schedule, submit};
+use crate::{retention, schedule, submit};
 
 /// Jobs listed if the request does not say how many.
 const DEFAULT_LIMIT: usize = 100;
@@ -246,6 +246,13 @@ impl ControlApi for Coordinator {
         request: v1::SubmitVerifyRequest,
     ) -> Result<v1::SubmitJobResponse, Fault> {
         submit::submit_verify(&self.core, request).await
+    }
+
+    async fn expire_backups(
+        &self,
+        request: v1::ExpireBackupsRequest,
+    ) -> Result<v1::ExpireBackupsResponse, Fault> {
+        retention::expire(&self.core, request).await
     }
 
     async fn get_job(&self, job: u64) -> Result<v1::Job, Fault> {

@@ -1,6 +1,8 @@
 //! A job as people see it: what the ledger says, and what the leader in office knows beyond it.
 
-use holdfast_ledger::{Job, JobError, JobProgress, Ledger, MemberProgress, RunningTask, Starved};
+use holdfast_ledger::{
+    ExpiredChain, Job, JobError, JobProgress, Ledger, MemberProgress, RunningTask, Starved,
+};
 use holdfast_proto::{fault_to_wire, v1};
 use holdfast_types::{
     Fault, JobSpec, JobState, Locality, MemberName, Millis, Phase, TaskId, Timestamp,
@@ -73,7 +75,7 @@ pub(crate) fn job_view(ledger: &Ledger, job: &Job, seen: Seen<'_>) -> v1::Job {
         as_of: match spec.as_ref() {
             JobSpec::Backup(spec) => job.end(spec).to_string(),
             JobSpec::Restore(spec) => spec.as_of.to_string(),
-            JobSpec::Verify(_) => String::new(),
+            JobSpec::Verify(_) | JobSpec::Expire(_) => String::new(),
         },
         tasks_total: u64::from(counters.spans_total),
         tasks_done: u64::from(counters.spans_done),
@@ -86,10 +88,20 @@ pub(crate) fn job_view(ledger: &Ledger, job: &Job, seen: Seen<'_>) -> v1::Job {
             .unwrap_or_default(),
         schedule: job.scheduled().map_or(0, |run| run.schedule.0),
         schedule_due: show_time(job.scheduled().map(|run| run.due)),
+        expired: job.expired().iter().map(expired_view).collect(),
     }
 }
 
-/// Where a backup's layer goes, or which chain is read.
+fn expired_view((subdir, removed): (&String, &ExpiredChain)) -> v1::ExpiredChain {
+    v1::ExpiredChain {
+        subdir: subdir.clone(),
+        objects: removed.objects,
+        bytes: removed.bytes.0,
+        refused: removed.refused,
+    }
+}
+
+/// Where a backup's layer goes, which chain is read, or which is the first that is removed.
 pub(crate) fn path_of(spec: &JobSpec) -> String {
     let head = |layers: &[(holdfast_types::LayerPath, holdfast_types::Digest)]| {
         layers
@@ -101,6 +113,7 @@ pub(crate) fn path_of(spec: &JobSpec) -> String {
         JobSpec::Backup(spec) => spec.path.to_string(),
         JobSpec::Restore(spec) => head(&spec.layers),
         JobSpec::Verify(spec) => head(&spec.layers),
+        JobSpec::Expire(spec) => spec.chains.first().cloned().unwrap_or_default(),
     }
 }
 
@@ -137,6 +150,7 @@ fn running_status(job: &Job, waiting: &[String]) -> String {
         (state, _) if state.is_terminal() => String::new(),
         (_, Some(reason)) => reason.clone(),
         (JobState::Pending, None) => "waiting to be taken up".to_owned(),
+        (_, None) if job.expiring().is_some() => "removing".to_owned(),
         (JobState::Running, None) => job.phase().to_string(),
         (JobState::Reverting, None) => "undoing what was done".to_owned(),
         (_, None) => String::new(),

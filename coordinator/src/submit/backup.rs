@@ -256,7 +256,7 @@ fn chain_hold(
     let chain = format!("the chain '{full}' in '{collection}'");
     let writes = |spec: &JobSpec| match spec {
         JobSpec::Backup(spec) => spec.collection == collection && spec.path.full == full,
-        JobSpec::Restore(_) | JobSpec::Verify(_) => false,
+        JobSpec::Restore(_) | JobSpec::Verify(_) | JobSpec::Expire(_) => false,
     };
     let mut live = ledger
         .unsettled_jobs()

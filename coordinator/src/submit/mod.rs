@@ -35,7 +35,7 @@ fn request_key(text: &str) -> Result<Option<RequestKey>, Fault> {
 }
 
 /// A client's own idempotency key: none of those that belong to runs of schedules.
-fn own_key(text: &str) -> Result<Option<RequestKey>, Fault> {
+pub(crate) fn own_key(text: &str) -> Result<Option<RequestKey>, Fault> {
     let key = request_key(text)?;
     match key.as_ref().is_some_and(RequestKey::is_of_a_run) {
         false => Ok(key),
@@ -53,7 +53,7 @@ fn execution_locality(text: &str) -> Result<Locality, Fault> {
 }
 
 /// The job that this request key made before.
-fn earlier_job(core: &Core, key: Option<&RequestKey>) -> Option<v1::SubmitJobResponse> {
+pub(crate) fn earlier_job(core: &Core, key: Option<&RequestKey>) -> Option<v1::SubmitJobResponse> {
     core.replica.read(|ledger| {
         let job = ledger.job_of_request(key?)?;
         Some(v1::SubmitJobResponse {
@@ -78,7 +78,7 @@ fn part_size(core: &Core) -> u64 {
 }
 
 /// Proposes a job.
-async fn propose(
+pub(crate) async fn propose(
     core: &Core,
     spec: JobSpec,
     request: Option<RequestKey>,

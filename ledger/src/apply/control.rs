@@ -47,7 +47,12 @@ impl Apply<'_> {
     }
 
     pub(super) fn fail_job_command(&mut self, id: JobId, fault: &Fault) -> Result<Outcome, Fault> {
-        self.fail_job(id, fault.clone())?;
+        let job = self.job_mut(id)?;
+        // What cannot be removed is not waited for. The chain keeps its mark.
+        let gives_up = job.expiring.take().is_some() && job.state == JobState::CancelRequested;
+        if !gives_up {
+            self.fail_job(id, fault.clone())?;
+        }
         self.note_error(id, None, fault.clone());
         self.settle(id);
         Ok(Outcome::State(self.job(id)?.state))

@@ -75,6 +75,9 @@ impl Apply<'_> {
                 format!("job {id} is no backup"),
             )
         })?;
+        if job.layer_expired {
+            return Ok(Outcome::NoOp);
+        }
         if job.committed {
             let known = self
                 .ledger
@@ -118,6 +121,8 @@ fn layer(
         path: spec.path.clone(),
         parent: spec.parent.clone(),
         source: spec.source.clone(),
+        target: spec.target.clone(),
+        stores: u16::try_from(spec.access.tiers().len().saturating_add(1)).unwrap_or(u16::MAX),
         start: spec.parent.as_ref().map(|parent| parent.end),
         end: job.end(spec),
         history: spec.history,

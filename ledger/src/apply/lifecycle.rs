@@ -162,6 +162,7 @@ impl Apply<'_> {
             }
             JobKind::Restore => job.tasks.finishes.is_done(),
             JobKind::Verify => true,
+            JobKind::Expire => job.next_to_expire().is_none(),
         };
         if !complete {
             return false;
@@ -208,6 +209,7 @@ impl Apply<'_> {
                 lane.settled_relations = Arc::default();
             }
             job.tasks = Default::default();
+            job.expiring = None;
             job.list.clear(true);
             // What a backup has left is swept first, and for that its manifest is read.
             if job.kind() != JobKind::Backup {

@@ -3,6 +3,7 @@
 mod cluster;
 mod connections;
 mod control;
+mod expiry;
 mod grants;
 mod holds;
 mod layers;
@@ -122,6 +123,13 @@ impl<'a> Apply<'a> {
                 member,
                 layer,
             } => self.hold_advanced(*hold, member, layer),
+            Action::BeginExpiry { job, chain } => self.begin_expiry(*job, chain),
+            Action::ChainExpired {
+                job,
+                chain,
+                removed,
+                note,
+            } => self.chain_expired(*job, chain, *removed, note.as_deref()),
             Action::DropHold { hold } => self.drop_hold(*hold),
             Action::CreateSchedule {
                 schedule,

@@ -347,7 +347,7 @@ impl Apply<'_> {
         };
         let collection = match job.spec.as_ref() {
             JobSpec::Backup(spec) => Some(spec.collection.clone()),
-            JobSpec::Restore(_) | JobSpec::Verify(_) => None,
+            JobSpec::Restore(_) | JobSpec::Verify(_) | JobSpec::Expire(_) => None,
         };
         let Some(record) = self.ledger.schedules.get_mut(&run.schedule) else {
             return;

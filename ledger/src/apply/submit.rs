@@ -43,7 +43,12 @@ impl Apply<'_> {
                 check_layers(spec.layers.len())?;
                 None
             }
+            JobSpec::Expire(spec) => {
+                self.check_expiry(spec)?;
+                None
+            }
         };
+        self.check_not_expiring(spec)?;
         let hold = match (spec, hold_position) {
             (JobSpec::Backup(spec), Some(position)) => {
                 Some(self.take_hold(id, hold, spec, position))
@@ -78,6 +83,9 @@ impl Apply<'_> {
             committed: false,
             finish_results: Vec::new(),
             swept: None,
+            expiring: None,
+            expired: Default::default(),
+            layer_expired: false,
             notes: Vec::new(),
             notes_left_out: false,
         };

@@ -42,7 +42,10 @@ pub(super) fn check_job(ledger: &Ledger, job: &Job, findings: &mut Findings) {
         let layer = ledger.catalogue.layer(&spec.collection, &spec.path);
         findings.expect(
             InvariantId::J6,
-            layer.is_some_and(|layer| layer.job == id && layer.objects == written),
+            match job.layer_expired {
+                true => layer.is_none_or(|layer| layer.job != id),
+                false => layer.is_some_and(|layer| layer.job == id && layer.objects == written),
+            },
             || format!("the layer of job {id} is not in the catalogue, or counts other objects"),
         );
     }

@@ -13,8 +13,9 @@
 use std::path::PathBuf;
 
 use holdfast_ledger::{
-    Action, COMMAND_VERSION, Command, Grant, Ledger, LogPosition, OUTCOME_VERSION, PartRef, Report,
-    ReportBody, SNAPSHOT_VERSION, decode_command, decode_outcome, encode_command, encode_outcome,
+    Action, COMMAND_VERSION, Command, ExpiredChain, Grant, Ledger, LogPosition, OUTCOME_VERSION,
+    PartRef, Report, ReportBody, SNAPSHOT_VERSION, decode_command, decode_outcome, encode_command,
+    encode_outcome,
 };
 use holdfast_types::{
     ByteCount, ClusterId, ControlVerb, Digest, Epoch, ErrorCode, Fault, HoldId, Incarnation, JobId,
@@ -118,6 +119,23 @@ fn commands() -> Vec<Command> {
     world.done(Action::ControlSchedule {
         schedule: ScheduleId(8),
         verb: ScheduleVerb::Pause,
+    });
+    let expiry = world.submit(specs::expire(&["gone", "next"]));
+    world.done(Action::StartJob { job: expiry });
+    let chain = || "gone".to_owned();
+    world.done(Action::BeginExpiry {
+        job: expiry,
+        chain: chain(),
+    });
+    world.done(Action::ChainExpired {
+        job: expiry,
+        chain: chain(),
+        removed: ExpiredChain {
+            objects: 7,
+            bytes: ByteCount(70),
+            refused: 1,
+        },
+        note: Some("locked".into()),
     });
     world.apply(Action::Batch(odd_actions()));
     world.log.into_iter().map(|(_, command)| command).collect()
@@ -301,9 +319,11 @@ fn the_fixture_holds_every_action() {
             Action::DropConnection { .. } => 27,
             Action::PutUser { .. } => 28,
             Action::DropUser { .. } => 29,
+            Action::BeginExpiry { .. } => 30,
+            Action::ChainExpired { .. } => 31,
         }
     }
-    let mut seen = [false; 30];
+    let mut seen = [false; 32];
     for command in commands() {
         seen[number(&command.action)] = true;
         if let Action::Batch(actions) = &command.action {
@@ -312,5 +332,5 @@ fn the_fixture_holds_every_action() {
             }
         }
     }
-    assert_eq!(seen, [true; 30]);
+    assert_eq!(seen, [true; 32]);
 }

@@ -56,6 +56,17 @@ impl Fuzz {
         pick(leases.collect(), by)
     }
 
+    /// An expiry of some chains, or of one that there is not.
+    fn expire(&mut self, a: u16, b: u16) -> Option<Action> {
+        let layers = self.ledger().catalogue().iter();
+        let mut chains: Vec<String> = layers.map(|layer| layer.path.full.clone()).collect();
+        chains.dedup();
+        let first = pick(chains.clone(), a).unwrap_or_else(|| "nowhere".to_owned());
+        let second = pick(chains, b)?;
+        let action = self.world.submission(specs::expire(&[&first, &second]));
+        Some(action)
+    }
+
     fn action(&mut self, (op, a, b): Choice) -> Option<Action> {
         let crowded = self.ledger().unsettled_jobs().count() > 4;
         let action = match op % 28 {
@@ -123,6 +134,7 @@ impl Fuzz {
             17 if b.is_multiple_of(2) => self.source(a, b),
             17 => user(a, b),
             25 => self.schedule(a, b),
+            26 if !crowded && b.is_multiple_of(4) => self.expire(a, b)?,
             _ => {
                 let effect = pick(self.ledger().pending_effects(), a)?;
                 perform(&self.world, &effect)?

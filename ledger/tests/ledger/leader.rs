@@ -1,6 +1,8 @@
 //! A leader and workers that do whatever is owed, and nothing else: what they know, they read from the state.
 
-use holdfast_ledger::{Action, Effect, Grant, PartRef, Report, ReportBody, TaskKind, TaskView};
+use holdfast_ledger::{
+    Action, Effect, ExpiredChain, Grant, PartRef, Report, ReportBody, TaskKind, TaskView,
+};
 use holdfast_types::{
     ByteCount, ControlVerb, Digest, Incarnation, JobId, JobKind, JobState, RowCount,
 };
@@ -61,6 +63,23 @@ pub(crate) fn perform(world: &World, effect: &Effect) -> Option<Action> {
             member: member.clone(),
             layer: layer.clone(),
         }),
+        Effect::ExpireChain { job, chain } => {
+            let (job, chain) = (*job, chain.clone());
+            let found = world.ledger.job(job)?;
+            Some(match found.expiring() == Some(chain.as_str()) {
+                false => Action::BeginExpiry { job, chain },
+                true => Action::ChainExpired {
+                    job,
+                    chain,
+                    removed: ExpiredChain {
+                        objects: 3,
+                        bytes: ByteCount(30),
+                        refused: 0,
+                    },
+                    note: None,
+                },
+            })
+        }
         Effect::SweepJob { job } => Some(Action::JobSwept {
             job: *job,
             objects: 1,

@@ -4,6 +4,7 @@ mod bounds;
 mod chains;
 mod compat;
 mod connections;
+mod expiry;
 mod fleets;
 mod fuzz;
 mod holds;

@@ -3,9 +3,10 @@
 use holdfast_ledger::LayerRecord;
 use holdfast_types::{
     BackupMember, BackupSpec, BackupTemplate, Cadence, CollectionAccess, ConnectionRecord, Digest,
-    Hlc, HoldUse, JobSpec, LayerPath, Locality, MemberRecord, NewSchedule, OnFailure, OnPrevious,
-    Pairing, ParentLayer, RestoreMember, RestoreOptions, RestoreSpec, ScheduleChange, ScheduleId,
-    ScheduleKeys, Sealed, SourceKind, SourceRecord, Target, Timestamp, UserRecord, VerifySpec,
+    ExpireSpec, Hlc, HoldUse, JobSpec, LayerPath, Locality, MemberRecord, NewSchedule, OnFailure,
+    OnPrevious, Pairing, ParentLayer, RestoreMember, RestoreOptions, RestoreSpec, ScheduleChange,
+    ScheduleId, ScheduleKeys, Sealed, SourceKind, SourceRecord, Target, Timestamp, UserRecord,
+    VerifySpec,
 };
 
 pub(crate) const COLLECTION: &str = "file:///backups";
@@ -109,6 +110,16 @@ pub(crate) fn verify() -> JobSpec {
         layers: vec![(LayerPath::full("full-000010"), Digest::of(b"manifest"))],
         execution_locality: Locality::default(),
         encryption: None,
+    })
+}
+
+pub(crate) fn expire(chains: &[&str]) -> JobSpec {
+    JobSpec::Expire(ExpireSpec {
+        collection: COLLECTION.to_owned(),
+        access: CollectionAccess::default(),
+        chains: chains.iter().map(ToString::to_string).collect(),
+        rule: "OLDER THAN '1970-01-01T00:01:40Z'".to_owned(),
+        execution_locality: Locality::default(),
     })
 }
 

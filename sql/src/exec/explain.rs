@@ -21,6 +21,7 @@ impl Run<'_> {
         match statement {
             Statement::Backup(backup) => self.explain_backup(backup, &mut lines).await?,
             Statement::Restore(restore) => self.explain_restore(restore, &mut lines).await?,
+            Statement::Expire(expire) => self.explain_expire(expire, &mut lines).await?,
             Statement::ControlJobs(control) => {
                 if let JobSet::Query(query) = &control.jobs {
                     let ids = Box::pin(self.ids(query)).await?;

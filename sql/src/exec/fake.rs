@@ -245,6 +245,37 @@ impl ControlApi for FakeCluster {
         Ok(self.submit("VERIFY"))
     }
 
+    async fn expire_backups(
+        &self,
+        request: v1::ExpireBackupsRequest,
+    ) -> Result<v1::ExpireBackupsResponse, Fault> {
+        self.note(&request);
+        self.note_places(&request.collection, &request.more_collections);
+        let chain = |subdir: &str, expires, reason: &str| v1::ExpiringChain {
+            subdir: subdir.to_owned(),
+            end: "2026-11-23T20:08:00Z".to_owned(),
+            layers: 2,
+            expires,
+            reason: reason.to_owned(),
+            ..v1::ExpiringChain::default()
+        };
+        Ok(v1::ExpireBackupsResponse {
+            job: match request.dry_run {
+                true => 0,
+                false => self.submit("EXPIRE").job,
+            },
+            existed: false,
+            chains: vec![
+                chain("2026/11/23-190800.00", true, ""),
+                chain(
+                    "2026/11/24-190800.00",
+                    false,
+                    "it is the newest that can be restored",
+                ),
+            ],
+        })
+    }
+
     async fn get_job(&self, job: u64) -> Result<v1::Job, Fault> {
         Ok(self.find(job)?.borrow().clone())
     }

@@ -166,7 +166,7 @@ impl Run<'_> {
     }
 
     /// Whether nobody waits for the job. Inside of a transaction block somebody would wait for what COMMIT decides on.
-    async fn detached(&self, what: &str, options: &Options) -> Result<bool, SqlError> {
+    pub(super) async fn detached(&self, what: &str, options: &Options) -> Result<bool, SqlError> {
         let is_detached = options.has("detached");
         if self.session.transaction == Transaction::Idle {
             return Ok(is_detached);

@@ -2,6 +2,7 @@
 
 mod connections;
 mod encryption;
+mod expiry;
 mod schedules;
 mod shows;
 mod users;

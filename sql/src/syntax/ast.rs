@@ -9,6 +9,7 @@ pub(crate) enum Statement {
     Backup(Backup),
     Restore(Restore),
     Verify(Verify),
+    Expire(Expire),
     ShowBackups(ShowBackups),
     ShowBackup(ShowBackup),
     AlterBackup(AlterBackup),
@@ -150,6 +151,19 @@ pub(crate) struct Verify {
     pub(crate) options: Options,
 }
 
+/// EXPIRE BACKUPS: at least one of the two rules is there.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Expire {
+    pub(crate) collection: Vec<Str>,
+    /// An age or a time.
+    pub(crate) older_than: Option<Str>,
+    /// How many fulls stay.
+    pub(crate) keep_fulls: Option<Expr>,
+    /// Whether nothing is to be removed.
+    pub(crate) is_dry_run: bool,
+    pub(crate) options: Options,
+}
+
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct ShowBackups {
     pub(crate) collection: Vec<Str>,
@@ -200,16 +214,18 @@ pub(crate) enum JobType {
     Backup,
     Restore,
     Verify,
+    Expire,
 }
 
 impl JobType {
-    pub(crate) const ALL: [Self; 3] = [Self::Backup, Self::Restore, Self::Verify];
+    pub(crate) const ALL: [Self; 4] = [Self::Backup, Self::Restore, Self::Verify, Self::Expire];
 
     pub(crate) fn as_str(self) -> &'static str {
         match self {
             Self::Backup => "BACKUP",
             Self::Restore => "RESTORE",
             Self::Verify => "VERIFY",
+            Self::Expire => "EXPIRE",
         }
     }
 }

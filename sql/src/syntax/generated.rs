@@ -325,6 +325,24 @@ fn shows() -> BoxedStrategy<Statement> {
                 })
             }
         ),
+        (
+            uris(),
+            text(),
+            of(expr()),
+            any::<(bool, bool)>(),
+            options_of(&options::EXPIRE)
+        )
+            .prop_map(
+                |(collection, age, keep_fulls, (has_age, is_dry_run), options)| {
+                    Statement::Expire(Expire {
+                        collection,
+                        older_than: (has_age || keep_fulls.is_none()).then_some(age),
+                        keep_fulls,
+                        is_dry_run,
+                        options,
+                    })
+                }
+            ),
         (of(query()), options_of(&options::SHOW_JOBS)).prop_map(|(query, options)| {
             Statement::ShowJobs(ShowJobs {
                 is_automatic: false,

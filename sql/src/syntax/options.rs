@@ -244,6 +244,13 @@ pub(crate) static VERIFY: OptionTable = OptionTable {
     refused: &[],
 };
 
+/// Of EXPIRE BACKUPS.
+pub(crate) static EXPIRE: OptionTable = OptionTable {
+    options: &[option("detached", Switch)],
+    aliases: &[],
+    refused: &[],
+};
+
 /// Of SHOW JOBS and SHOW JOB.
 pub(crate) static SHOW_JOBS: OptionTable = OptionTable {
     options: &[
@@ -280,11 +287,12 @@ pub(crate) static MEMBER: OptionTable = OptionTable {
 
 /// Every table, for tests.
 #[cfg(test)]
-pub(crate) static ALL: [&OptionTable; 7] = [
+pub(crate) static ALL: [&OptionTable; 8] = [
     &BACKUP,
     &RESTORE,
     &SHOW_BACKUP,
     &VERIFY,
+    &EXPIRE,
     &SHOW_JOBS,
     &CHECK_CONNECTION,
     &MEMBER,

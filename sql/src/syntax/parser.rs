@@ -92,6 +92,7 @@ impl<'a> Parser<'a> {
                 () if parser.word("BACKUP") => parser.backup(),
                 () if parser.word("RESTORE") => parser.restore(),
                 () if parser.word("VERIFY") => parser.verify(),
+                () if parser.word("EXPIRE") => parser.expire(),
                 () if parser.word("SHOW") => parser.show(),
                 () if parser.word("PAUSE") => parser.pause(),
                 () if parser.word("RESUME") => parser.resume(),

@@ -114,6 +114,22 @@ const CANONICAL: &[(&str, &str)] = &[
         "VERIFY BACKUP LATEST IN 'x' LAYER '2026-11-23' WITH detached",
         "VERIFY BACKUP FROM 'latest' IN 'x' LAYER '2026-11-23' WITH OPTIONS (detached)",
     ),
+    (
+        "EXPIRE BACKUPS FROM 'x' OLDER THAN '30d'",
+        "EXPIRE BACKUPS IN 'x' OLDER THAN '30d'",
+    ),
+    (
+        "EXPIRE BACKUPS IN ('x', 'y') KEEP LAST 8 FULLS OLDER THAN $1 DRY RUN",
+        "EXPIRE BACKUPS IN ('x', 'y') OLDER THAN $1 KEEP LAST 8 FULLS DRY RUN",
+    ),
+    (
+        "EXPIRE BACKUPS IN 'x' KEEP LAST $1 FULLS WITH detached",
+        "EXPIRE BACKUPS IN 'x' KEEP LAST $1 FULLS WITH OPTIONS (detached)",
+    ),
+    ("EXPIRE BACKUPS IN 'x'", ""),
+    ("EXPIRE BACKUPS OLDER THAN '30d'", ""),
+    ("EXPIRE BACKUPS IN 'x' OLDER THAN '1d' OLDER THAN '2d'", ""),
+    ("EXPIRE BACKUPS IN 'x' KEEP LAST 8", ""),
     // SHOW BACKUP.
     ("SHOW BACKUPS IN 'x'", "SHOW BACKUPS IN 'x'"),
     (

@@ -140,6 +140,11 @@ impl JobLayers {
                     .collect();
                 (&parent, None)
             }
+            // No worker takes part in it.
+            JobSpec::Expire(_) => {
+                parent = Vec::new();
+                (&parent, None)
+            }
         };
         let mut layers = Vec::with_capacity(wanted.len());
         for (path, digest) in wanted {

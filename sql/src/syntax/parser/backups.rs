@@ -1,9 +1,9 @@
-//! BACKUP, RESTORE, VERIFY, SHOW BACKUP(S), ALTER BACKUP.
+//! BACKUP, RESTORE, VERIFY, EXPIRE, SHOW BACKUP(S), ALTER BACKUP.
 
 use super::{Parsed, Parser};
 use crate::error::SqlError;
 use crate::syntax::ast::{
-    AlterBackup, Backup, BackupDetail, Into, Restore, ShowBackup, ShowBackups, Statement,
+    AlterBackup, Backup, BackupDetail, Expire, Into, Restore, ShowBackup, ShowBackups, Statement,
     TablePattern, Targets, Verify,
 };
 use crate::syntax::expression::Str;
@@ -221,6 +221,44 @@ impl Parser<'_> {
             subdir,
             collection,
             layer,
+            options,
+        }))
+    }
+
+    pub(super) fn expire(&mut self) -> Parsed<Statement> {
+        self.expect("BACKUPS")?;
+        if !self.word("FROM") {
+            self.expect("IN")?;
+        }
+        let collection = self.uris()?;
+        let (mut older_than, mut keep_fulls) = (None, None);
+        loop {
+            let start = self.at;
+            let (is_twice, name) = if self.phrase("OLDER", "THAN")? {
+                let age = self.text("an age such as '30d', or a time")?;
+                (older_than.replace(age).is_some(), "OLDER THAN")
+            } else if self.phrase("KEEP", "LAST")? {
+                let count = self.operand()?;
+                self.expect("FULLS")?;
+                (keep_fulls.replace(count).is_some(), "KEEP LAST")
+            } else {
+                break;
+            };
+            if is_twice {
+                let error = SqlError::syntax(format!("{name} specified multiple times"));
+                return Err(self.point_at(error, start));
+            }
+        }
+        if older_than.is_none() && keep_fulls.is_none() {
+            return Err(self.unexpected());
+        }
+        let is_dry_run = self.phrase("DRY", "RUN")?;
+        let options = self.with_options(&options::EXPIRE)?;
+        Ok(Statement::Expire(Expire {
+            collection,
+            older_than,
+            keep_fulls,
+            is_dry_run,
             options,
         }))
     }

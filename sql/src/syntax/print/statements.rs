@@ -53,6 +53,22 @@ impl Printer<'_, '_> {
                 }
                 self.options(&verify.options)
             }
+            Statement::Expire(expire) => {
+                self.put("EXPIRE BACKUPS IN ")?;
+                self.uris(&expire.collection)?;
+                if let Some(age) = &expire.older_than {
+                    self.with_text(" OLDER THAN", age)?;
+                }
+                if let Some(count) = &expire.keep_fulls {
+                    self.put(" KEEP LAST ")?;
+                    self.operand(count)?;
+                    self.put(" FULLS")?;
+                }
+                if expire.is_dry_run {
+                    self.put(" DRY RUN")?;
+                }
+                self.options(&expire.options)
+            }
             Statement::ShowBackups(show) => self.show_backups(show),
             Statement::ShowBackup(show) => self.show_backup(show),
             Statement::AlterBackup(alter) => {
