@@ -33,19 +33,26 @@ async fn backup(cluster: &Cluster, stores: &[String], layer: Layer) -> v1::Job {
     cluster.succeeded(submitted.expect("a job").job).await
 }
 
-/// The expiry's job, once nobody needs any more what is to go.
-async fn expire(cluster: &Cluster, stores: &[String]) -> u64 {
+/// The expiry's job, once nobody needs any more the chains that are to go: what their jobs have left is swept after a lease's time.
+async fn expire(cluster: &Cluster, stores: &[String], count: usize) -> u64 {
     let request = v1::ExpireBackupsRequest {
         collection: stores[0].clone(),
         more_collections: stores[1..].to_vec(),
         keep_fulls: 1,
         ..v1::ExpireBackupsRequest::default()
     };
-    eventually("an expiry is begun", || async {
-        let answer = cluster.client().expire_backups(request.clone()).await;
-        answer.ok().map(|answer| answer.job).filter(|job| *job != 0)
+    eventually("nobody needs the chains", || async {
+        let looked = v1::ExpireBackupsRequest {
+            dry_run: true,
+            ..request.clone()
+        };
+        let looked = cluster.client().expire_backups(looked).await.ok()?;
+        let going = looked.chains.iter().filter(|chain| chain.expires);
+        (going.count() == count).then_some(())
     })
-    .await
+    .await;
+    let answer = cluster.client().expire_backups(request).await;
+    answer.expect("an expiry").job
 }
 
 fn listed(collection: &str) -> Vec<String> {
@@ -93,7 +100,7 @@ async fn the_leader_is_killed_while_chains_are_removed() {
         dry.stdout
     );
     let plain = [home.clone(), zone.clone()];
-    let job = expire(&cluster, &plain).await;
+    let job = expire(&cluster, &plain, 2).await;
     let leader = cluster.leader().await;
     cluster.coordinators[leader].kill();
     let done = cluster.succeeded(job).await;

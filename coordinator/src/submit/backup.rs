@@ -443,7 +443,12 @@ async fn append(
         .hint("list what there is with `holdfast backups`, or take a full backup")
     };
     let subdir = match core.bounded(&what, store.resolve_subdir(&subdir)).await {
-        Err(fault) if fault.code == ErrorCode::NotFound => return Err(no_full(&subdir)),
+        Err(fault) if fault.code == ErrorCode::NotFound => {
+            // Who removes it is more to the point.
+            let looking = store.check_not_expired(subdir.trim_matches('/'));
+            core.bounded(&what, looking).await?;
+            return Err(no_full(&subdir));
+        }
         other => other?,
     };
     let (open, opened_by) = open_by_any(core, &store, &subdir, wanted).await?;
