@@ -13,8 +13,10 @@ use tonic::metadata::MetadataValue;
 use tonic::transport::Channel;
 use tonic::{Request, Response, Status};
 
-use super::PASSED_ON;
 use crate::core::Core;
+
+/// The header by which a coordinator marks a request that it passes on to the leader: whoever receives it answers by itself.
+pub const PASSED_ON: &str = "holdfast-passed-on";
 
 /// For the leader's answer. Shorter than any client waits: there is time left to answer from this node's own state.
 const ANSWER_TIMEOUT: Duration = Duration::from_millis(1500);
