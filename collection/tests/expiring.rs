@@ -288,16 +288,8 @@ async fn what_is_shown_can_be_restored_wherever_a_removal_is_cut_off() {
             assert!(shown.iter().all(|path| path.contains(&kept)), "{shown:?}");
             if removed.is_err() {
                 cuts += 1;
-                assert_eq!(
-                    world
-                        .store
-                        .expired()
-                        .await
-                        .expect("listed")
-                        .into_iter()
-                        .collect::<Vec<_>>(),
-                    [doomed.clone()]
-                );
+                let marked = world.store.expired().await.expect("listed");
+                assert!(marked.len() == 1 && marked.contains(&doomed), "{marked:?}");
                 // A copy that lost the mark has the whole chain, or none of it.
                 let mark_at = format!("metadata/expired/{}", doomed.replace('/', ""));
                 world.raws[0]
