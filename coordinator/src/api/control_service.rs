@@ -15,35 +15,13 @@ use std::time::Duration;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tonic::{Request, Response, Status};
 
+use super::control_limits::{ControlLimits, late};
+
 /// The largest control request, in bytes. The largest legal one, a source with a few thousand members, is far below.
 pub const MAX_CONTROL_MESSAGE: usize = 1024 * 1024;
 
 /// The header by which a coordinator marks a request that it passes on to the leader: whoever receives it answers by itself.
 pub const PASSED_ON: &str = "holdfast-passed-on";
-
-/// How much the service takes on.
-#[derive(Debug, Clone, Copy)]
-pub struct ControlLimits {
-    /// Unary requests in flight.
-    pub requests: usize,
-    /// Watch streams. They cost little each, but every applied entry wakes them.
-    pub watches: usize,
-    /// For a request that reads or writes the ledger only.
-    pub short: Duration,
-    /// For a request that reads a collection or changes the membership.
-    pub long: Duration,
-}
-
-impl Default for ControlLimits {
-    fn default() -> Self {
-        Self {
-            requests: 256,
-            watches: 256,
-            short: Duration::from_secs(10),
-            long: Duration::from_secs(60),
-        }
-    }
-}
 
 /// The service.
 #[derive(Debug)]
@@ -124,21 +102,6 @@ impl ControlService {
             Ok(Err(fault)) => Err(fault_to_status(&fault)),
             Err(_) => Err(fault_to_status(&late(kind, deadline))),
         }
-    }
-}
-
-fn late(kind: CallKind, deadline: Duration) -> Fault {
-    let seconds = deadline.as_secs_f64();
-    match kind {
-        CallKind::Repeatable => Fault::new(
-            ErrorCode::DeadlineExceeded,
-            format!("the request was not answered within {seconds} s"),
-        ),
-        CallKind::Mutation => Fault::new(
-            ErrorCode::Unknown,
-            format!("the request was not answered within {seconds} s; it may still take effect"),
-        )
-        .hint("look whether it did, or repeat it with the same request key"),
     }
 }
 

@@ -6,6 +6,7 @@ mod check;
 mod cluster;
 mod collections;
 mod connections;
+mod control_limits;
 mod control_service;
 mod coordinator;
 mod holds;
@@ -17,6 +18,7 @@ mod users;
 mod watch;
 
 pub(crate) use cluster::{ensure_identity, init_cluster};
-pub use control_service::{ControlLimits, ControlService, MAX_CONTROL_MESSAGE, PASSED_ON};
+pub use control_limits::ControlLimits;
+pub use control_service::{ControlService, MAX_CONTROL_MESSAGE, PASSED_ON};
 pub use coordinator::Coordinator;
 pub(crate) use job_view::path_of;

@@ -13,6 +13,7 @@ use proptest::test_runner::TestRunner;
 
 use crate::leader::{perform, work};
 use crate::specs;
+use crate::users;
 use crate::world::{World, key};
 
 /// One decision: what to do, and two numbers that choose how.
@@ -121,7 +122,7 @@ impl Fuzz {
                 value: u64::from(b % 14) / 2,
             },
             17 if b.is_multiple_of(2) => self.source(a, b),
-            17 => user(a, b),
+            17 => users::any(a, b),
             25 => self.schedule(a, b),
             _ => {
                 let effect = pick(self.ledger().pending_effects(), a)?;
@@ -385,19 +386,6 @@ impl Fuzz {
                 source: name.parse().expect("a name"),
             },
         }
-    }
-}
-
-fn user(a: u16, b: u16) -> Action {
-    let name = ["ann", "bob"][usize::from(b / 2 % 2)];
-    match a % 3 {
-        2 => Action::DropUser {
-            user: name.parse().expect("a name"),
-        },
-        made => Action::PutUser {
-            user: specs::user(name, if b % 8 < 4 { 1 } else { 2 }),
-            alter: made == 1,
-        },
     }
 }
 

@@ -17,6 +17,20 @@ fn put(user: &str, secret: u8, alter: bool) -> Action {
     }
 }
 
+/// Any change, for the fuzz.
+pub(crate) fn any(a: u16, b: u16) -> Action {
+    let name = ["ann", "bob"][usize::from(b / 2 % 2)];
+    match a % 3 {
+        2 => Action::DropUser {
+            user: name.parse().expect("a name"),
+        },
+        made => Action::PutUser {
+            user: specs::user(name, if b % 8 < 4 { 1 } else { 2 }),
+            alter: made == 1,
+        },
+    }
+}
+
 #[test]
 fn a_user_is_made_once_and_gets_other_passwords() {
     let mut world = World::new();
