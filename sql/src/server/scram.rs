@@ -47,7 +47,7 @@ fn broken(detail: &str) -> Refusal {
 }
 
 /// The value of `a=value`.
-fn value<'a>(attribute: Option<&'a str>, name: char) -> Result<&'a str, Refusal> {
+fn value(attribute: Option<&str>, name: char) -> Result<&str, Refusal> {
     let missing = || broken(&format!("attribute \"{name}\" is missing"));
     let rest = attribute.and_then(|text| text.strip_prefix(name));
     rest.and_then(|text| text.strip_prefix('='))
@@ -286,15 +286,11 @@ mod tests {
             "c=eSws,r=xours,p=AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=",
             "r=xours,c=biws,p=AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=",
         ] {
-            let exchange = begin("n,,n=ann,r=x")
-                .ok()
-                .expect("the first is well-formed");
+            let exchange = begin("n,,n=ann,r=x").expect("the first is well-formed");
             let refused = exchange.finish(message.as_bytes());
             assert!(matches!(refused, Err(Refusal::Broken(_))), "{message}");
         }
-        let exchange = begin("n,,n=ann,r=x")
-            .ok()
-            .expect("the first is well-formed");
+        let exchange = begin("n,,n=ann,r=x").expect("the first is well-formed");
         let message = "c=biws,r=xours,p=AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=";
         let refused = exchange.finish(message.as_bytes());
         assert_eq!(refused, Err(Refusal::WrongPassword));
@@ -305,7 +301,7 @@ mod tests {
         fn no_bytes_let_anybody_in(first: Vec<u8>, last: Vec<u8>) {
             let begun = Exchange::begin(credential(true), PLAIN, None, &first, "ours");
             prop_assert!(begun.is_err() || first.starts_with(b"n,") || first.starts_with(b"y,"));
-            let exchange = begin("n,,n=,r=x").ok().expect("well-formed");
+            let exchange = begin("n,,n=,r=x").expect("well-formed");
             prop_assert!(exchange.finish(&last).is_err());
         }
     }
