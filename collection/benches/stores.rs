@@ -110,10 +110,8 @@ impl Subject {
         let started = (computed(), passed());
         let objects: Vec<ObjectRef> = stream::iter(0..OBJECTS)
             .map(|number| {
-                let put = self
-                    .store
-                    .put_tuples(&path, name(number), vec![file.clone()], summary);
-                async move { put.await }
+                let chunks = vec![file.clone()];
+                self.store.put_tuples(&path, name(number), chunks, summary)
             })
             .buffered(STREAMS)
             .try_collect()

@@ -291,7 +291,7 @@ fn manifest_of_localities() -> Manifest {
     manifest.parts = (0..3)
         .map(|store| PartRef {
             store,
-            ..part.part_ref(&format!("77-{store}.hfp"))
+            ..part.part_ref(format!("77-{store}.hfp"))
         })
         .collect();
     manifest
