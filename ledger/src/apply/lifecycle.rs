@@ -80,11 +80,12 @@ impl Apply<'_> {
             | JobState::Failed
             | JobState::Canceled
             | JobState::RevertFailed => {
-                // Lingering leases may just have ended, and with them what the sweep and the hold waited for.
+                // Lingering leases may just have ended, and with them what the sweep waited for and what holds of the job did: also one that has
+                // passed to a chain, and is to be released all the same.
                 if job.lingering.is_empty() {
-                    let hold = job.hold;
                     self.moved.insert(id);
-                    self.holds.extend(hold);
+                    let holds = self.ledger.holds.values();
+                    (self.holds).extend(holds.filter(|hold| hold.job == id).map(|hold| hold.id));
                 }
                 false
             }

@@ -1,6 +1,6 @@
 //! Holds of jobs and of chains.
 
-use holdfast_ledger::{Action, HoldRecord, LayerRecord, ReportBody};
+use holdfast_ledger::{Action, Effect, HoldRecord, LayerRecord, ReportBody};
 use holdfast_types::{
     BackupSpec, ControlVerb, ErrorCode, Fault, HoldId, HoldUse, JobSpec, JobState,
 };
@@ -89,6 +89,26 @@ fn a_failed_incremental_leaves_the_hold_where_it_was() {
     let kept = only(&world);
     assert_eq!((kept.position, kept.releasing), (base.end, None));
     run(&mut world, on(&base, hold, 21));
+}
+
+/// Found by the marathon's seed 1000000168: the job has given the hold back to its chain, and its last worker has yet to stop.
+#[test]
+fn a_hold_that_is_given_up_waits_for_the_last_worker_and_no_longer() {
+    let (mut world, base, hold) = with_chain();
+    let job = world.submit(JobSpec::Backup(on(&base, hold, 20)));
+    world.done(Action::StartJob { job });
+    let plans = world.lease_all(job);
+    let fault = Fault::new(ErrorCode::Corrupted, "as the test wishes");
+    world.accepted(&plans[0], ReportBody::Failed { fault });
+    assert_eq!(world.state(job), JobState::Failed);
+    world.done(Action::DropHold { hold });
+    let releases = |world: &World| {
+        let released = |effect: &&Effect| matches!(effect, Effect::ReleaseHold { .. });
+        world.effects.iter().filter(released).count()
+    };
+    assert_eq!(releases(&world), 0, "a worker may still place it");
+    world.accepted(&plans[1], ReportBody::Released);
+    assert_eq!(releases(&world), MEMBERS.len());
 }
 
 #[test]
