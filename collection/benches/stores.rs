@@ -17,14 +17,14 @@ use holdfast_types::{Digest, Epoch, JobId, LayerPath, ObjectRef, TaskId};
 use rustix::time::{ClockId, clock_gettime};
 use std::sync::Arc;
 
-/// Bytes of an object: about what a part of 64 MiB of a PostgreSQL table becomes.
-const OBJECT: usize = 32 << 20;
+/// Bytes of an object: about what a part of 16 MiB becomes. All that is written must fit into the servers of the tests.
+const OBJECT: usize = 8 << 20;
 /// Objects that a round writes and reads.
 const OBJECTS: u32 = 8;
 /// Requests at once.
 const STREAMS: usize = 2;
 /// Rounds, after one that does not count.
-const ROUNDS: usize = 5;
+const ROUNDS: usize = 3;
 
 /// Seconds that this process has computed, in user and kernel mode.
 fn computed() -> f64 {
