@@ -75,8 +75,8 @@ impl CollectionStore {
         self.finished(fulls.collect(), &known).await
     }
 
-    /// The chains of the collection, oldest first, with what a list shows of them; expired ones are left out. Requests: one for every thousand layers and one for every
-    /// month that has fulls; more only for chains that are not in the index.
+    /// The chains of the collection, oldest first, with what a list shows of them; expired ones are left out. Requests: one for every
+    /// thousand layers and one for every month that has fulls; more only for chains that are not in the index.
     ///
     /// # Errors
     /// What the store failed with.

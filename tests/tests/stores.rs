@@ -50,6 +50,26 @@ async fn restore(cluster: &Cluster, stores: &Stores, as_of: &str, name: &str) {
         .await;
 }
 
+/// Restores to each of the instants, compares, and verifies the chain.
+async fn assert_comes_back(
+    cluster: &Cluster,
+    accounts: &Accounts,
+    stores: &Stores,
+    instants: &[&String],
+) {
+    for (number, as_of) in instants.iter().enumerate() {
+        let name = format!("copy{number}");
+        restore(cluster, stores, as_of, &name).await;
+        accounts.assert_restored(&name, as_of).await;
+    }
+    let verify = v1::SubmitVerifyRequest {
+        from: stores[0].clone(),
+        ..v1::SubmitVerifyRequest::default()
+    };
+    let verify = cluster.client().submit_verify(verify).await;
+    cluster.succeeded(verify.expect("a job").job).await;
+}
+
 /// Asserts that a text is nowhere below a directory.
 fn assert_absent(directory: &Path, secret: &str) {
     for entry in std::fs::read_dir(directory).expect("a directory") {
@@ -82,20 +102,8 @@ async fn a_whole_cycle_on_s3_with_kills_and_no_secret_anywhere() {
     let job = backup(&cluster, &stores, Layer::AppendToLatest(true)).await;
     let incremental = cluster.succeeded(job).await;
 
-    for (as_of, name) in [
-        (&full.as_of, "full"),
-        (&middle, "middle"),
-        (&incremental.as_of, "last"),
-    ] {
-        restore(&cluster, &stores, as_of, name).await;
-        accounts.assert_restored(name, as_of).await;
-    }
-    let verify = v1::SubmitVerifyRequest {
-        from: stores[0].clone(),
-        ..v1::SubmitVerifyRequest::default()
-    };
-    let verify = cluster.client().submit_verify(verify).await;
-    cluster.succeeded(verify.expect("a job").job).await;
+    let instants = [&full.as_of, &middle, &incremental.as_of];
+    assert_comes_back(&cluster, &accounts, &stores, &instants).await;
 
     // What people see has the place, and not the key.
     let shown = run(&["backups", "list", &stores[0], "--local"]);
@@ -178,20 +186,8 @@ async fn a_whole_cycle_in_a_bucket_where_nothing_can_be_removed() {
     assert!(writers.stop().await > 0);
     let job = backup(&cluster, &stores, Layer::AppendToLatest(true)).await;
     let last = cluster.succeeded(job).await;
-    for (as_of, name) in [
-        (&full.as_of, "full"),
-        (&middle, "middle"),
-        (&last.as_of, "last"),
-    ] {
-        restore(&cluster, &stores, as_of, name).await;
-        accounts.assert_restored(name, as_of).await;
-    }
-    let verify = v1::SubmitVerifyRequest {
-        from: stores[0].clone(),
-        ..v1::SubmitVerifyRequest::default()
-    };
-    let verify = cluster.client().submit_verify(verify).await;
-    cluster.succeeded(verify.expect("a job").job).await;
+    let instants = [&full.as_of, &middle, &last.as_of];
+    assert_comes_back(&cluster, &accounts, &stores, &instants).await;
     let shown = run(&["backups", "list", &stores[0], "--local", "--json"]);
     let shown = shown.json();
     assert_eq!(shown["chains"].as_array().map(Vec::len), Some(1), "{shown}");

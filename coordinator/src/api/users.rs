@@ -67,7 +67,7 @@ pub(super) fn credential(core: &Core, user: &str) -> Result<Option<Credential>, 
     if is_empty {
         return Ok(None);
     }
-    // Both are computed for everybody, so that time does not tell who is there.
+    // Derived for everybody, so that its time does not tell who is there; to unseal the other one takes microseconds.
     let nobody = key.verifier_of_nobody(user);
     Ok(Some(match found {
         Some(record) => Credential {

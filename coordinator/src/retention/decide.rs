@@ -116,6 +116,15 @@ pub(crate) fn decide(chains: &[ChainFacts], rule: Rule, now: Timestamp) -> Vec<D
     chains.iter().map(decision).collect()
 }
 
+/// Lets only so many go, the first ones: the others are the next expiry's.
+pub(crate) fn limit(decisions: &mut [Decision], most: usize) {
+    let too_many = decisions.iter_mut().filter(|it| it.goes()).skip(most);
+    for decision in too_many {
+        let what = format!("one expiry removes at most {most} chains: expire again");
+        *decision = Decision::Stays(Why::Obstacle(what));
+    }
+}
+
 /// Why a chain stays, beside those of the same that can be restored.
 fn why_stays(
     chain: &ChainFacts,
@@ -206,6 +215,19 @@ mod tests {
             reasons(&chains, older_than(90)),
             ["goes", "goes", "goes", newest]
         );
+    }
+
+    #[test]
+    fn only_so_many_go_at_once() {
+        let chains = [chain(1, 1), chain(2, 2), chain(3, 3), chain(4, 4)];
+        let mut decisions = decide(&chains, older_than(90), day(100));
+        limit(&mut decisions, 2);
+        assert!(decisions[0].goes() && decisions[1].goes());
+        assert_eq!(
+            decisions[2].reason(),
+            "one expiry removes at most 2 chains: expire again"
+        );
+        assert_eq!(decisions[3], Decision::Stays(Why::Newest));
     }
 
     #[test]

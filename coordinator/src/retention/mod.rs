@@ -16,7 +16,7 @@ use holdfast_types::{
 };
 use std::collections::{BTreeMap, BTreeSet};
 
-use self::decide::{ChainFacts, Decision, decide};
+use self::decide::{ChainFacts, Decision, decide, limit};
 use self::rule::Rule;
 use crate::core::{Core, MANY_CALLS_TIMEOUT, bounded_by};
 use crate::location::Collection;
@@ -53,12 +53,10 @@ pub(crate) async fn expire(
         let looking = look(core, &store, &collection, now);
         let found = bounded_by(MANY_CALLS_TIMEOUT, &what, looking).await?;
         let facts: Vec<ChainFacts> = found.iter().map(|chain| chain.facts.clone()).collect();
-        let decisions = decide(&facts, rule, now);
+        let mut decisions = decide(&facts, rule, now);
+        limit(&mut decisions, ExpireSpec::MOST_CHAINS);
         let goes = facts.iter().zip(&decisions).filter(|(_, it)| it.goes());
-        let chains: Vec<String> = goes
-            .map(|(chain, _)| chain.full.clone())
-            .take(ExpireSpec::MOST_CHAINS)
-            .collect();
+        let chains: Vec<String> = goes.map(|(chain, _)| chain.full.clone()).collect();
         let mut response = v1::ExpireBackupsResponse {
             chains: found.iter().zip(&decisions).map(view).collect(),
             ..v1::ExpireBackupsResponse::default()

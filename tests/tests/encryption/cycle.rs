@@ -50,11 +50,8 @@ pub(crate) async fn canaries(accounts: &Accounts) -> Vec<Vec<u8>> {
     values.map(|value| value[8..40].to_vec()).collect()
 }
 
-/// The instants of a chain at which a restore is compared with what there was.
-pub(crate) struct Chain {
-    /// Each with a name.
-    pub(crate) instants: Vec<(&'static str, String)>,
-}
+/// The instants of a chain at which a restore is compared with what there was, each with a name.
+pub(crate) type Instants = Vec<(&'static str, String)>;
 
 /// Starts a cluster with so many zones, and a bank in each.
 pub(crate) async fn start(zones: usize) -> (Cluster, Accounts) {
@@ -75,7 +72,7 @@ pub(crate) async fn write_chain(
     cluster: &mut Cluster,
     accounts: &Accounts,
     stores: &[String],
-) -> Chain {
+) -> Instants {
     let job = backup(cluster, stores, Layer::Full(true), true).await;
     survives_kills(cluster, job, 1).await;
     let writers = accounts.start_writers(ROW);
@@ -88,14 +85,12 @@ pub(crate) async fn write_chain(
     assert!(writers.stop().await > 0);
     let job = backup(cluster, stores, Layer::AppendToLatest(true), true).await;
     let last = cluster.succeeded(job).await;
-    Chain {
-        instants: vec![
-            ("early", early),
-            ("first", first.as_of),
-            ("middle", middle),
-            ("last", last.as_of),
-        ],
-    }
+    vec![
+        ("early", early),
+        ("first", first.as_of),
+        ("middle", middle),
+        ("last", last.as_of),
+    ]
 }
 
 /// Restores a chain to each of its instants, verifies it, and sees that without its key there is nothing to be had.
@@ -103,7 +98,7 @@ pub(crate) async fn assert_comes_back(
     cluster: &Cluster,
     accounts: &Accounts,
     stores: &[String],
-    chain: &Chain,
+    instants: &[(&'static str, String)],
 ) {
     let restore = |as_of: &str, name: &str, encryption| v1::SubmitRestoreRequest {
         from: stores[0].clone(),
@@ -119,12 +114,12 @@ pub(crate) async fn assert_comes_back(
             "the passphrase does not open the chain",
         ),
     ] {
-        let request = restore(&chain.instants[0].1, "refused", encryption);
+        let request = restore(&instants[0].1, "refused", encryption);
         let fault = client.submit_restore(request).await.expect_err(words);
         assert!(fault.message.contains(words), "{fault}");
         assert!(fault.hint.is_some(), "{fault}");
     }
-    for (name, as_of) in &chain.instants {
+    for (name, as_of) in instants {
         let request = restore(as_of, name, keys(PASSPHRASE, &[]));
         let job = client.submit_restore(request).await.expect("a job").job;
         cluster.succeeded(job).await;

@@ -19,8 +19,8 @@ async fn an_encrypted_cycle_in_two_stores_survives_kills_and_shows_nothing() {
     ];
     let (clear, clear_place) = ([uri("clear", "")], place("clear"));
 
-    let chain = write_chain(&mut cluster, &accounts, &stores).await;
-    assert_comes_back(&cluster, &accounts, &stores, &chain).await;
+    let instants = write_chain(&mut cluster, &accounts, &stores).await;
+    assert_comes_back(&cluster, &accounts, &stores, &instants).await;
 
     // Where everything lies is shown to whoever has a key.
     let other = tempfile::tempdir().expect("a directory");
